@@ -1,0 +1,1 @@
+"""Experts: LangChain tools that the policy may ask while it trains."""

@@ -1,0 +1,213 @@
+"""The policy as a LangChain chat model that keeps tokens: token in, token out.
+
+Every `AIMessage` carries a token record: what was put before the completion, what was sampled, its logprobs, the
+weights' version. The prompt of the next turn is made of those records and of the rendering of what came after, never
+of a new rendering of the conversation. Where somebody rewrote the history, the record no longer fits; then the
+conversation is rendered anew and a new row begins. Nothing is repaired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.chat_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import InvalidToolCall, ToolCall
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import ConfigDict
+
+from eapo_agents.policy.engine import Completion, Engine, RolloutKey
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
+from eapo_agents.types import Sampling
+
+RECORD = "eapo"
+"""Key of the token record in `AIMessage.additional_kwargs`."""
+
+_INTERACTIVE = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
+
+
+class PolicyChatModel(BaseChatModel):
+    """A LangChain chat model over an `Engine`, with the tokens kept."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    engine: Any
+    """An `Engine`."""
+    renderer: Any
+    """The `ChatRenderer` of the engine's tokenizer."""
+    sampling: Sampling
+
+    @property
+    def _llm_type(self) -> str:
+        return "eapo-policy"
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Offers tools; `tool_choice` is refused, since a sampled policy cannot be forced."""
+        if tool_choice not in (None, "auto"):
+            raise ValueError(f"tool_choice must be 'auto' for a sampled policy, got '{tool_choice}'.")
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        rollout_key: RolloutKey | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        if stop:
+            raise ValueError("Stop strings would cut between tokens: the policy ends its turns itself.")
+        digests = _digests(messages, tools)
+        prefix_ids, context_ids, parent = self._prompt(messages, tools, digests)
+        engine: Engine = self.engine
+        completion = await engine.generate(
+            [*prefix_ids, *context_ids], self.sampling, rollout_key or _INTERACTIVE
+        )
+        turn = sum(message.type == "ai" for message in messages)
+        num_prompt = len(prefix_ids) + len(context_ids)
+        message = self._message(completion, turn=turn, num_prompt=num_prompt)
+        message.additional_kwargs[RECORD] = {
+            "context_ids": context_ids,
+            "completion_ids": list(completion.completion_ids),
+            "logprobs": None if completion.logprobs is None else list(completion.logprobs),
+            "finish_reason": completion.finish_reason,
+            "text": self.renderer.decode(completion.completion_ids),
+            "parent": parent,
+            "digest": _chain(digests[-1] if digests else "", message),
+            "policy": asdict(engine.policy_version),
+        }
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        outcome: list[ChatResult | BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(asyncio.run(self._agenerate(messages, stop, None, **kwargs)))
+            except BaseException as error:  # handed to the caller's thread
+                outcome.append(error)
+
+        # a thread of its own: the caller may be inside a running event loop
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    def _prompt(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[Mapping[str, Any]],
+        digests: Sequence[str],
+    ) -> tuple[list[int], list[int], str | None]:
+        """Tokens that earlier turns already hold, tokens to add, and the parent record's digest."""
+        records: dict[str, Mapping[str, Any]] = {}
+        last = None
+        for index, message in enumerate(messages):
+            record = message.additional_kwargs.get(RECORD)
+            if record and record["digest"] == digests[index]:
+                records[record["digest"]] = record
+                last = index
+        if last is None:
+            return [], self.renderer.prompt(messages, tools), None
+        parent = messages[last].additional_kwargs[RECORD]
+        prefix: list[int] = []
+        link: str | None = parent["digest"]
+        while link is not None:
+            record = records[link]
+            prefix[:0] = [*record["context_ids"], *record["completion_ids"]]
+            link = record["parent"]
+        closed = bool(prefix) and prefix[-1] in self.renderer.stop_ids
+        return (
+            prefix,
+            self.renderer.continuation(messages[last + 1 :], turn_closed=closed),
+            parent["digest"],
+        )
+
+    def _message(self, completion: Completion, *, turn: int, num_prompt: int) -> AIMessage:
+        parsed = parse_turn(self.renderer.decode(completion.completion_ids))
+        calls: list[ToolCall] = []
+        invalid: list[InvalidToolCall] = []
+        for slot, call in enumerate(parsed.calls):
+            if isinstance(call, InvalidCall):
+                invalid.append(
+                    InvalidToolCall(
+                        type="invalid_tool_call",
+                        name=None,
+                        args=call.text,
+                        id=call_id(turn, slot),
+                        error=call.reason,
+                    )
+                )
+            else:
+                calls.append(
+                    ToolCall(type="tool_call", name=call.name, args=call.arguments, id=call_id(turn, slot))
+                )
+        num_sampled = len(completion.completion_ids)
+        return AIMessage(
+            content=parsed.content,
+            tool_calls=calls,
+            invalid_tool_calls=invalid,
+            response_metadata={"finish_reason": completion.finish_reason},
+            usage_metadata=UsageMetadata(
+                input_tokens=num_prompt,
+                output_tokens=num_sampled,
+                total_tokens=num_prompt + num_sampled,
+            ),
+        )
+
+
+def call_id(turn: int, slot: int) -> str:
+    """Id of a turn's call: unique in the conversation, and tells the order in which calls were written."""
+    return f"call_{turn}_{slot}"
+
+
+def call_slot(tool_call_id: str) -> int:
+    """Position of a call among its turn's calls, from its id."""
+    return int(tool_call_id.rsplit("_", 1)[1])
+
+
+def _digests(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One digest a message, over everything up to and including it."""
+    digest = hashlib.blake2b(json.dumps(list(tools), sort_keys=True).encode()).hexdigest()[:32]
+    digests = []
+    for message in messages:
+        digest = _chain(digest, message)
+        digests.append(digest)
+    return digests
+
+
+def _chain(digest: str, message: BaseMessage) -> str:
+    said: list[Any] = [digest, message.type, message.content]
+    if isinstance(message, AIMessage):
+        said += [[c["name"], c["args"]] for c in message.tool_calls]
+        said += [c["args"] for c in message.invalid_tool_calls]
+    text = json.dumps(said, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()

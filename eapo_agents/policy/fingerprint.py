@@ -1,0 +1,51 @@
+"""Fingerprints of weights: equal fingerprints mean equal weights, whatever the folder is called.
+
+Every tensor's name, shape and up to 4,096 evenly spaced elements go in, so that any optimizer step shows and a
+large model still takes seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+_SAMPLES = 4096
+
+
+def base_fingerprint(model: Any) -> str:
+    """Of a model without its adapter. Tied tensors count once."""
+    return _digest(
+        (_plain(name), parameter)
+        for name, parameter in model.named_parameters()
+        if "lora_" not in name
+    )
+
+
+def policy_fingerprint(model: Any, base: str) -> str:
+    """Of base and adapter together; an adapter that changes nothing leaves the base's."""
+    adapter = [(name, p) for name, p in model.named_parameters() if "lora_" in name]
+    if not adapter:
+        return base_fingerprint(model)
+    if not any(bool(p.any()) for name, p in adapter if "lora_B" in name):
+        return base
+    # the adapter's name ("default") is no property of the weights
+    return _digest(((_plain(name), p) for name, p in adapter), seed=base)
+
+
+def _plain(name: str) -> str:
+    for part in ("base_model.model.", ".base_layer", ".default"):
+        name = name.replace(part, "")
+    return name
+
+
+def _digest(named: Iterable[tuple[str, torch.Tensor]], seed: str = "") -> str:
+    digest = hashlib.blake2b(seed.encode(), digest_size=8)
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+        flat = tensor.detach().flatten()
+        flat = flat[:: max(1, flat.numel() // _SAMPLES)].cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

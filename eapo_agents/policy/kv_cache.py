@@ -1,0 +1,142 @@
+"""Key-value cache for batched decoding: grows in place, splits into rows and is put together again.
+
+transformers' `DynamicCache` copies the whole cache at every token; here a batch reserves its room once.
+Rows are kept between the turns of a rollout, so that a turn only pays for the tokens that it adds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+
+class _GrowingLayer(DynamicLayer):
+    """One layer's keys and values, shape (B, heads, length, head_dim), with room to grow."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        super().__init__()
+        self._store(keys, values, room)
+
+    def _store(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        batch, heads, length, head_dim = keys.shape
+        self._key_room = keys.new_empty(batch, heads, length + room, head_dim)
+        self._value_room = values.new_empty(batch, heads, length + room, head_dim)
+        self._key_room[:, :, :length] = keys
+        self._value_room[:, :, :length] = values
+        self._show(length)
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def _show(self, length: int) -> None:
+        self.keys = self._key_room[:, :, :length]
+        self.values = self._value_room[:, :, :length]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        if end > self._key_room.shape[2]:
+            self._store(self.keys, self.values, room=max(64, end - start))
+        self._key_room[:, :, start:end] = key_states
+        self._value_room[:, :, start:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return int(self.keys.shape[2])
+
+    def keep(self, rows_B: torch.Tensor) -> None:
+        """Keeps these rows of the batch, and the room."""
+        room = self._key_room.shape[2] - self.keys.shape[2]
+        self._store(self.keys[rows_B], self.values[rows_B], room)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedRow:
+    """One sequence's cache: `tokens` and, for each layer, keys and values of shape (heads, length, head_dim)."""
+
+    tokens: tuple[int, ...]
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+
+
+class BatchCache:
+    """The cache of one batch, left-padded, with its attention mask (1 where a token is)."""
+
+    def __init__(self, rows: Sequence[CachedRow | None], model: Any, room: int) -> None:
+        """Puts rows together; None is a sequence of which nothing is cached yet."""
+        width = max((len(row.tokens) for row in rows if row), default=0)
+        self.mask = torch.zeros(len(rows), width, dtype=torch.long, device=model.device)
+        for index, row in enumerate(rows):
+            if row:
+                self.mask[index, width - len(row.tokens) :] = 1
+        config = model.config
+        head_dim = getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
+        shape = (len(rows), config.num_key_value_heads, width, head_dim)
+        layers = []
+        for layer in range(config.num_hidden_layers):
+            keys = torch.zeros(shape, dtype=model.dtype, device=model.device)
+            values = torch.zeros_like(keys)
+            for index, row in enumerate(rows):
+                if row:
+                    keys[index, :, width - len(row.tokens) :] = row.layers[layer][0]
+                    values[index, :, width - len(row.tokens) :] = row.layers[layer][1]
+            layers.append(_GrowingLayer(keys, values, room))
+        self.cache = DynamicCache()
+        self.cache.layers = layers
+
+    def extend_mask(self, new_mask: torch.Tensor) -> None:
+        """Appends the mask of tokens about to be fed, shape (B, new tokens)."""
+        self.mask = torch.cat([self.mask, new_mask], dim=1)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keeps these rows of the batch; a row may be kept several times."""
+        rows_B = torch.tensor(rows, device=self.mask.device)
+        self.mask = self.mask[rows_B]
+        for layer in self.cache.layers:
+            layer.keep(rows_B)
+
+    def row(self, index: int, tokens: tuple[int, ...]) -> CachedRow:
+        """Takes one sequence out; `tokens` are those that the mask marks, in order."""
+        held = self.mask[index].bool()
+        return CachedRow(
+            tokens=tokens,
+            layers=tuple(
+                (layer.keys[index][:, held], layer.values[index][:, held])
+                for layer in self.cache.layers
+            ),
+        )
+
+
+class RowStore:
+    """The most recently used rows, up to a number of tokens."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self._num_tokens = 0
+        self._rows: OrderedDict[Hashable, CachedRow] = OrderedDict()
+
+    def put(self, key: Hashable, row: CachedRow) -> None:
+        self.take(key)
+        self._rows[key] = row
+        self._num_tokens += len(row.tokens)
+        while self._num_tokens > self._max_tokens:
+            _, dropped = self._rows.popitem(last=False)
+            self._num_tokens -= len(dropped.tokens)
+
+    def take(self, key: Hashable) -> CachedRow | None:
+        """Removes and returns the row, or None."""
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self._num_tokens -= len(row.tokens)
+        return row
+
+    def clear(self) -> None:
+        self._rows.clear()
+        self._num_tokens = 0

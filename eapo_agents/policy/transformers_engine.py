@@ -1,0 +1,210 @@
+"""The embedded engine: a transformers model in this process, on a CPU or one GPU.
+
+The model object is the trainer's own, so nothing has to be synchronised: after an optimizer step the trainer calls
+`weights_changed`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from eapo_agents.policy.batching import Batcher, Request
+from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
+from eapo_agents.policy.kv_cache import BatchCache, CachedRow, RowStore
+from eapo_agents.policy.sampling import BatchSampler
+from eapo_agents.types import PolicyVersion, Sampling
+
+MIN_SHARED_PREFIX = 16
+"""Shorter common prefixes of a batch are not worth a forward pass of their own."""
+
+
+class TransformersEngine:
+    """Samples from a transformers causal language model, many requests at a time."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str,
+        stop_ids: Sequence[int],
+        max_batch_size: int = 64,
+        gather_timeout_s: float = 30.0,
+        cached_tokens: int = 16_384,
+        step: int = 0,
+        base: str | None = None,
+    ) -> None:
+        """Takes a model (plain or with a PEFT adapter) whose weights others may train.
+
+        Args:
+            name: what `PolicyVersion.model` says.
+            stop_ids: tokens that end a turn.
+            cached_tokens: how many tokens' keys and values are kept between the turns of rollouts.
+            step: optimizer steps that the weights have seen.
+            base: fingerprint of the base weights, where the caller has it.
+        """
+        self.model = model
+        self._name = name
+        self._stop_ids = frozenset(stop_ids)
+        self._rows = RowStore(cached_tokens)
+        self._base = base or base_fingerprint(model)
+        self._max_length = int(model.config.max_position_embeddings)
+        self._batcher = Batcher(
+            self._run_batch, max_batch_size=max_batch_size, gather_timeout_s=gather_timeout_s
+        )
+        self.weights_changed(step)
+
+    @property
+    def policy_version(self) -> PolicyVersion:
+        return self._version
+
+    def weights_changed(self, step: int) -> None:
+        """To be called after every change of the model's weights."""
+        self._rows.clear()
+        self._version = PolicyVersion(
+            model=self._name,
+            base=self._base,
+            weights=policy_fingerprint(self.model, self._base),
+            step=step,
+        )
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
+    ) -> Completion:
+        """See `Engine.generate`. A prompt that leaves no room for an answer gives an empty completion."""
+        return await self._batcher.submit(
+            Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key)
+        )
+
+    def cohort(self, num_rollouts: int) -> AbstractContextManager[Cohort]:
+        return self._batcher.cohort(num_rollouts)
+
+    def _run_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        fitting = [r for r in requests if len(r.prompt_ids) < self._max_length]
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                sampled = dict(zip(map(id, fitting), self._sample(fitting), strict=True))
+        finally:
+            self.model.train(was_training)
+        nothing = Completion(completion_ids=(), logprobs=(), finish_reason="length")
+        return [sampled.get(id(request), nothing) for request in requests]
+
+    def _sample(self, requests: Sequence[Request]) -> list[Completion]:
+        if not requests:
+            return []
+        batch, logits = self._prefill(requests)
+        sampler = BatchSampler(requests, logits.device)
+        tokens_B: list[list[int]] = [[] for _ in requests]
+        logprobs_B: list[list[float]] = [[] for _ in requests]
+        limit_B = [
+            min(r.sampling.max_new_tokens, self._max_length - len(r.prompt_ids)) for r in requests
+        ]
+        active = list(range(len(requests)))
+        for step in range(max(limit_B)):
+            tokens, logprobs = sampler.sample(logits, step)
+            going = []
+            for position, (index, token, logprob) in enumerate(
+                zip(active, tokens.tolist(), logprobs.tolist(), strict=True)
+            ):
+                tokens_B[index].append(token)
+                logprobs_B[index].append(logprob)
+                if token in self._stop_ids or len(tokens_B[index]) == limit_B[index]:
+                    self._remember(requests[index], tokens_B[index], batch, position)
+                else:
+                    going.append(position)
+            if not going:
+                break
+            if len(going) < len(active):
+                active = [active[position] for position in going]
+                batch.keep(going)
+                sampler.keep(going)
+                tokens = tokens[torch.tensor(going, device=tokens.device)]
+            batch.extend_mask(batch.mask.new_ones(len(active), 1))
+            logits = self._forward(batch, tokens[:, None])
+        return [
+            Completion(
+                completion_ids=tuple(tokens),
+                logprobs=tuple(logprobs),
+                finish_reason="stop" if tokens[-1] in self._stop_ids else "length",
+            )
+            for tokens, logprobs in zip(tokens_B, logprobs_B, strict=True)
+        ]
+
+    def _prefill(self, requests: Sequence[Request]) -> tuple[BatchCache, torch.Tensor]:
+        """Feeds the prompts; equal prompts once, a common prefix once, what earlier turns left not at all."""
+        prompts: list[tuple[int, ...]] = []
+        rows: list[CachedRow | None] = []
+        slot_of: dict[tuple[int, ...], int] = {}
+        slots = []
+        for request in requests:
+            slot = slot_of.setdefault(request.prompt_ids, len(prompts))
+            row = self._rows.take(_rollout(request))
+            usable = row and request.prompt_ids[: len(row.tokens)] == row.tokens
+            if slot == len(prompts):
+                prompts.append(request.prompt_ids)
+                rows.append(row if usable else None)
+            slots.append(slot)
+        self._share_prefix(prompts, rows)
+        batch = BatchCache(rows, self.model, room=0)
+        logits = self._feed(batch, [p[len(r.tokens) if r else 0 :] for p, r in zip(prompts, rows, strict=True)])
+        batch.keep(slots)
+        return batch, logits[torch.tensor(slots, device=logits.device)]
+
+    def _share_prefix(
+        self, prompts: Sequence[tuple[int, ...]], rows: list[CachedRow | None]
+    ) -> None:
+        fresh = [index for index, row in enumerate(rows) if row is None]
+        if len(fresh) < 2:
+            return
+        prefix = os.path.commonprefix([prompts[index] for index in fresh])
+        prefix = prefix[: min(len(prompts[index]) for index in fresh) - 1]
+        if len(prefix) < MIN_SHARED_PREFIX:
+            return
+        batch = BatchCache([None], self.model, room=0)
+        self._feed(batch, [prefix])
+        shared = batch.row(0, tuple(prefix))
+        for index in fresh:
+            rows[index] = shared
+
+    def _feed(self, batch: BatchCache, new_tokens_B: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Feeds tokens of different lengths, left-padded; logits after the last, shape (B, V)."""
+        width = max(map(len, new_tokens_B))
+        input_ids = torch.zeros(len(new_tokens_B), width, dtype=torch.long)
+        mask = torch.zeros_like(input_ids)
+        for index, tokens in enumerate(new_tokens_B):
+            input_ids[index, width - len(tokens) :] = torch.tensor(tokens)
+            mask[index, width - len(tokens) :] = 1
+        batch.extend_mask(mask.to(batch.mask.device))
+        return self._forward(batch, input_ids.to(batch.mask.device))
+
+    def _forward(self, batch: BatchCache, input_ids: torch.Tensor) -> torch.Tensor:
+        positions = (batch.mask.cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=batch.mask,
+            position_ids=positions,
+            past_key_values=batch.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def _remember(
+        self, request: Request, tokens: Sequence[int], batch: BatchCache, position: int
+    ) -> None:
+        """Keeps the sequence for the rollout's next turn; the last token has not been fed yet."""
+        held = request.prompt_ids + tuple(tokens[:-1])
+        self._rows.put(_rollout(request), batch.row(position, held))
+
+
+def _rollout(request: Request) -> tuple[int, str, int, int]:
+    key = request.key
+    return (key.seed, key.problem_id, key.step, key.rollout)

@@ -1,0 +1,162 @@
+"""The nouns: plain data on the standard library, shared by graphs, trainers and evals.
+
+A trajectory of two turns with two consultations, as it is stored (token ids shortened):
+
+    Turn 0  context_ids    = [1, 9690, ..., 520, 198]        system + tools + question + generation prompt
+            completion_ids = [44, 42, ..., 2]                two tool calls, end of turn
+    Turn 1  context_ids    = [198, 1, 8, ..., 520, 198]      the two replies + generation prompt
+            completion_ids = [20, 1672, ..., 2]              the answer, end of turn
+
+The prompt of turn 1 is `context_0 completion_0 context_1`: each token is stored once, and nothing is ever
+rendered or tokenised a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+FORMAT_VERSION = 1
+"""Version of the record below. A reader refuses a newer one."""
+
+
+class StopReason(StrEnum):
+    """Why a trajectory ended."""
+
+    ANSWERED = "answered"
+    """The policy ended a turn without asking anybody."""
+    TURN_BUDGET = "turn_budget"
+    """The policy was still asking in its last turn; those queries were not sent."""
+    LENGTH = "length"
+    """A completion reached `max_new_tokens` without an end of turn."""
+    EMPTY = "empty"
+    """The policy ended its turn without writing anything."""
+    ERROR = "error"
+    """The rollout failed; `Trajectory.error` says how. It is never scored."""
+
+
+class ConsultationStatus(StrEnum):
+    """What became of one query."""
+
+    ACCEPTED = "accepted"
+    """The expert answered and the policy saw the reply."""
+    WITHHELD = "withheld"
+    """The coin fell against it before the call: the expert was not called."""
+    FAILED = "failed"
+    """The expert raised; the policy saw a notice."""
+    TIMEOUT = "timeout"
+    """The expert did not answer in time; the policy saw a notice."""
+    INVALID = "invalid"
+    """The call could not be sent: broken JSON, unknown expert, wrong arguments."""
+    OVER_LIMIT = "over_limit"
+    """The query was beyond the K that one turn may send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One question with its gold answer."""
+
+    id: str
+    question: str
+    answer: str
+    grader: str
+    """Name of a grader in `eapo_agents.grading`."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How completions are drawn. `temperature` 0 is greedy. `top_p` 1 means no truncation."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyVersion:
+    """Which weights sampled a trajectory."""
+
+    model: str
+    """Name for people, as the recipe gave it."""
+    base: str
+    """Fingerprint of the base weights."""
+    weights: str
+    """Fingerprint of base and adapter together; equal fingerprints mean equal weights."""
+    step: int
+    """Optimizer steps since the base weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consultation:
+    """One query of one turn and what became of it."""
+
+    slot: int
+    """Position among the turn's calls, from 0."""
+    expert: str
+    query: str
+    reply: str
+    """What the policy saw: the reply, or the notice that took its place."""
+    status: ConsultationStatus
+    rho: float
+    """Probability of acceptance at that moment."""
+    u: float
+    """The coin, drawn from [0, 1) before any call; accepted when u < rho."""
+    latency_s: float = 0.0
+    tokens: int = 0
+    """Tokens that the expert was paid for (0 where it counts none)."""
+    cost_usd: float = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One sampled completion and what was put before it."""
+
+    context_ids: tuple[int, ...]
+    """Tokens added since the parent's last sampled token; the whole prompt where `parent` is None."""
+    completion_ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    """Log-probability of each completion token under the sampling distribution (after temperature and
+    top-p), or None where nothing was sampled (scripted) or the engine does not tell."""
+    parent: int | None
+    """Index of the turn whose tokens come before `context_ids`; None starts a new row."""
+    text: str
+    """The completion decoded, special tokens left out."""
+    finish_reason: str
+    """`stop` (the policy ended its turn) or `length`."""
+    consultations: tuple[Consultation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One run of a graph on one problem."""
+
+    problem: Problem
+    graph: str
+    turns: tuple[Turn, ...]
+    stop_reason: StopReason
+    answer: str | None
+    """The last completion's text where the policy answered; graders extract from it."""
+    reward: float | None
+    """None until scored, and for ever where it cannot be scored. None is not 0."""
+    correct: bool | None
+    error: str | None
+    policy: PolicyVersion
+    sampling: Sampling
+    seed: int
+    rollout: int
+    """Index within its group, from 0."""
+    global_step: int
+    """Training step s (from 1) whose schedules applied; 0 outside training."""
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutGroup:
+    """The G trajectories of one problem at one step."""
+
+    problem: Problem
+    trajectories_G: tuple[Trajectory, ...]

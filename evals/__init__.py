@@ -1,0 +1,1 @@
+"""Tool-free evaluation, metrics and reports."""

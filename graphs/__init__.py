@@ -1,0 +1,1 @@
+"""LangGraph wiring: consult, solo and rollouts."""

@@ -1,0 +1,98 @@
+"""Puts a recipe's parts together: model, engine, policy, experts and the two graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from eapo_agents.experts.pool import ExpertPool, make_expert
+from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.models import LoadedPolicy, load_policy
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.policy.transformers_engine import TransformersEngine
+from eapo_agents.recipe import Recipe
+from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from eapo_agents.types import Problem, Sampling
+from graphs.consult import Graph, build_consult_graph
+from graphs.rollout import first_messages
+from graphs.solo import build_solo_graph
+
+
+@dataclass(slots=True, kw_only=True)
+class Agent:
+    """A recipe's policy, ready to run in its graphs."""
+
+    recipe: Recipe
+    loaded: LoadedPolicy
+    renderer: ChatRenderer
+    engine: TransformersEngine
+    pool: ExpertPool
+
+    def policy(self, sampling: Sampling) -> PolicyChatModel:
+        """The policy as a chat model under these sampling settings."""
+        return PolicyChatModel(engine=self.engine, renderer=self.renderer, sampling=sampling)
+
+    @property
+    def sampling(self) -> Sampling:
+        """The recipe's settings for rollouts."""
+        return Sampling(**self.recipe.sampling.model_dump())
+
+    def consult_graph(
+        self, policy: PolicyChatModel, checkpointer: BaseCheckpointSaver[Any] | None = None
+    ) -> Graph:
+        """The graph with experts, under the recipe's schedules."""
+        consult = self.recipe.consult
+        return build_consult_graph(
+            policy,
+            self.pool,
+            acceptance=AcceptanceSchedule(**consult.acceptance.model_dump()),
+            turns=TurnBudget(**consult.turns.model_dump()),
+            max_queries=consult.max_queries,
+            checkpointer=checkpointer,
+        )
+
+    def solo_graph(self, policy: PolicyChatModel) -> Graph:
+        """The graph without experts."""
+        return build_solo_graph(policy)
+
+    def solo_prompt(self, problem: Problem) -> list[int]:
+        """Token ids of a problem's tool-free prompt."""
+        messages = first_messages(self.recipe.task.system_prompt, problem.question)
+        return self.renderer.prompt(messages, [])
+
+
+def load_agent(recipe: Recipe) -> Agent:
+    """Loads the model and makes everything that the recipe names.
+
+    Raises:
+        ModelError: the model cannot be found or loaded.
+        UsageError: an expert or a schedule does not fit.
+    """
+    pool = make_pool(recipe)
+    settings = recipe.policy
+    loaded = load_policy(
+        settings.model, adapter=settings.adapter, dtype=settings.dtype, device=settings.device
+    )
+    renderer = ChatRenderer(loaded.tokenizer)
+    engine = TransformersEngine(
+        loaded.model,
+        name=loaded.name,
+        stop_ids=sorted(renderer.stop_ids),
+        max_batch_size=settings.max_batch_size,
+        gather_timeout_s=settings.gather_timeout_s,
+        step=loaded.step,
+        base=loaded.base,
+    )
+    return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+
+
+def make_pool(recipe: Recipe) -> ExpertPool:
+    """The recipe's experts."""
+    return ExpertPool(
+        [
+            make_expert(e.kind, name=name, timeout_s=e.timeout_s, options=e.options)
+            for name, e in recipe.consult.experts.items()
+        ]
+    )

@@ -1,0 +1,24 @@
+"""The tool-free graph: one turn, no experts in the prompt and none in the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+
+from eapo_agents.policy.chat_model import PolicyChatModel
+from graphs.consult import Graph
+from graphs.policy_node import make_policy_node
+from graphs.state import AgentState, RolloutContext
+
+
+def build_solo_graph(
+    policy: PolicyChatModel, *, checkpointer: BaseCheckpointSaver[Any] | None = None
+) -> Graph:
+    """The policy alone. A tool call that it writes out of habit is sent to nobody."""
+    graph = StateGraph(AgentState, context_schema=RolloutContext)
+    graph.add_node("policy", make_policy_node(policy, lambda context: 1))
+    graph.add_edge(START, "policy")
+    graph.add_edge("policy", END)
+    return graph.compile(checkpointer=checkpointer, name="solo")

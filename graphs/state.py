@@ -1,0 +1,34 @@
+"""State and context of the graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from langchain_core.messages import AnyMessage
+from langgraph.graph.message import add_messages
+
+# on Python 3.11 the development server loses the schemas of a state made with typing's own
+from typing_extensions import NotRequired, TypedDict
+
+
+class AgentState(TypedDict):
+    """What flows through both graphs. The whole record of a run rides on its messages."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    num_turns: NotRequired[int]
+    """Turns that the policy has taken."""
+    stop_reason: NotRequired[str]
+    """A `StopReason`, set when the policy is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutContext:
+    """Names one rollout: its random numbers and coins are functions of this alone."""
+
+    problem_id: str = ""
+    seed: int = 0
+    rollout: int = 0
+    """Index within its group."""
+    global_step: int = 0
+    """Training step s (from 1), at which the schedules are read; 0 outside training."""

@@ -1,0 +1,1 @@
+"""Trajectories to token rows to TRL."""

@@ -1,0 +1,199 @@
+"""The thin subclass of TRL's GRPOTrainer that takes its batches from rollout groups.
+
+One private method is replaced, `_generate_and_score_completions` (TRL 1.16; the version range is pinned and a test
+guards the contract): it returns a batch made of `TrainingRow`s, live or logged alike, with the behaviour policy's
+logprobs as `old_per_token_logps`, so that the clipped ratio is the honest one. `_compute_loss` is TRL's own, called on
+micro-batches without their common padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from eapo_agents.types import PolicyVersion, Problem, RolloutGroup
+from trainers.rows import TrainingRow, group_rows, internalise_rows
+from trainers.sources import RolloutSource, group_metrics
+
+
+class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+    """GRPO/DAPO on rollout groups from a `RolloutSource`."""
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        tokenizer: Any,
+        args: GRPOConfig,
+        source: RolloutSource,
+        solo_prompt: Callable[[Problem], Sequence[int]],
+        internalise_weight: float,
+        policy_version: Callable[[], PolicyVersion],
+        importance_cap: float,
+        on_step: Callable[[int, dict[str, float]], None] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        """Takes a model (with or without adapter) and TRL's own arguments.
+
+        Args:
+            solo_prompt: token ids of a problem's tool-free prompt.
+            internalise_weight: weight of the hint-stripped rows; 0 makes none.
+            policy_version: the current weights; rows of trajectories that other weights sampled before training
+                started are weighted by their truncated importance ratio.
+            importance_cap: where that ratio is cut.
+            on_step: told each step's number and metrics.
+        """
+        self._source = source
+        self._solo_prompt = solo_prompt
+        self._internalise_weight = internalise_weight
+        self._started_from = policy_version()
+        self._importance_cap = importance_cap
+        self._on_step = on_step
+        dataset = Dataset.from_dict(
+            {"prompt": [""] * len(source), "item": list(range(len(source)))}
+        )
+        super().__init__(
+            model=model,
+            args=args,
+            reward_funcs=_rewards_ride_on_the_trajectories,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+        )
+        self.model_accepts_loss_kwargs = False
+
+    def _generate_and_score_completions(
+        self, inputs: list[dict[str, Any]]
+    ) -> dict[str, torch.Tensor]:
+        items = list(dict.fromkeys(row["item"] for row in inputs))
+        step = self.state.global_step + 1
+        groups = self._source.groups(items, step)
+        metrics = group_metrics(groups)
+        for name, value in metrics.items():
+            self._metrics["train"][f"eapo/{name}"].append(float(value))
+        if self._on_step:
+            self._on_step(step, metrics)
+        relative = group_rows(groups)
+        stripped = (
+            internalise_rows(groups, self._solo_prompt, weight=self._internalise_weight)
+            if self._internalise_weight
+            else []
+        )
+        return self._batch(groups, relative, stripped)
+
+    def _batch(
+        self,
+        groups: Sequence[RolloutGroup],
+        relative: Sequence[TrainingRow],
+        stripped: Sequence[TrainingRow],
+    ) -> dict[str, torch.Tensor]:
+        rows = [*relative, *stripped]
+        tensors = pad_rows(
+            rows, multiple=self.args.steps_per_generation, pad_id=self._tokenizer.pad_token_id
+        )
+        tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
+        weights = tensors.pop("weights")[:, None] * tensors["tool_mask"]
+        is_stripped = torch.zeros(len(weights), 1, device=weights.device)
+        is_stripped[len(relative) : len(rows)] = 1
+        count = self.accelerator.gather(
+            torch.stack([(weights * (1 - is_stripped)).sum(), (weights * is_stripped).sum()])[None]
+        ).sum(0)
+        # each term is a mean over its own tokens: L = L_relative + weight * L_stripped
+        total = count[0] if count[0] > 0 else count[1]
+        share = torch.where(is_stripped.bool(), total / count[1].clamp(min=1e-9), 1.0)
+        stale = self._stale_rows(groups, relative)
+        old = tensors["old_per_token_logps"]
+        advantages = tensors["advantages"][:, None] * weights * share
+        if stripped or any(stale):
+            current = self._current_logps(tensors)
+            replaced = is_stripped.bool()
+            if any(stale):
+                is_stale = torch.zeros_like(replaced)
+                is_stale[: len(relative), 0] = torch.tensor(stale, device=replaced.device)
+                ratio = torch.exp(current - old).clamp(max=self._importance_cap)
+                advantages = torch.where(is_stale, advantages * ratio, advantages)
+                replaced = replaced | is_stale
+            tensors["old_per_token_logps"] = torch.where(replaced, current, old)
+        tensors["advantages"] = advantages
+        tensors["num_items_in_batch"] = total
+        return tensors
+
+    def _stale_rows(
+        self, groups: Sequence[RolloutGroup], rows: Sequence[TrainingRow]
+    ) -> list[bool]:
+        trajectories = [t for group in groups for t in group.trajectories_G]
+        return [trajectories[row.trajectory].policy.step < self._started_from.step for row in rows]
+
+    def _current_logps(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        with torch.no_grad():
+            logps, _, _ = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([tensors["prompt_ids"], tensors["completion_ids"]], dim=1),
+                torch.cat([tensors["prompt_mask"], tensors["completion_mask"]], dim=1),
+                tensors["completion_ids"].shape[1],
+                batch_size=max(1, len(tensors["prompt_ids"]) // self.args.steps_per_generation),
+            )
+        result: torch.Tensor = logps
+        return result
+
+    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = super()._compute_loss(model, trim(inputs))
+        return loss
+
+
+def pad_rows(
+    rows: Sequence[TrainingRow], *, multiple: int, pad_id: int
+) -> dict[str, torch.Tensor]:
+    """Rows as TRL's batch: prompts (R, P) left-padded, completions (R, C) right-padded.
+
+    R is padded to a multiple of `multiple` with rows whose masks are 0, since TRL drops what does not divide.
+    """
+    num_rows = max(1, -(-len(rows) // multiple)) * multiple
+    width_p = max((len(row.prompt_ids) for row in rows), default=1)
+    width_c = max((len(row.completion_ids_T) for row in rows), default=1)
+    batch = {
+        "prompt_ids": torch.full((num_rows, width_p), pad_id),
+        "prompt_mask": torch.zeros(num_rows, width_p, dtype=torch.long),
+        "completion_ids": torch.full((num_rows, width_c), pad_id),
+        "completion_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
+        "tool_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
+        "old_per_token_logps": torch.zeros(num_rows, width_c),
+        "advantages": torch.zeros(num_rows),
+        "weights": torch.zeros(num_rows),
+    }
+    # a padding row needs one attended token, or its softmax has nothing to attend to
+    batch["prompt_mask"][len(rows) :, -1] = 1
+    for index, row in enumerate(rows):
+        num_p, num_c = len(row.prompt_ids), len(row.completion_ids_T)
+        batch["prompt_ids"][index, width_p - num_p :] = torch.tensor(row.prompt_ids)
+        batch["prompt_mask"][index, width_p - num_p :] = 1
+        batch["completion_ids"][index, :num_c] = torch.tensor(row.completion_ids_T)
+        batch["completion_mask"][index, :num_c] = 1
+        batch["tool_mask"][index, :num_c] = torch.tensor(row.mask_T)
+        if row.logprobs_T is not None:
+            batch["old_per_token_logps"][index, :num_c] = torch.tensor(row.logprobs_T)
+        batch["advantages"][index] = row.advantage
+        batch["weights"][index] = row.weight
+    return batch
+
+
+def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cuts the columns that are padding in every row: prompts on the left, completions on the right."""
+    num_p = max(1, int(inputs["prompt_mask"].sum(1).max()))
+    num_c = max(1, int(inputs["completion_mask"].sum(1).max()))
+    trimmed = dict(inputs)
+    for name in ("prompt_ids", "prompt_mask"):
+        trimmed[name] = inputs[name][:, -num_p:]
+    for name in ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps"):
+        trimmed[name] = inputs[name][:, :num_c]
+    trimmed["advantages"] = inputs["advantages"][:, :num_c]
+    return trimmed
+
+
+def _rewards_ride_on_the_trajectories(**kwargs: Any) -> list[float]:
+    raise AssertionError("TRL asked for rewards, but trajectories carry their own.")

@@ -1,0 +1,203 @@
+"""Training runs: the adapter, TRL's arguments, checkpoints, resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig
+
+from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.policy.models import save_policy
+from eapo_agents.recipe import Recipe
+from eapo_agents.store import TraceStore
+from eapo_agents.types import Problem, RolloutGroup
+from graphs.agent import Agent
+from trainers.doctor import Expectation, examine
+from trainers.grpo import EapoTrainer
+from trainers.rows import has_spread, internalise_rows
+from trainers.sources import LiveRollouts, LoggedRollouts, RolloutSource
+
+OnStep = Callable[[int, dict[str, float]], None]
+POLICY_FOLDER = "policy"
+
+
+def add_adapter(agent: Agent) -> None:
+    """Puts a fresh LoRA adapter on the agent's model, unless it has one or the recipe trains all weights."""
+    lora = agent.recipe.train.lora
+    if lora is None or hasattr(agent.engine.model, "peft_config"):
+        return
+    torch.manual_seed(agent.recipe.seed)
+    agent.engine.model = get_peft_model(
+        agent.engine.model,
+        LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            target_modules=lora.target_modules,
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        ),
+    )
+    agent.engine.weights_changed(agent.loaded.step)
+
+
+def train_live(
+    agent: Agent,
+    problems: Sequence[Problem],
+    store: TraceStore,
+    folder: Path,
+    run_id: str,
+    on_step: OnStep | None = None,
+) -> Path:
+    """Trains on rollouts of the present weights, all of them logged; returns the trained policy's folder."""
+    recipe = agent.recipe
+    policy = agent.policy(agent.sampling)
+    source = LiveRollouts(
+        graph=agent.consult_graph(policy),
+        policy=policy,
+        problems=problems,
+        num_rollouts=recipe.train.rollouts,
+        seed=recipe.seed,
+        system_prompt=recipe.task.system_prompt,
+        format_reward=recipe.task.format_reward,
+        store=store,
+        run_id=run_id,
+        max_redraws=recipe.train.max_redraws,
+        keep_flat=recipe.train.internalise.weight > 0,
+    )
+    return _train(agent, source, folder, recipe.train.steps, on_step)
+
+
+def train_logged(
+    agent: Agent, groups: Sequence[RolloutGroup], folder: Path, on_step: OnStep | None = None
+) -> Path:
+    """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's folder."""
+    settings = agent.recipe.train
+    steps = -(-len(groups) // settings.problems_per_step) * settings.epochs
+    return _train(agent, LoggedRollouts(logged=groups), folder, steps, on_step)
+
+
+def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
+    """The groups that this agent's policy may train on and can learn from.
+
+    Raises:
+        TraceError: traces of another model, temperature or too old a version, without logprobs, or nothing to learn.
+    """
+    recipe = agent.recipe
+    version = agent.engine.policy_version
+    stale_allowed = recipe.train.max_staleness > 0
+    examine(
+        groups,
+        expected=Expectation(
+            temperature=recipe.sampling.temperature,
+            top_p=recipe.sampling.top_p,
+            base=version.base,
+            weights=None if stale_allowed else version.weights,
+            step=version.step,
+            max_staleness_steps=recipe.train.max_staleness,
+        ),
+    ).raise_if_blocking()
+    weight = recipe.train.internalise.weight
+    usable = [
+        group
+        for group in groups
+        if has_spread(group)
+        or (weight and internalise_rows([group], agent.solo_prompt, weight=weight))
+    ]
+    if not usable:
+        raise TraceError(
+            f"None of the {len(groups)} logged groups has anything to learn from: a group needs rewards that "
+            "differ; collect more rollouts a problem, or easier or harder problems."
+        )
+    return usable
+
+
+def _train(
+    agent: Agent, source: RolloutSource, folder: Path, steps: int, on_step: OnStep | None
+) -> Path:
+    recipe = agent.recipe
+    add_adapter(agent)
+    engine = agent.engine
+    start = engine.policy_version.step
+    trainer = EapoTrainer(
+        model=engine.model,
+        tokenizer=agent.loaded.tokenizer,
+        args=grpo_config(recipe, folder, steps),
+        source=source,
+        solo_prompt=agent.solo_prompt,
+        internalise_weight=recipe.train.internalise.weight,
+        policy_version=lambda: engine.policy_version,
+        importance_cap=recipe.train.importance_cap,
+        on_step=on_step,
+        callbacks=[_WeightsChanged(lambda step: engine.weights_changed(start + step))],
+    )
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+    engine.weights_changed(start + trainer.state.global_step)
+    policy_folder = folder / POLICY_FOLDER
+    save_policy(
+        engine.model, policy_folder, base=agent.loaded.base, step=engine.policy_version.step
+    )
+    return policy_folder
+
+
+def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
+    """TRL's arguments: DAPO's loss and clipping, no KL, one generation an optimizer step."""
+    settings = recipe.train
+    num_rollouts = settings.problems_per_step * settings.rollouts
+    if num_rollouts % settings.forward_passes:
+        raise RecipeError(
+            f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by train.forward_passes "
+            f"({settings.forward_passes}): change one of them."
+        )
+    on_cpu = recipe.policy.device == "cpu"
+    return GRPOConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=num_rollouts // settings.forward_passes,
+        gradient_accumulation_steps=settings.forward_passes,
+        num_generations=settings.rollouts,
+        num_iterations=1,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=settings.warmup_steps,
+        max_grad_norm=settings.max_grad_norm,
+        weight_decay=0.0,
+        temperature=recipe.sampling.temperature,
+        loss_type="dapo",
+        epsilon=settings.epsilon_low,
+        epsilon_high=settings.epsilon_high,
+        beta=0.0,
+        scale_rewards="group",
+        gradient_checkpointing=not on_cpu,
+        bf16=not on_cpu and recipe.policy.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=on_cpu,
+        logging_steps=1,
+        logging_dir=str(folder / "logs"),
+        report_to=settings.report_to or "none",
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        seed=recipe.seed,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=not on_cpu,
+    )
+
+
+class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
+    """Tells the engine, which shares the trainer's model, after every optimizer step."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tell(state.global_step)  # a checkpoint may have been loaded
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tell(state.global_step)
