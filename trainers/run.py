@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
 
@@ -136,6 +136,7 @@ def _train(
         on_step=on_step,
         callbacks=[_WeightsChanged(lambda step: engine.weights_changed(start + step))],
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=checkpoint)
     engine.weights_changed(start + trainer.state.global_step)
@@ -179,7 +180,6 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         fp16=False,
         use_cpu=on_cpu,
         logging_steps=1,
-        logging_dir=str(folder / "logs"),
         report_to=settings.report_to or "none",
         save_steps=settings.save_steps,
         save_total_limit=2,

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from eapo_agents.errors import TraceError
 from eapo_agents.policy.chat_model import PolicyChatModel
@@ -113,6 +119,8 @@ def warm_start(
             learning_rate=settings.learning_rate,
             warmup_steps=2,
             weight_decay=0.0,
+            # episodes differ much in length: like with like, or most of a batch is padding
+            train_sampling_strategy="group_by_length",
             save_strategy="no",
             report_to=[],
             logging_strategy="no",
@@ -124,6 +132,7 @@ def warm_start(
         data_collator=DataCollatorForSeq2Seq(agent.loaded.tokenizer, label_pad_token_id=-100),
         callbacks=[_Progress(on_step)],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     agent.engine.weights_changed(agent.loaded.step + trainer.state.global_step)
 

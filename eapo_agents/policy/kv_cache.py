@@ -50,10 +50,19 @@ class _GrowingLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return int(self.keys.shape[2])
 
-    def keep(self, rows_B: torch.Tensor) -> None:
-        """Keeps these rows of the batch, and the room."""
-        room = self._key_room.shape[2] - self.keys.shape[2]
+    def select(self, rows_B: torch.Tensor, room: int) -> None:
+        """Makes a new batch of these rows, some perhaps several times."""
         self._store(self.keys[rows_B], self.values[rows_B], room)
+
+    def shrink(self, order: Sequence[int]) -> None:
+        """Keeps row `order[i]` at place i; only rows that change their place are copied."""
+        for place, row in enumerate(order):
+            if place != row:
+                self._key_room[place] = self._key_room[row]
+                self._value_room[place] = self._value_room[row]
+        self._key_room = self._key_room[: len(order)]
+        self._value_room = self._value_room[: len(order)]
+        self._show(self.keys.shape[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +104,24 @@ class BatchCache:
         """Appends the mask of tokens about to be fed, shape (B, new tokens)."""
         self.mask = torch.cat([self.mask, new_mask], dim=1)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keeps these rows of the batch; a row may be kept several times."""
+    def select(self, rows: Sequence[int], room: int) -> None:
+        """Makes a new batch of these rows, some perhaps several times, with room for `room` tokens more."""
         rows_B = torch.tensor(rows, device=self.mask.device)
         self.mask = self.mask[rows_B]
         for layer in self.cache.layers:
-            layer.keep(rows_B)
+            layer.select(rows_B, room)
+
+    def shrink(self, kept: Sequence[int]) -> list[int]:
+        """Keeps these rows (ascending) and returns their new order: rows at the end fill the gaps."""
+        size = len(kept)
+        holes = sorted(set(range(size)) - set(kept))
+        order = list(range(size))
+        for hole, row in zip(holes, (row for row in kept if row >= size), strict=True):
+            order[hole] = row
+        self.mask = self.mask[torch.tensor(order, device=self.mask.device)]
+        for layer in self.cache.layers:
+            layer.shrink(order)
+        return order
 
     def row(self, index: int, tokens: tuple[int, ...]) -> CachedRow:
         """Takes one sequence out; `tokens` are those that the mask marks, in order."""

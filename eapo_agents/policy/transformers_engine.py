@@ -122,10 +122,10 @@ class TransformersEngine:
             if not going:
                 break
             if len(going) < len(active):
-                active = [active[position] for position in going]
-                batch.keep(going)
-                sampler.keep(going)
-                tokens = tokens[torch.tensor(going, device=tokens.device)]
+                order = batch.shrink(going)
+                active = [active[position] for position in order]
+                sampler.keep(order)
+                tokens = tokens[torch.tensor(order, device=tokens.device)]
             batch.extend_mask(batch.mask.new_ones(len(active), 1))
             logits = self._forward(batch, tokens[:, None])
         return [
@@ -153,8 +153,12 @@ class TransformersEngine:
             slots.append(slot)
         self._share_prefix(prompts, rows)
         batch = BatchCache(rows, self.model, room=0)
-        logits = self._feed(batch, [p[len(r.tokens) if r else 0 :] for p, r in zip(prompts, rows, strict=True)])
-        batch.keep(slots)
+        new_tokens = [
+            prompt[len(row.tokens) if row else 0 :]
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+        logits = self._feed(batch, new_tokens)
+        batch.select(slots, room=min(256, max(r.sampling.max_new_tokens for r in requests)))
         return batch, logits[torch.tensor(slots, device=logits.device)]
 
     def _share_prefix(

@@ -1,0 +1,91 @@
+"""What the graph costs over the raw engine: 32 concurrent rollouts against the same requests sent straight to it.
+
+The rollouts run first and leave their prompts; the engine then gets the very same prompts, keys and settings, turn by
+turn in one cohort, and must return the very same tokens. Three rounds, alternating; one JSON line with the ratio of the
+medians. At most 1.10 is wanted.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+
+from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.recipe import Recipe
+from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from eapo_agents.tasks import load_problems
+from graphs.agent import load_agent
+from graphs.consult import build_consult_graph
+from graphs.rollout import RolloutPlan, run_rollouts
+
+NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 3
+
+
+def main() -> None:
+    recipe = Recipe.model_validate({"name": "bench", "sampling": {"max_new_tokens": 32}})
+    agent = load_agent(recipe)
+    policy = agent.policy(agent.sampling)
+    graph = build_consult_graph(
+        policy, agent.pool, acceptance=AcceptanceSchedule(), turns=TurnBudget(start=3, end=3)
+    )
+    problems = load_problems("arithmetic", split="train", limit=NUM_PROBLEMS, seed=0)
+    plans = [RolloutPlan(problem=p, rollouts=range(NUM_ROLLOUTS)) for p in problems]
+
+    def through_the_graph():
+        agent.engine.weights_changed(0)  # an empty cache
+        started = time.perf_counter()
+        groups = asyncio.run(
+            run_rollouts(graph, policy, plans, system_prompt=recipe.task.system_prompt, seed=0)
+        )
+        return time.perf_counter() - started, [t for g in groups for t in g.trajectories_G]
+
+    async def straight(trajectories):
+        with agent.engine.cohort(len(trajectories)) as cohort:
+
+            async def one(trajectory):
+                prompt: list[int] = []
+                sampled = []
+                for number, turn in enumerate(trajectory.turns):
+                    prompt += turn.context_ids
+                    key = RolloutKey(
+                        seed=0,
+                        problem_id=trajectory.problem.id,
+                        step=0,
+                        rollout=trajectory.rollout,
+                        turn=number,
+                    )
+                    done = await agent.engine.generate(prompt, agent.sampling, key)
+                    sampled.append(done.completion_ids)
+                    prompt += done.completion_ids
+                cohort.finished()
+                return sampled
+
+            return await asyncio.gather(*(one(t) for t in trajectories))
+
+    through_the_graph()  # warms up
+    graph_s, engine_s = [], []
+    for _ in range(ROUNDS):
+        seconds, trajectories = through_the_graph()
+        graph_s.append(seconds)
+        agent.engine.weights_changed(0)
+        started = time.perf_counter()
+        sampled = asyncio.run(straight(trajectories))
+        engine_s.append(time.perf_counter() - started)
+        assert sampled == [[turn.completion_ids for turn in t.turns] for t in trajectories]
+    tokens = sum(len(turn.completion_ids) for t in trajectories for turn in t.turns)
+    print(
+        json.dumps(
+            {
+                "benchmark": "graph_overhead",
+                "rollouts": len(trajectories),
+                "sampled_tokens": tokens,
+                "graph_s": statistics.median(graph_s),
+                "engine_s": statistics.median(engine_s),
+                "ratio": statistics.median(graph_s) / statistics.median(engine_s),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

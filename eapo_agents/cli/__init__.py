@@ -1,0 +1,1 @@
+"""The `eapo` command."""

@@ -1,0 +1,193 @@
+"""`eapo demo`: the whole of EAPO on a small model, phase by phase.
+
+Every phase leaves its result in the run's folder. The same command goes on with the first phase that is not done; a
+training phase that was cut off goes on from its last checkpoint, an evaluation or collection from its last answer.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli import commands
+from eapo_agents.cli.commands import console
+from eapo_agents.errors import RecipeError
+from eapo_agents.recipe import Recipe, to_yaml
+from eapo_agents.types import RolloutGroup
+
+STATE = "phases.json"
+MIN_HELD_OUT = 300
+
+
+@dataclass(slots=True)
+class DemoRun:
+    """A demo under way: what is done, and the agent with the weights reached so far."""
+
+    recipe: Recipe
+    folder: Path
+    store: Any
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _agent: Any = None
+
+    @property
+    def agent(self) -> Any:
+        """Loaded when first needed, with the policy that the last finished training phase left."""
+        if self._agent is None:
+            policies = [phase["policy"] for phase in self.done.values() if "policy" in phase]
+            adapter = str(self.folder / policies[-1]) if policies else None
+            settings = self.recipe.policy.model_copy(update={"adapter": adapter})
+            self._agent = commands.load_agent(self.recipe.model_copy(update={"policy": settings}))
+        return self._agent
+
+    def phase(self, name: str, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Runs a phase unless it is done, and keeps its result."""
+        if name in self.done:
+            console.print(f"[dim]{what}: done before[/dim]")
+            return self.done[name]
+        console.print(f"[bold]{what}[/bold]")
+        _ = self.agent  # loading is no part of the phase's time
+        started = time.perf_counter()
+        result = work()
+        result["seconds"] = time.perf_counter() - started
+        self.done[name] = result
+        commands.write_atomically(self.folder / STATE, json.dumps(self.done, indent=1) + "\n")
+        return result
+
+
+def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
+    """Runs or resumes the demo in `folder`, and writes report.json and report.md there."""
+    if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
+        raise RecipeError(
+            f"The demo needs a recipe with a warm_start section and eval.problems of at least {MIN_HELD_OUT}: "
+            "use recipes/cpu-smol.yaml or one like it."
+        )
+    _check_folder(recipe, folder)
+    from eapo_agents.store import TraceStore
+
+    commands.save_recipe(recipe, folder)
+    with TraceStore.open(str(folder / "traces.db"), create=True) as store:
+        run = DemoRun(recipe=recipe, folder=folder, store=store, done=_read_state(folder))
+        _phases(run)
+    from evals.report import demo_report, report_markdown
+
+    report = demo_report(run.done, recipe.model_dump(mode="json"))
+    markdown = report_markdown(report)
+    commands.write_atomically(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    commands.write_atomically(folder / "report.md", markdown)
+    print(json.dumps(report) if as_json else markdown)
+
+
+def _phases(run: DemoRun) -> None:
+    run.phase("base", "Base model, tool-free, held-out problems", lambda: _evaluate(run, "base"))
+    run.phase("warm_start", "Warm start: scripted episodes teach the format", lambda: _warm(run))
+    run.phase("before", "Before: warm-started policy, tool-free", lambda: _evaluate(run, "before"))
+    run.phase("collect", "Collect trajectories with experts", lambda: _collect(run))
+    run.phase("train_logged", "Train from the logged traces", lambda: _train_logged(run))
+    run.phase("train_live", "Train live, the experts fading out", lambda: _train_live(run))
+    run.phase("after", "After: trained policy, tool-free", lambda: _evaluate(run, "after"))
+
+
+def _evaluate(run: DemoRun, name: str) -> dict[str, Any]:
+    from evals.runner import evaluate
+
+    problems = commands.problems_of(run.recipe, "heldout", run.recipe.eval.problems)
+    with commands.progress_bar("  problems", len(problems)) as bar:
+        scores = evaluate(run.agent, problems, run.store, name, bar.at)
+    return {mode: asdict(score) for mode, score in scores.items()}
+
+
+def _warm(run: DemoRun) -> dict[str, Any]:
+    from eapo_agents.policy.models import save_policy
+    from trainers.run import add_adapter
+    from trainers.warm_start import scripted_episodes, warm_start
+
+    settings = run.recipe.warm_start
+    assert settings is not None
+    problems = commands.problems_of(run.recipe, "train", settings.problems)
+    episodes = scripted_episodes(run.agent, problems)
+    add_adapter(run.agent)
+    with commands.progress_bar("  steps", None) as bar:
+        warm_start(run.agent, episodes, run.folder / "warm_start", bar.at)
+    version = run.agent.engine.policy_version
+    policy = Path("warm_start") / "policy"
+    save_policy(
+        run.agent.engine.model, run.folder / policy, base=version.base, step=version.step
+    )
+    return {"policy": str(policy), "episodes": len(episodes)}
+
+
+def _collect(run: DemoRun) -> dict[str, Any]:
+    skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
+    wanted = run.recipe.collect.problems
+    problems = commands.problems_of(run.recipe, "train", skipped + wanted)[skipped:]
+    _, tally = commands.collect_into(run.agent, run.store, "collect", 1, problems)
+    return tally.summary()
+
+
+def _train_logged(run: DemoRun) -> dict[str, Any]:
+    from trainers.run import train_logged, usable_groups
+
+    groups: list[RolloutGroup] = commands.logged_groups(run.store, "collect")
+    usable = usable_groups(run.agent, groups)
+    history: list[dict[str, float]] = []
+    with commands.training_bar(None, history) as on_step:
+        folder = train_logged(run.agent, usable, run.folder / "train_logged", on_step)
+    return {"policy": str(folder.relative_to(run.folder)), "history": history}
+
+
+def _train_live(run: DemoRun) -> dict[str, Any]:
+    from trainers.run import train_live
+
+    run.store.start_run(
+        "train_live",
+        kind="train",
+        recipe=run.recipe.model_dump(mode="json"),
+        sampling=run.agent.sampling,
+        policy=run.agent.engine.policy_version,
+    )
+    problems = commands.problems_of(run.recipe, "train", None)
+    history: list[dict[str, float]] = []
+    with commands.training_bar(run.recipe.train.steps, history) as on_step:
+        folder = train_live(
+            run.agent, problems, run.store, run.folder / "train_live", "train_live", on_step
+        )
+    return {"policy": str(folder.relative_to(run.folder)), "history": _whole(run, history)}
+
+
+def _whole(run: DemoRun, history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The history of all steps: those before an interruption are read back from the traces."""
+    from trainers.sources import group_metrics
+
+    shown = {int(step["step"]) for step in history}
+    by_step: dict[int, list[RolloutGroup]] = {}
+    for group in run.store.groups(run_id="train_live"):
+        by_step.setdefault(group.trajectories_G[0].global_step, []).append(group)
+    missing = [
+        {"step": step, **group_metrics(groups)}
+        for step, groups in by_step.items()
+        if step not in shown
+    ]
+    return sorted([*missing, *history], key=lambda metrics: metrics["step"])
+
+
+def _check_folder(recipe: Recipe, folder: Path) -> None:
+    saved = folder / "recipe.yaml"
+    if (folder / STATE).exists() and saved.exists() and saved.read_text() != to_yaml(recipe):
+        raise RecipeError(
+            f"'{folder}' holds a demo of another recipe: give another --out, or delete the folder to start anew."
+        )
+
+
+def _read_state(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        state: dict[str, dict[str, Any]] = json.loads((folder / STATE).read_text())
+    except FileNotFoundError:
+        for leftover in ("warm_start",):  # a phase without checkpoints starts anew
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+        return {}
+    return state

@@ -1,0 +1,173 @@
+"""The `eapo` command: thin functions over the packages, every heavy import inside the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import eapo_agents
+from eapo_agents.cli import traces
+from eapo_agents.errors import EapoError
+
+app = typer.Typer(
+    name="eapo",
+    help="Train a language model to do without the experts that it asks while it trains.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(traces.app, name="traces")
+
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="Override a recipe's key: --set train.steps=3. Repeatable.")
+]
+PolicyOption = Annotated[
+    str | None, typer.Option("--policy", help="Trained policy's folder (its adapter).")
+]
+StoreOption = Annotated[str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DEFAULT_RECIPE = "cpu-smol"
+DEFAULT_STORE = "runs/traces.db"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eapo {eapo_agents.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    question: Annotated[str, typer.Argument(help="What to ask, such as 'What is 7 + 3 * 4?'.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    solo: Annotated[bool, typer.Option("--solo", help="Without experts.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Asks the agent one question and shows its turns."""
+    from eapo_agents.cli import commands
+
+    commands.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
+
+
+@app.command()
+def collect(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="Name of the collection; the same name resumes it.")
+    ] = None,
+    step: Annotated[
+        int, typer.Option("--step", min=0, help="Training step whose schedules apply.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs problems x G rollouts of the consult graph into a trace store."""
+    from eapo_agents.cli import commands
+
+    resolved = _recipe(recipe, overrides, policy)
+    commands.collect(resolved, store, run_id or f"collect-{resolved.name}", step, as_json=as_json)
+
+
+@app.command()
+def train(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    out: OutOption = Path("runs/train"),
+    from_traces: Annotated[
+        str | None,
+        typer.Option("--from-traces", help="Train on this store's collections, without rollouts."),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="With --from-traces: only this collection.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Trains the policy: on rollouts of its own, or on logged ones. The same command resumes."""
+    from eapo_agents.cli import commands
+
+    commands.train(
+        _recipe(recipe, overrides, policy), out, from_traces, run_id, as_json=as_json
+    )
+
+
+@app.command(name="eval")
+def evaluate(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option("--baseline", help="Evaluation to compare with: an --out folder's eval.json."),
+    ] = None,
+    out: OutOption = Path("runs/eval"),
+    as_json: JsonOption = False,
+) -> None:
+    """Scores the policy without experts: accuracy, sampled and greedy, with 95% intervals."""
+    from eapo_agents.cli import commands
+
+    commands.evaluate(_recipe(recipe, overrides, policy), out, baseline, as_json=as_json)
+
+
+@app.command()
+def demo(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    out: OutOption = Path("runs/demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """The whole of EAPO on a small model: evaluate, train with experts, evaluate without them. Resumes."""
+    from eapo_agents.cli.demo import run_demo
+
+    run_demo(_recipe(recipe, overrides, None), out, as_json=as_json)
+
+
+def _recipe(name: str, overrides: list[str], policy: str | None) -> Any:
+    from eapo_agents.recipe import load_recipe
+
+    extra = [f"policy.adapter={policy}"] if policy else []
+    return load_recipe(name, [*overrides, *extra])
+
+
+def main() -> None:
+    """Entry point: errors of ours become one line on stderr and their exit status."""
+    try:
+        app(standalone_mode=False)
+    except EapoError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("Interrupted. The same command goes on where this one stopped.", 130)
+    except typer.Abort:
+        _fail("Interrupted.", 130)
+    except Exception as error:
+        if type(error).__module__.startswith(("click", "typer")):
+            error.show() if hasattr(error, "show") else print(error, file=sys.stderr)
+            sys.exit(getattr(error, "exit_code", 2))
+        raise
+
+
+def _fail(message: str, exit_code: int) -> None:
+    from eapo_agents.cli.output import safe_text
+
+    print(f"eapo: {safe_text(message)}", file=sys.stderr)
+    sys.exit(exit_code)
+
+if __name__ == "__main__":
+    main()

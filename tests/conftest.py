@@ -1,0 +1,131 @@
+"""Shared parts: all real. The small model is loaded once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.policy.scripted import Script
+from eapo_agents.recipe import Recipe
+from eapo_agents.types import PolicyVersion, Problem, Sampling, StopReason, Trajectory, Turn
+
+
+@pytest.fixture(scope="session")
+def loaded_policy():
+    from eapo_agents.policy.models import EMBEDDED, load_policy
+
+    return load_policy(EMBEDDED)
+
+
+@pytest.fixture(scope="session")
+def renderer(loaded_policy) -> ChatRenderer:
+    return ChatRenderer(loaded_policy.tokenizer)
+
+
+@pytest.fixture(scope="session")
+def saved_model(loaded_policy, tmp_path_factory) -> Path:
+    """The small model as a plain folder, so that subprocesses load it quickly."""
+    folder = tmp_path_factory.mktemp("model")
+    loaded_policy.model.save_pretrained(str(folder))
+    loaded_policy.tokenizer.save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "sampling": {"max_new_tokens": 12},
+            "train": {"report_to": [], "problems_per_step": 2, "rollouts": 2, "forward_passes": 2},
+        }
+    )
+
+
+@pytest.fixture
+def agent(loaded_policy, renderer, recipe):
+    """A fresh engine over a copy of the weights, so that a test may train them."""
+    import copy
+
+    from eapo_agents.policy.transformers_engine import TransformersEngine
+    from graphs.agent import Agent, make_pool
+
+    model = copy.deepcopy(loaded_policy.model)
+    return Agent(
+        recipe=recipe,
+        loaded=loaded_policy,
+        renderer=renderer,
+        engine=TransformersEngine(
+            model, name="small", stop_ids=sorted(renderer.stop_ids), base=loaded_policy.base
+        ),
+        pool=make_pool(recipe),
+    )
+
+
+@pytest.fixture
+def scripted(renderer):
+    """Makes a chat model that writes what a script says."""
+    from eapo_agents.policy.chat_model import PolicyChatModel
+    from eapo_agents.policy.scripted import ScriptedEngine
+
+    def make(script: Script | list[str], max_new_tokens: int = 400) -> PolicyChatModel:
+        def by_turn(key: RolloutKey, prompt: str) -> str:
+            return script[min(key.turn, len(script) - 1)]
+
+        return PolicyChatModel(
+            engine=ScriptedEngine(renderer, by_turn if isinstance(script, list) else script),
+            renderer=renderer,
+            sampling=Sampling(max_new_tokens=max_new_tokens),
+        )
+
+    return make
+
+
+VERSION = PolicyVersion(model="small", base="base", weights="weights", step=0)
+
+
+def make_problem(number: int = 0) -> Problem:
+    return Problem(
+        id=f"p{number}",
+        question="What is 7 + 3 * 4?",
+        answer="19",
+        grader="number",
+        metadata={"expression": "7 + 3 * 4"},
+    )
+
+
+def make_trajectory(turns: tuple[Turn, ...], **changes: object) -> Trajectory:
+    facts: dict[str, object] = {
+        "problem": make_problem(),
+        "graph": "consult",
+        "turns": turns,
+        "stop_reason": StopReason.ANSWERED,
+        "answer": "Answer: 19",
+        "reward": 1.0,
+        "correct": True,
+        "error": None,
+        "policy": VERSION,
+        "sampling": Sampling(),
+        "seed": 0,
+        "rollout": 0,
+        "global_step": 1,
+    }
+    return Trajectory(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def problem() -> Problem:
+    return make_problem()
+
+
+@pytest.fixture
+def trajectory():
+    """Makes a trajectory of given turns."""
+    return make_trajectory
