@@ -1,0 +1,160 @@
+"""Opens a store's database, or refuses it in one sentence and leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+import eapo_agents
+from eapo_agents.errors import StoreError
+from eapo_agents.store import schema
+from eapo_agents.types import FORMAT_VERSION
+
+_MAGIC = b"SQLite format 3\x00"
+_BUSY_TIMEOUT_MS = 60_000
+
+
+def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
+    """The database's engine and its name for messages (without a password).
+
+    Raises:
+        StoreError: missing, not a store, unreadable, or of a newer format.
+    """
+    is_url = "://" in str(at)
+    name = str(at)
+    if is_url:
+        try:
+            url = make_url(str(at))
+            name = url.render_as_string(hide_password=True)
+            engine = create_engine(url)
+        except ArgumentError as error:
+            raise StoreError(
+                "The store's URL cannot be read: give a file, or sqlite:///FILE, or postgresql+DRIVER://..."
+            ) from error
+        except ImportError as error:
+            raise StoreError(
+                f"The store '{name}' needs a driver that is not installed ({error.name}): "
+                "install it, for example psycopg for postgresql+psycopg://."
+            ) from error
+    else:
+        engine = create_engine(f"sqlite:///{name}")
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        raise StoreError(
+            f"The store '{name}' is on {engine.dialect.name}: use an SQLite file or a PostgreSQL URL."
+        )
+    if engine.dialect.name == "sqlite":
+        _check_file(Path(engine.url.database or ""), name, create=create)
+        _set_up_sqlite(engine)
+    with guard(name):
+        _check_format(engine, name, create=create)
+    return engine, name
+
+
+@contextmanager
+def guard(name: str) -> Iterator[None]:
+    """The database's errors as one sentence of ours."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise StoreError(
+            f"The store '{name}' cannot be used ({first}): check that it is readable, writable and not full."
+        ) from error
+
+
+def _check_file(file: Path, name: str, *, create: bool) -> None:
+    if file.is_dir():
+        raise StoreError(f"The store '{name}' is a folder: give a file.")
+    if not file.exists():
+        if not create:
+            raise StoreError(
+                f"There is no store '{name}': give an existing file, or make one with `eapo collect --store`."
+            )
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"The store '{name}' cannot be made: {error.strerror}.") from error
+        return
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(len(_MAGIC))
+    except OSError as error:
+        raise StoreError(f"The store '{name}' cannot be read: {error.strerror}.") from error
+    if head != _MAGIC and (head or not create):  # an empty file is a store that nobody has written to
+        raise StoreError(f"'{name}' is no trace store: it is not an SQLite file; give another file.")
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, DDL included
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check_format(engine: Engine, name: str, *, create: bool) -> None:
+    found = _read_format(engine, name)
+    if found is None:
+        if not create:
+            raise StoreError(
+                f"'{name}' is empty and no trace store yet: make one with `eapo collect --store`."
+            )
+        _create(engine)
+        found = _read_format(engine, name)
+    if found is None or found > FORMAT_VERSION:
+        raise StoreError(
+            f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads up to "
+            f"{FORMAT_VERSION}: update eapo-agents."
+        )
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            dbapi: Any = connection.connection.dbapi_connection
+            dbapi.execute("PRAGMA journal_mode=WAL")
+
+
+def _read_format(engine: Engine, name: str) -> int | None:
+    """The format of an existing store, None where there is no table at all."""
+    with engine.connect() as connection:
+        tables = set(inspect(connection).get_table_names())
+        if not tables:
+            return None
+        if schema.meta.name not in tables:
+            if engine.dialect.name == "sqlite":
+                raise StoreError(
+                    f"'{name}' is the database of something else: it has no table {schema.meta.name}; "
+                    "give another file."
+                )
+            return None  # a PostgreSQL database may be shared
+        value = connection.execute(
+            select(schema.meta.c.value).where(schema.meta.c.key == "format")
+        ).scalar()
+    if value is None or not value.isdigit():
+        raise StoreError(f"'{name}' tells no format of its own: it is damaged; restore a copy.")
+    return int(value)
+
+
+def _create(engine: Engine) -> None:
+    """All tables in one transaction: a store is there whole or not at all."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if schema.meta.name in inspect(connection).get_table_names():
+            return  # another process was faster
+        schema.metadata.create_all(connection)
+        connection.execute(
+            schema.meta.insert(),
+            [
+                {"key": "format", "value": str(FORMAT_VERSION)},
+                {"key": "package_version", "value": eapo_agents.__version__},
+            ],
+        )

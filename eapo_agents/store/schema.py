@@ -1,0 +1,111 @@
+"""Tables of a trace store, the same on SQLite and PostgreSQL.
+
+Nothing in them is ever changed or deleted, but for claims. Token ids are little-endian int32, logprobs little-endian
+float32, one blob a turn; a turn holds the tokens that it added to its parent.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+meta = Table(
+    "eapo_meta",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("package_version", String, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("sampling", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+)
+
+problems = Table(
+    "problems",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("problem", Text, nullable=False),
+)
+
+trajectories = Table(
+    "trajectories",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", String, ForeignKey(runs.c.run_id), nullable=False),
+    Column("group_key", String, nullable=False),
+    Column("rollout", Integer, nullable=False),
+    Column("problem", String, ForeignKey(problems.c.digest), nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("graph", String, nullable=False),
+    Column("stop_reason", String, nullable=False),
+    Column("answer", Text),
+    Column("reward", Float),
+    Column("correct", Boolean),
+    Column("error", Text),
+    Column("policy", Text, nullable=False),
+    Column("sampling", Text, nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("global_step", Integer, nullable=False),
+    Column("duration_s", Float, nullable=False),
+    UniqueConstraint("run_id", "group_key", "rollout"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("trajectory_id", Integer, ForeignKey(trajectories.c.id), primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("parent", Integer),
+    Column("context_ids", LargeBinary, nullable=False),
+    Column("completion_ids", LargeBinary, nullable=False),
+    Column("logprobs", LargeBinary),
+    Column("text", Text, nullable=False),
+    Column("finish_reason", String, nullable=False),
+)
+
+consultations = Table(
+    "consultations",
+    metadata,
+    Column("trajectory_id", Integer, ForeignKey(trajectories.c.id), primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("slot", Integer, primary_key=True),
+    Column("expert", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("reply", Text, nullable=False),
+    Column("status", String, nullable=False),
+    Column("rho", Float, nullable=False),
+    Column("u", Float, nullable=False),
+    Column("latency_s", Float, nullable=False),
+    Column("tokens", Integer, nullable=False),
+    Column("cost_usd", Float, nullable=False),
+    Column("error", Text),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("run_id", String, primary_key=True),
+    Column("group_key", String, primary_key=True),
+    Column("owner", String, nullable=False),
+)

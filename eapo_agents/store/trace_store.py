@@ -1,0 +1,499 @@
+"""TraceStore: append-only trajectories, one transaction each, on SQLite (WAL) or PostgreSQL.
+
+After a crash every trajectory is there whole or not at all. Several processes may write at once: a group of rollouts is
+claimed before it is run, and a claim ends with the process that holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Row, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+import eapo_agents
+from eapo_agents.errors import StoreError
+from eapo_agents.store import schema
+from eapo_agents.store.opening import guard, open_engine
+from eapo_agents.types import (
+    Consultation,
+    ConsultationStatus,
+    PolicyVersion,
+    Problem,
+    RolloutGroup,
+    Sampling,
+    StopReason,
+    Trajectory,
+    Turn,
+)
+
+_PAGE = 200
+"""Trajectories read at once."""
+_SHAPING = ("seed", "task", "consult")
+"""Parts of a recipe that shape trajectories: a run does not go on with others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """One collection, training run or evaluation."""
+
+    run_id: str
+    kind: str
+    """`collect`, `train` or `eval`."""
+    created_at: str
+    package_version: str
+    recipe: Mapping[str, Any]
+    """The full resolved recipe."""
+    sampling: Sampling
+    policy: PolicyVersion
+    """The policy at the start of the run; each trajectory names its own."""
+    num_trajectories: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTrajectory:
+    """A trajectory with its place in the store."""
+
+    id: int
+    run_id: str
+    group_key: str
+    created_at: str
+    trajectory: Trajectory
+
+
+class TraceStore:
+    """Where trajectories live."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        """Use `TraceStore.open`."""
+        self._engine = engine
+        self._name = name
+        self._insert = (
+            postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        )
+        self._known_problems: set[str] = set()
+
+    @classmethod
+    def open(cls, at: str | Path, *, create: bool = False) -> TraceStore:
+        """Opens a file or an SQLAlchemy URL; with `create` an empty store is made where there is none.
+
+        Raises:
+            StoreError: missing, not a store, unreadable, or of a newer format; nothing is changed then.
+        """
+        return cls(*open_engine(at, create=create))
+
+    def __enter__(self) -> TraceStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    def start_run(
+        self,
+        run_id: str,
+        *,
+        kind: str,
+        recipe: Mapping[str, Any],
+        sampling: Sampling,
+        policy: PolicyVersion,
+    ) -> None:
+        """Records a run, or goes on with it.
+
+        Raises:
+            StoreError: the run was started by another policy or under settings that shape trajectories.
+        """
+        row = {
+            "run_id": run_id,
+            "kind": kind,
+            "created_at": _now(),
+            "package_version": eapo_agents.__version__,
+            "recipe": json.dumps(recipe),
+            "sampling": json.dumps(asdict(sampling)),
+            "policy": json.dumps(asdict(policy)),
+        }
+        with guard(self._name), self._writing() as connection:
+            connection.execute(
+                self._insert(schema.runs).values(row).on_conflict_do_nothing()
+            )
+            there = connection.execute(
+                select(schema.runs).where(schema.runs.c.run_id == run_id)
+            ).one()
+        before, now = json.loads(there.recipe), json.loads(row["recipe"])
+        differing = [key for key in _SHAPING if before.get(key) != now.get(key)]
+        if json.loads(there.sampling) != asdict(sampling):
+            differing.append("sampling")
+        if json.loads(there.policy)["weights"] != policy.weights:
+            differing.append("the policy's weights")
+        if there.kind != kind:
+            differing.append("its kind")
+        if differing:
+            raise StoreError(
+                f"The run '{run_id}' in '{self._name}' was started with other settings "
+                f"({', '.join(differing)}): give this one another name or another store."
+            )
+
+    def append(self, trajectory: Trajectory, *, run_id: str, group_key: str) -> bool:
+        """Commits one trajectory. One that is there already (same run, group and rollout) is left as it is.
+
+        Returns whether it was new.
+        """
+        digest, problem = _problem_row(trajectory.problem)
+        with guard(self._name), self._writing() as connection:
+            if digest not in self._known_problems:
+                connection.execute(
+                    self._insert_problem, {"digest": digest, "problem": problem}
+                )
+            new_id = connection.execute(
+                self._insert_trajectory, _trajectory_row(trajectory, run_id, group_key, digest)
+            ).scalar()
+            if new_id is None:
+                return False
+            turns = [_turn_row(turn, i, new_id) for i, turn in enumerate(trajectory.turns)]
+            if turns:
+                connection.execute(schema.turns.insert(), turns)
+            asked = [
+                _consultation_row(consultation, index, new_id)
+                for index, turn in enumerate(trajectory.turns)
+                for consultation in turn.consultations
+            ]
+            if asked:
+                connection.execute(schema.consultations.insert(), asked)
+        self._known_problems.add(digest)
+        return True
+
+    def have(self, run_id: str) -> dict[str, set[int]]:
+        """Group key -> rollouts that are committed."""
+        table = schema.trajectories.c
+        found: dict[str, set[int]] = {}
+        with guard(self._name), self._engine.connect() as connection:
+            rows = connection.execute(
+                select(table.group_key, table.rollout).where(table.run_id == run_id)
+            )
+            for group_key, rollout in rows:
+                found.setdefault(group_key, set()).add(rollout)
+        return found
+
+    def claim(self, run_id: str, group_key: str) -> bool:
+        """Takes a group for this process; False where another live process has it."""
+        claims = schema.claims
+        here = (claims.c.run_id == run_id) & (claims.c.group_key == group_key)
+        row = {"run_id": run_id, "group_key": group_key, "owner": self._owner}
+        with guard(self._name), self._writing() as connection:
+            connection.execute(self._insert(claims).values(row).on_conflict_do_nothing())
+            owner = connection.execute(select(claims.c.owner).where(here)).scalar_one()
+            if owner != self._owner and not _is_alive(owner):
+                # only from the owner that was seen: somebody else may take it over too
+                connection.execute(
+                    claims.update()
+                    .where(here & (claims.c.owner == owner))
+                    .values(owner=self._owner)
+                )
+                owner = connection.execute(select(claims.c.owner).where(here)).scalar_one()
+        return bool(owner == self._owner)
+
+    def release(self, run_id: str, group_key: str) -> None:
+        """Gives up a claim."""
+        claims = schema.claims.c
+        with guard(self._name), self._writing() as connection:
+            connection.execute(
+                schema.claims.delete().where(
+                    (claims.run_id == run_id)
+                    & (claims.group_key == group_key)
+                    & (claims.owner == self._owner)
+                )
+            )
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, the oldest first."""
+        trajectories = schema.trajectories
+        counts = (
+            select(trajectories.c.run_id, func.count().label("count"))
+            .group_by(trajectories.c.run_id)
+            .subquery()
+        )
+        query = (
+            select(schema.runs, func.coalesce(counts.c.count, 0).label("count"))
+            .outerjoin(counts, counts.c.run_id == schema.runs.c.run_id)
+            .order_by(schema.runs.c.created_at, schema.runs.c.run_id)
+        )
+        with guard(self._name), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [
+            RunInfo(
+                run_id=row.run_id,
+                kind=row.kind,
+                created_at=row.created_at,
+                package_version=row.package_version,
+                recipe=json.loads(row.recipe),
+                sampling=Sampling(**json.loads(row.sampling)),
+                policy=PolicyVersion(**json.loads(row.policy)),
+                num_trajectories=row.count,
+            )
+            for row in rows
+        ]
+
+    def trajectories(self, run_id: str | None = None) -> Iterator[StoredTrajectory]:
+        """All trajectories, or one run's, in the order in which they were committed."""
+        table = schema.trajectories
+        query = select(table).order_by(table.c.id).limit(_PAGE)
+        if run_id is not None:
+            query = query.where(table.c.run_id == run_id)
+        last = -1
+        while page := self._read(query.where(table.c.id > last)):
+            yield from page
+            last = page[-1].id
+
+    def trajectory(self, trajectory_id: int) -> StoredTrajectory:
+        """One trajectory.
+
+        Raises:
+            StoreError: there is none of that number.
+        """
+        found = self._read(
+            select(schema.trajectories).where(schema.trajectories.c.id == trajectory_id)
+        )
+        if not found:
+            raise StoreError(
+                f"The store '{self._name}' has no trajectory {trajectory_id}: `eapo traces ls` lists them."
+            )
+        return found[0]
+
+    def groups(self, run_id: str) -> Iterator[RolloutGroup]:
+        """A run's trajectories by group, in the order in which the groups began."""
+        table = schema.trajectories
+        with guard(self._name), self._engine.connect() as connection:
+            keys = (
+                connection.execute(
+                    select(table.c.group_key)
+                    .where(table.c.run_id == run_id)
+                    .group_by(table.c.group_key)
+                    .order_by(func.min(table.c.id))
+                )
+                .scalars()
+                .all()
+            )
+        for key in keys:
+            members = self._read(
+                select(table)
+                .where((table.c.run_id == run_id) & (table.c.group_key == key))
+                .order_by(table.c.rollout)
+            )
+            yield RolloutGroup(
+                problem=members[0].trajectory.problem,
+                trajectories_G=tuple(member.trajectory for member in members),
+            )
+
+    def _read(self, query: Any) -> list[StoredTrajectory]:
+        with guard(self._name), self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+            ids = [row.id for row in rows]
+            turns = _by_trajectory(connection, schema.turns, ids)
+            asked = _by_trajectory(connection, schema.consultations, ids)
+            digests = {row.problem for row in rows}
+            known = connection.execute(
+                select(schema.problems).where(schema.problems.c.digest.in_(digests))
+            )
+            problems = {row.digest: _problem(row.problem) for row in known}
+        return [
+            _stored(row, problems[row.problem], turns.get(row.id, []), asked.get(row.id, []))
+            for row in rows
+        ]
+
+    def _writing(self) -> Any:
+        return self._engine.execution_options(writes=True).begin()
+
+    @cached_property
+    def _insert_trajectory(self) -> Any:
+        return (
+            self._insert(schema.trajectories)
+            .on_conflict_do_nothing()
+            .returning(schema.trajectories.c.id)
+        )
+
+    @cached_property
+    def _insert_problem(self) -> Any:
+        return self._insert(schema.problems).on_conflict_do_nothing()
+
+    @cached_property
+    def _owner(self) -> str:
+        """host:pid:start time: names this process and no other, even where process numbers come round again."""
+        return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether a claim's process still runs; one of another machine is taken to."""
+    host, pid, started = owner.rsplit(":", 2)
+    return host != socket.gethostname() or _start_time(int(pid)) == started
+
+
+def _start_time(pid: int) -> str | None:
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _by_trajectory(connection: Any, table: Any, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    order = [table.c.trajectory_id, table.c.turn]
+    order += [table.c.slot] if "slot" in table.c else []
+    found: dict[int, list[Row[Any]]] = {}
+    query = select(table).where(table.c.trajectory_id.in_(ids)).order_by(*order)
+    for row in connection.execute(query):
+        found.setdefault(row.trajectory_id, []).append(row)
+    return found
+
+
+def _text(text: str | None) -> str | None:
+    """Text from models and experts as every database takes it: no lone surrogates, no NUL."""
+    if text is None:
+        return None
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
+
+
+def _problem_row(problem: Problem) -> tuple[str, str]:
+    facts = {**asdict(problem), "metadata": dict(problem.metadata)}
+    try:
+        text = json.dumps(facts, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"The metadata of problem '{problem.id}' is not JSON ({error}): keep plain values in it."
+        ) from error
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text
+
+
+def _problem(text: str) -> Problem:
+    return Problem(**json.loads(text))
+
+
+def _trajectory_row(t: Trajectory, run_id: str, group_key: str, digest: str) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "group_key": group_key,
+        "rollout": t.rollout,
+        "problem": digest,
+        "created_at": _now(),
+        "graph": t.graph,
+        "stop_reason": t.stop_reason.value,
+        "answer": _text(t.answer),
+        "reward": t.reward,
+        "correct": t.correct,
+        "error": _text(t.error),
+        "policy": json.dumps(asdict(t.policy)),
+        "sampling": json.dumps(asdict(t.sampling)),
+        "seed": t.seed,
+        "global_step": t.global_step,
+        "duration_s": t.duration_s,
+    }
+
+
+def _turn_row(turn: Turn, index: int, trajectory_id: int) -> dict[str, Any]:
+    return {
+        "trajectory_id": trajectory_id,
+        "turn": index,
+        "parent": turn.parent,
+        "context_ids": np.array(turn.context_ids, dtype="<i4").tobytes(),
+        "completion_ids": np.array(turn.completion_ids, dtype="<i4").tobytes(),
+        "logprobs": None
+        if turn.logprobs is None
+        else np.array(turn.logprobs, dtype="<f4").tobytes(),
+        "text": _text(turn.text),
+        "finish_reason": turn.finish_reason,
+    }
+
+
+def _consultation_row(c: Consultation, turn: int, trajectory_id: int) -> dict[str, Any]:
+    return {
+        "trajectory_id": trajectory_id,
+        "turn": turn,
+        "slot": c.slot,
+        "expert": _text(c.expert),
+        "query": _text(c.query),
+        "reply": _text(c.reply),
+        "status": c.status.value,
+        "rho": c.rho,
+        "u": c.u,
+        "latency_s": c.latency_s,
+        "tokens": c.tokens,
+        "cost_usd": c.cost_usd,
+        "error": _text(c.error),
+    }
+
+
+def _stored(
+    row: Row[Any], problem: Problem, turns: Sequence[Row[Any]], asked: Sequence[Row[Any]]
+) -> StoredTrajectory:
+    consultations: dict[int, list[Consultation]] = {}
+    for c in asked:
+        consultations.setdefault(c.turn, []).append(_consultation(c))
+    return StoredTrajectory(
+        id=row.id,
+        run_id=row.run_id,
+        group_key=row.group_key,
+        created_at=row.created_at,
+        trajectory=Trajectory(
+            problem=problem,
+            graph=row.graph,
+            turns=tuple(_turn(turn, consultations.get(turn.turn, [])) for turn in turns),
+            stop_reason=StopReason(row.stop_reason),
+            answer=row.answer,
+            reward=row.reward,
+            correct=row.correct,
+            error=row.error,
+            policy=PolicyVersion(**json.loads(row.policy)),
+            sampling=Sampling(**json.loads(row.sampling)),
+            seed=row.seed,
+            rollout=row.rollout,
+            global_step=row.global_step,
+            duration_s=row.duration_s,
+        ),
+    )
+
+
+def _turn(row: Row[Any], asked: Sequence[Consultation]) -> Turn:
+    return Turn(
+        context_ids=tuple(np.frombuffer(row.context_ids, "<i4").tolist()),
+        completion_ids=tuple(np.frombuffer(row.completion_ids, "<i4").tolist()),
+        logprobs=None
+        if row.logprobs is None
+        else tuple(np.frombuffer(row.logprobs, "<f4").tolist()),
+        parent=row.parent,
+        text=row.text,
+        finish_reason=row.finish_reason,
+        consultations=tuple(asked),
+    )
+
+
+def _consultation(row: Row[Any]) -> Consultation:
+    return Consultation(
+        slot=row.slot,
+        expert=row.expert,
+        query=row.query,
+        reply=row.reply,
+        status=ConsultationStatus(row.status),
+        rho=row.rho,
+        u=row.u,
+        latency_s=row.latency_s,
+        tokens=row.tokens,
+        cost_usd=row.cost_usd,
+        error=row.error,
+    )

@@ -1,0 +1,86 @@
+"""Intervals and comparisons. All of them treat the problem as the unit that was drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eapo_agents.errors import UsageError
+
+_Z95 = 1.959963984540054
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    """after - before over the same problems."""
+
+    difference: float
+    ci95: tuple[float, float]
+    """Percentile bootstrap over problems."""
+    n: int
+    """Problems."""
+    p_better: float
+    """Share of resamples in which the difference is above 0."""
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% interval of a share (Wilson 1927); it stays inside [0, 1] and does not collapse at 0 or n."""
+    if not 0 <= successes <= n or n == 0:
+        raise UsageError(f"An interval needs 0 <= successes <= n and n > 0, got {successes} of {n}.")
+    share = successes / n
+    centre = share + _Z95**2 / (2 * n)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
+    scale = 1 + _Z95**2 / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the mean over problems."""
+    if not per_problem:
+        raise UsageError("An interval needs at least one problem.")
+    values = np.array([per_problem[key] for key in sorted(per_problem)])
+    return _percentiles(_resampled_means(values))
+
+
+def paired_bootstrap(
+    before: Mapping[str, float], after: Mapping[str, float], *, seed: int = 0
+) -> PairedDifference:
+    """The mean difference and its 95% interval; problems are resampled with both of their scores.
+
+    Raises:
+        UsageError: the two are not over the same problems.
+    """
+    if before.keys() != after.keys() or not before:
+        only = len(before.keys() ^ after.keys())
+        raise UsageError(
+            f"A paired comparison needs the same problems on both sides, but {only} are on one side only "
+            f"({len(before)} before, {len(after)} after): evaluate both with the same recipe and seed."
+        )
+    ids = sorted(before)
+    differences = np.array([after[key] - before[key] for key in ids])
+    means = _resampled_means(differences, seed)
+    return PairedDifference(
+        difference=float(differences.mean()),
+        ci95=_percentiles(means),
+        n=len(ids),
+        p_better=float((means > 0).mean()),
+    )
+
+
+def _resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    # in slices: ten thousand resamples of a large benchmark at once would take gigabytes
+    means = [
+        values[rng.integers(0, len(values), (500, len(values)))].mean(axis=1)
+        for _ in range(_RESAMPLES // 500)
+    ]
+    return np.concatenate(means)
+
+
+def _percentiles(means: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)

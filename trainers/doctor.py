@@ -1,0 +1,190 @@
+"""The doctor: looks at traces before anything trains on them, and refuses rather than warns.
+
+Blocking are findings that would make the loss wrong: traces without logprobs, of another model, of other weights, sampled
+under other settings, or with turns that do not fit together. Groups without spread of reward and unscored
+trajectories are only counted: the trainer leaves them out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+
+from eapo_agents.errors import TraceError
+from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory
+from trainers.rows import has_spread, trajectory_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What the trainer will assume of the traces; None leaves that unchecked."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    base: str | None = None
+    """Fingerprint of the base weights."""
+    weights: str | None = None
+    """Fingerprint of the weights that must have sampled them; None where older ones of this base may have."""
+    step: int | None = None
+    """Optimizer steps that the trainer's policy has seen."""
+    max_staleness_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong, over all trajectories."""
+
+    name: str
+    count: int
+    message: str
+    """What, the rule, what was found in the first such trajectory, what to do."""
+    first: str
+    """The first such trajectory: problem and rollout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the doctor saw."""
+
+    num_groups: int
+    num_trajectories: int
+    num_tokens: int
+    """Sampled tokens."""
+    num_unscored: int
+    num_without_spread: int
+    """Groups in which no two rewards differ."""
+    num_several_rows: int
+    """Trajectories that make more than one row."""
+    blocking: list[Finding] = field(default_factory=list)
+
+    def raise_if_blocking(self) -> None:
+        """Raises TraceError with the first blocking finding."""
+        if self.blocking:
+            finding = self.blocking[0]
+            raise TraceError(
+                f"{finding.message} ({finding.count} of {self.num_trajectories} trajectories; "
+                f"the first is {finding.first})"
+            )
+
+
+def examine(groups: Sequence[RolloutGroup], expected: Expectation | None = None) -> Report:
+    """Examines groups; without an expectation only whether they are whole and agree with each other."""
+    trajectories = [t for group in groups for t in group.trajectories_G]
+    # a failed rollout is no trace: it has no turns, and is never trained on
+    sampled = [t for t in trajectories if t.error is None]
+    if expected is None:
+        expected = _agreement(sampled)
+    blocking = []
+    for name, check in _CHECKS.items():
+        wrong = [(t, why) for t in sampled if (why := check(t, expected))]
+        if wrong:
+            first, why = wrong[0]
+            blocking.append(
+                Finding(
+                    name=name,
+                    count=len(wrong),
+                    message=why,
+                    first=f"{first.problem.id}, rollout {first.rollout}",
+                )
+            )
+    return Report(
+        num_groups=len(groups),
+        num_trajectories=len(trajectories),
+        num_tokens=sum(len(turn.completion_ids) for t in sampled for turn in t.turns),
+        num_unscored=sum(t.reward is None for t in trajectories),
+        num_without_spread=sum(not has_spread(group) for group in groups),
+        num_several_rows=sum(_num_rows(t) > 1 for t in sampled),
+        blocking=blocking,
+    )
+
+
+def _agreement(trajectories: Sequence[Trajectory]) -> Expectation:
+    """Without a trainer to compare with: everything like the first trajectory."""
+    if not trajectories:
+        return Expectation()
+    first = trajectories[0]
+    return Expectation(
+        temperature=first.sampling.temperature,
+        top_p=first.sampling.top_p,
+        base=first.policy.base,
+    )
+
+
+def _num_rows(trajectory: Trajectory) -> int:
+    return sum(turn.parent is None for turn in trajectory.turns)
+
+
+def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
+    if any(turn.logprobs is None for turn in t.turns):
+        return (
+            "Traces without logprobs cannot be trained on, since the ratio needs the behaviour policy's own: "
+            "collect with an engine that returns them (scripted and chat-only engines do not)."
+        )
+    return None
+
+
+def _broken(t: Trajectory, expected: Expectation) -> str | None:
+    for turn in t.turns:
+        if turn.logprobs is not None and not all(map(math.isfinite, turn.logprobs)):
+            return "A trace has logprobs that are not finite: it is damaged; leave it out."
+        if turn.logprobs is not None and any(logprob > 1e-3 for logprob in turn.logprobs):
+            return "A trace has logprobs above 0, which no distribution gives: it is damaged; leave it out."
+    if any(turn.logprobs is None for turn in t.turns):
+        return None  # has a finding of its own
+    try:
+        trajectory_rows(t, advantage=1.0)
+    except TraceError as error:
+        return str(error)
+    return None
+
+
+def _other_settings(t: Trajectory, expected: Expectation) -> str | None:
+    for name, wanted in (("temperature", expected.temperature), ("top_p", expected.top_p)):
+        found = getattr(t.sampling, name)
+        if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
+            return (
+                f"Traces must be sampled under the trainer's own settings: {name} is {found:g} there and "
+                f"{wanted:g} here; train with sampling.{name}={found:g}, or collect again."
+            )
+    return None
+
+
+def _other_model(t: Trajectory, expected: Expectation) -> str | None:
+    if expected.base is not None and t.policy.base != expected.base:
+        return (
+            f"Traces must come from the model that is trained: they were sampled by '{t.policy.model}' (base "
+            f"{t.policy.base}), not by base {expected.base}; train that model, or collect again."
+        )
+    return None
+
+
+def _other_weights(t: Trajectory, expected: Expectation) -> str | None:
+    version: PolicyVersion = t.policy
+    if expected.step is not None and version.step > expected.step:
+        return (
+            f"Traces were sampled by a later policy (step {version.step}) than the one that is trained "
+            f"(step {expected.step}): start from that policy with --policy, or collect again."
+        )
+    limit = expected.max_staleness_steps
+    if expected.step is not None and limit is not None and expected.step - version.step > limit:
+        return (
+            f"Traces may be at most {limit} optimizer steps old, and these were sampled at step {version.step} "
+            f"of a policy now at step {expected.step}: raise train.max_staleness, or collect again."
+        )
+    if expected.weights is not None and version.weights != expected.weights:
+        return (
+            f"Traces were sampled by other weights ({version.weights}) than those that are trained "
+            f"({expected.weights}): start from that policy with --policy, or collect again."
+        )
+    return None
+
+
+_CHECKS: dict[str, Callable[[Trajectory, Expectation], str | None]] = {
+    "without_logprobs": _without_logprobs,
+    "other_model": _other_model,
+    "other_settings": _other_settings,
+    "other_weights": _other_weights,
+    "broken": _broken,
+}
