@@ -1,8 +1,9 @@
-"""What the graph costs over the raw engine: 32 concurrent rollouts against the same requests sent straight to it.
+"""What the graph costs over the raw engine: 32 concurrent rollouts against the same requests sent
+straight to it.
 
-The rollouts run first and leave their prompts; the engine then gets the very same prompts, keys and settings, turn by
-turn in one cohort, and must return the very same tokens. Three rounds, alternating; one JSON line with the ratio of the
-medians. At most 1.10 is wanted.
+The rollouts run first and leave their prompts; the engine then gets the very same prompts, keys and
+settings, turn by turn in one cohort, and must return the very same tokens. Three rounds,
+alternating; one JSON line with the ratio of the medians. At most 1.10 is wanted.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""How long `eapo --help` takes as a whole process; one JSON line with the median of 15. Under 0.3 s is wanted."""
+"""How long `eapo --help` takes as a whole process; one JSON line with the median of 15. Under 0.3 s
+is wanted."""
 
 import json
 import statistics

@@ -1,4 +1,5 @@
-"""Trajectories to padded training batches, in tokens a second; one JSON line. At least 1 million are wanted."""
+"""Trajectories to padded training batches, in tokens a second; one JSON line. At least 1 million
+are wanted."""
 
 import json
 import random

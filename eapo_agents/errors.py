@@ -1,7 +1,7 @@
 """One tree of errors, named by the boundary that was crossed.
 
-Every message says what is wrong, the rule, what was found and what to do next. The `eapo` command prints it as
-one line and exits with `exit_code`.
+Every message says what is wrong, the rule, what was found and what to do next. The `eapo` command
+prints it as one line and exits with `exit_code`.
 """
 
 from typing import ClassVar
@@ -36,7 +36,8 @@ class TaskError(UsageError):
 
 
 class TraceError(UsageError):
-    """Traces that must not be trained on: no logprobs, another model, another temperature, too old."""
+    """Traces that must not be trained on: no logprobs, another model, another temperature, too
+    old."""
 
 
 class DoctorError(EapoError):

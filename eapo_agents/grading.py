@@ -1,7 +1,9 @@
-"""Graders: one function from an answer's text and the gold answer to a grade, shared by rewards and benchmarks.
+"""Graders: one function from an answer's text and the gold answer to a grade, shared by rewards and
+benchmarks.
 
-A grader never raises on what a policy wrote; it raises `GradingError` where the gold answer itself cannot be read.
-The answer is what follows the last `Answer:`, else what the last `\\boxed{...}` holds; text with neither has no answer.
+A grader never raises on what a policy wrote; it raises `GradingError` where the gold answer itself
+cannot be read. The answer is what follows the last `Answer:`, else what the last `\\boxed{...}`
+holds; text with neither has no answer.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ Grader = Callable[[str, str], Grade]
 
 
 def extract_answer(text: str) -> str | None:
-    """The text after the last `Answer:` on its line, else inside the last `\\boxed{}`; None without either."""
+    """The text after the last `Answer:` on its line, else inside the last `\\boxed{}`; None without
+    either."""
     markers = list(_MARKER.finditer(text))
     if markers:
         rest = text[markers[-1].end() :].strip()
@@ -82,7 +85,8 @@ def exact(text: str, gold: str) -> Grade:
 
 
 def number(text: str, gold: str) -> Grade:
-    """Equal as exact numbers: `1,200`, `$1200.00` and `2400/2` are one. The answer's first number counts."""
+    """Equal as exact numbers: `1,200`, `$1200.00` and `2400/2` are one. The answer's first number
+    counts."""
     wanted = _as_number(gold)
     if wanted is None:
         raise GradingError(f"The gold answer '{gold}' is no number, and the grader is 'number'.")
@@ -134,7 +138,8 @@ def math(text: str, gold: str) -> Grade:
 
 
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single spaces (as the SQuAD and HotpotQA evaluations do)."""
+    """Lower case, no punctuation, no articles, single spaces (as the SQuAD and HotpotQA evaluations
+    do)."""
     bare = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 

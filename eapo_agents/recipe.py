@@ -1,4 +1,5 @@
-"""Recipes: one small YAML file a run, read into pydantic; the resolved recipe is printed and saved with the run.
+"""Recipes: one small YAML file a run, read into pydantic; the resolved recipe is printed and saved
+with the run.
 
 Every key is checked: an unknown one is refused with the known ones listed.
 """
@@ -99,8 +100,8 @@ class LoraSection(_Section):
 
 
 class InternaliseSection(_Section):
-    """Hint-stripped rows: what the policy wrote after an accepted reply, on rewarded trajectories, trained as if it
-    had come to it alone. Not in the paper; weight 0 switches it off."""
+    """Hint-stripped rows: what the policy wrote after an accepted reply, on rewarded trajectories,
+    trained as if it had come to it alone. Not in the paper; weight 0 switches it off."""
 
     weight: float = Field(0.0, ge=0)
 
@@ -116,7 +117,8 @@ class TrainSection(_Section):
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     forward_passes: int = Field(4, ge=1)
-    """A step's rows are split into this many forward passes (gradient accumulation); more need less memory."""
+    """A step's rows are split into this many forward passes (gradient accumulation); more need less
+    memory."""
     epsilon_low: float = Field(0.2, ge=0)
     epsilon_high: float = Field(0.28, ge=0)
     lora: LoraSection | None = LoraSection()
@@ -125,8 +127,8 @@ class TrainSection(_Section):
     max_redraws: int = Field(1, ge=0)
     """Live: how often groups without spread of reward are replaced by new problems, a step."""
     max_staleness: int = Field(0, ge=0)
-    """Logged: traces of a policy more optimizer steps older than this are refused. Traces that are older at all
-    are weighted by their truncated importance ratio."""
+    """Logged: traces of a policy more optimizer steps older than this are refused. Traces that are
+    older at all are weighted by their truncated importance ratio."""
     epochs: int = Field(1, ge=1)
     """Logged: passes over the traces."""
     importance_cap: float = Field(2.0, gt=0)
@@ -196,7 +198,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except yaml.YAMLError as error:
         raise RecipeError(f"The recipe '{file}' is not YAML: {_one_line(error)}.") from error
     if not isinstance(data, dict):
-        raise RecipeError(f"The recipe '{file}' must be a mapping of keys, got {type(data).__name__}.")
+        raise RecipeError(
+            f"The recipe '{file}' must be a mapping of keys, got {type(data).__name__}."
+        )
     for override in overrides:
         _apply(data, override)
     try:

@@ -1,4 +1,5 @@
-"""The reward of an answer. Source: EAPO (arXiv 2509.23730): F1 where it is above 0, 0.1 for the format alone, else 0."""
+"""The reward of an answer. Source: EAPO (arXiv 2509.23730): F1 where it is above 0, 0.1 for the
+format alone, else 0."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ class AcceptanceSchedule:
     def __post_init__(self) -> None:
         if self.kind not in ACCEPTANCE_KINDS:
             raise UsageError(
-                f"Unknown acceptance schedule '{self.kind}': use one of {', '.join(ACCEPTANCE_KINDS)}."
+                f"Unknown acceptance schedule '{self.kind}': use one of "
+                f"{', '.join(ACCEPTANCE_KINDS)}."
             )
         if not 0.0 <= self.start <= 1.0:
             raise UsageError(
@@ -39,7 +40,8 @@ class AcceptanceSchedule:
             )
 
     def rho(self, step: int) -> float:
-        """Probability at global step `step` (from 1). Step 0, outside training, counts as step 1."""
+        """Probability at global step `step` (from 1). Step 0, outside training, counts as step
+        1."""
         s = max(1, step)
         match self.kind:
             case "inverse":
@@ -66,7 +68,8 @@ class TurnBudget:
     def __post_init__(self) -> None:
         if not 1 <= self.end <= self.start:
             raise UsageError(
-                f"The turn budget needs 1 <= end <= start, got start {self.start} and end {self.end}."
+                f"The turn budget needs 1 <= end <= start, got start {self.start} and end "
+                f"{self.end}."
             )
         if self.steps < 1:
             raise UsageError(f"The turn budget's steps must be at least 1, got {self.steps}.")
@@ -82,8 +85,8 @@ class TurnBudget:
 def coin(seed: int, problem_id: str, step: int, rollout: int, turn: int, slot: int) -> float:
     """The draw u in [0, 1) of one query; accepted when u < rho.
 
-    A keyed hash of the counter (a counter-based generator): no state, so the same query gets the same
-    coin however asynchronous calls interleave, and a run can be repeated.
+    A keyed hash of the counter (a counter-based generator): no state, so the same query gets the
+    same coin however asynchronous calls interleave, and a run can be repeated.
     """
     return counter_uniform("coin", seed, problem_id, step, rollout, turn, slot)
 

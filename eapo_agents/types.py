@@ -2,13 +2,13 @@
 
 A trajectory of two turns with two consultations, as it is stored (token ids shortened):
 
-    Turn 0  context_ids    = [1, 9690, ..., 520, 198]        system + tools + question + generation prompt
-            completion_ids = [44, 42, ..., 2]                two tool calls, end of turn
-    Turn 1  context_ids    = [198, 1, 8, ..., 520, 198]      the two replies + generation prompt
-            completion_ids = [20, 1672, ..., 2]              the answer, end of turn
+    Turn 0  context_ids    = [1, 9690, ..., 520, 198]      system, experts, question, turn start
+            completion_ids = [44, 42, ..., 2]              two tool calls, end of turn
+    Turn 1  context_ids    = [198, 1, 8, ..., 520, 198]    the two replies, turn start
+            completion_ids = [20, 1672, ..., 2]            the answer, end of turn
 
-The prompt of turn 1 is `context_0 completion_0 context_1`: each token is stored once, and nothing is ever
-rendered or tokenised a second time.
+The prompt of turn 1 is `context_0 completion_0 context_1`: each token is stored once, and nothing
+is ever rendered or tokenised a second time.
 """
 
 from __future__ import annotations
@@ -116,11 +116,12 @@ class Turn:
     """One sampled completion and what was put before it."""
 
     context_ids: tuple[int, ...]
-    """Tokens added since the parent's last sampled token; the whole prompt where `parent` is None."""
+    """Tokens added since the parent's last sampled token; the whole prompt where `parent` is
+    None."""
     completion_ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
-    """Log-probability of each completion token under the sampling distribution (after temperature and
-    top-p), or None where nothing was sampled (scripted) or the engine does not tell."""
+    """Log-probability of each completion token under the sampling distribution (after temperature
+    and top-p), or None where nothing was sampled (scripted) or the engine does not tell."""
     parent: int | None
     """Index of the turn whose tokens come before `context_ids`; None starts a new row."""
     text: str

@@ -28,9 +28,12 @@ class PairedDifference:
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927); it stays inside [0, 1] and does not collapse at 0 or n."""
+    """95% interval of a share (Wilson 1927); it stays inside [0, 1] and does not collapse at 0 or
+    n."""
     if not 0 <= successes <= n or n == 0:
-        raise UsageError(f"An interval needs 0 <= successes <= n and n > 0, got {successes} of {n}.")
+        raise UsageError(
+            f"An interval needs 0 <= successes <= n and n > 0, got {successes} of {n}."
+        )
     share = successes / n
     centre = share + _Z95**2 / (2 * n)
     half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
@@ -57,8 +60,10 @@ def paired_bootstrap(
     if before.keys() != after.keys() or not before:
         only = len(before.keys() ^ after.keys())
         raise UsageError(
-            f"A paired comparison needs the same problems on both sides, but {only} are on one side only "
-            f"({len(before)} before, {len(after)} after): evaluate both with the same recipe and seed."
+            f"A paired comparison needs the same problems on both sides, but {only} are on one "
+            "side only "
+            f"({len(before)} before, {len(after)} after): evaluate both with the same recipe and "
+            "seed."
         )
     ids = sorted(before)
     differences = np.array([after[key] - before[key] for key in ids])

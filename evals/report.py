@@ -1,4 +1,5 @@
-"""The demo's report: what help in training was worth without help, with intervals, and what it cost."""
+"""The demo's report: what help in training was worth without help, with intervals, and what it
+cost."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from evals.metrics import paired_bootstrap
 from evals.runner import GREEDY, SAMPLED
 
 
-def demo_report(phases: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any]) -> dict[str, Any]:
+def demo_report(
+    phases: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any]
+) -> dict[str, Any]:
     """Everything in one object. `accuracy` is over sampled answers; `greedy` stands beside it."""
     steps = [
         {"phase": phase, **step}
@@ -68,7 +71,8 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         + (f"; greedy {_points(paired['greedy'])}" if "greedy" in paired else "")
         + ".",
         "",
-        f"The warm start taught the formats with {report['warm_start_episodes']} scripted episodes; "
+        f"The warm start taught the formats with {report['warm_start_episodes']} scripted "
+        "episodes; "
         "the warm-started policy is the 'before'.",
         f"Expert calls: {report['experts']['calls']} made, {report['experts']['withheld']} saved "
         "(withheld before the call).",

@@ -1,4 +1,5 @@
-"""Tool-free evaluation: the solo graph on problems, greedy and sampled, every answer kept as a trace."""
+"""Tool-free evaluation: the solo graph on problems, greedy and sampled, every answer kept as a
+trace."""
 
 from __future__ import annotations
 
@@ -87,9 +88,7 @@ def evaluate(
         }
         for mode, trajectories in asyncio.run(_run_wave(agent, policies, plans)).items():
             for trajectory in trajectories:
-                store.append(
-                    trajectory, run_id=f"{run_id}/{mode}", group_key=trajectory.problem.id
-                )
+                store.append(trajectory, run_id=f"{run_id}/{mode}", group_key=trajectory.problem.id)
         on_wave(min(start + width, len(problems)))
     wanted = {problem.id for problem in problems}
     return {
@@ -147,7 +146,8 @@ def _score(
     if num_failed > max_error_share * len(trajectories) or not scored:
         errors = [t.error for t in trajectories if t.error]
         raise ErrorBudgetError(
-            f"{num_failed} of {len(trajectories)} evaluation rollouts failed (first: {errors[0] if errors else '-'}), "
+            f"{num_failed} of {len(trajectories)} evaluation rollouts failed (first: "
+            f"{errors[0] if errors else '-'}), "
             f"and at most {max_error_share:.0%} may: mend the cause and run the same command again."
         )
     by_problem: dict[str, list[float]] = {}

@@ -1,4 +1,5 @@
-"""Collects groups of rollouts into a trace store; resumes, and shares the work with other processes."""
+"""Collects groups of rollouts into a trace store; resumes, and shares the work with other
+processes."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import dataclass
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem, RolloutGroup
+from eapo_agents.types import Problem, RolloutGroup, Trajectory
 from graphs.consult import Graph
-from graphs.rollout import RolloutPlan, run_rollouts
+from graphs.rollout import RolloutPlan, group_key, run_rollouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +37,18 @@ def collect(
     wanted: Collection,
     on_group: Callable[[RolloutGroup], None] = lambda group: None,
 ) -> int:
-    """Runs what the store does not have yet, a wave at a time, and returns how many rollouts it ran.
+    """Runs what the store does not have yet, a wave at a time, and returns how many rollouts it
+    ran.
 
-    Each trajectory is committed as its wave ends. Groups that another live process has claimed are left to it.
+    Each trajectory is committed as it ends. Groups that another live process has claimed are
+    left to it.
     """
     num_run = 0
+
+    def commit(trajectory: Trajectory) -> None:
+        key = group_key(trajectory.problem, wanted.global_step)
+        store.append(trajectory, run_id=wanted.run_id, group_key=key)
+
     for plans in _waves(store, wanted):
         groups = asyncio.run(
             run_rollouts(
@@ -51,28 +59,32 @@ def collect(
                 seed=wanted.seed,
                 global_step=wanted.global_step,
                 format_reward=wanted.format_reward,
+                on_trajectory=commit,
             )
         )
         for group in groups:
-            for trajectory in group.trajectories_G:
-                store.append(trajectory, run_id=wanted.run_id, group_key=group.problem.id)
-            store.release(wanted.run_id, group.problem.id)
+            store.release(wanted.run_id, group_key(group.problem, wanted.global_step))
             num_run += len(group.trajectories_G)
             on_group(group)
     return num_run
 
 
 def _waves(store: TraceStore, wanted: Collection) -> Iterator[list[RolloutPlan]]:
-    """Plans for missing rollouts, about `concurrency` at a time; each group is claimed before it is run."""
+    """Plans for missing rollouts, about `concurrency` at a time; each group is claimed before it is
+    run."""
     wave: list[RolloutPlan] = []
     have = store.have(wanted.run_id)
     for problem in wanted.problems:
-        missing = [r for r in range(wanted.num_rollouts) if r not in have.get(problem.id, set())]
-        if not missing or not store.claim(wanted.run_id, problem.id):
+        key = group_key(problem, wanted.global_step)
+        missing = [r for r in range(wanted.num_rollouts) if r not in have.get(key, set())]
+        if not missing or not store.claim(wanted.run_id, key):
             continue
         # another process may have finished it between the look and the claim
-        now_held = store.have(wanted.run_id).get(problem.id, set())
+        now_held = store.have(wanted.run_id).get(key, set())
         missing = [r for r in missing if r not in now_held]
+        if not missing:
+            store.release(wanted.run_id, key)
+            continue
         wave.append(RolloutPlan(problem=problem, rollouts=missing))
         if sum(len(plan.rollouts) for plan in wave) >= wanted.concurrency:
             yield wave

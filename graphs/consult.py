@@ -1,9 +1,10 @@
 """The EAPO graph: `policy -> consult (K in parallel) -> policy -> ... -> end`.
 
-Every call that the policy writes becomes a `Send` of its own to the consult node, so the replies of a turn are in
-flight together; LangGraph hands them back in the order of the calls, whatever order they finish in. The timeout
-and every failure are handled inside the node: a branch that raises would end the whole run, and one that
-LangGraph's error handler finishes comes a superstep after its siblings, when the policy has already gone on.
+Every call that the policy writes becomes a `Send` of its own to the consult node, so the replies of
+a turn are in flight together; LangGraph hands them back in the order of the calls, whatever order
+they finish in. The timeout and every failure are handled inside the node: a branch that raises
+would end the whole run, and one that LangGraph's error handler finishes comes a superstep after its
+siblings, when the policy has already gone on.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def build_consult_graph(
         max_queries: K, the most queries that one turn may send.
     """
 
-    async def consult(query: _Query, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
         context = runtime.context or RolloutContext()
         rho = acceptance.rho(context.global_step)
         u = coin(
@@ -74,13 +75,13 @@ def build_consult_graph(
             context.problem_id,
             context.global_step,
             context.rollout,
-            query["turn"],
-            query["slot"],
+            state["turn"],
+            state["slot"],
         )
-        consultation = await _consult(query, pool, rho=rho, u=u, max_queries=max_queries)
+        consultation = await _consult(state, pool, rho=rho, u=u, max_queries=max_queries)
         message = ToolMessage(
             content=consultation.reply,
-            tool_call_id=query["id"],
+            tool_call_id=state["id"],
             name=consultation.expert or None,
             artifact={**asdict(consultation), "status": consultation.status.value},
         )
@@ -136,9 +137,7 @@ async def _consult(
     if query["problem"] or expert is None:
         known = ", ".join(tool.name for tool in pool.tools)
         reply = query["problem"] or f"There is no such expert. You can ask: {known}."
-        return Consultation(
-            **facts, reply=reply, status=ConsultationStatus.INVALID, error=reply
-        )
+        return Consultation(**facts, reply=reply, status=ConsultationStatus.INVALID, error=reply)
     if query["slot"] >= max_queries:
         return Consultation(**facts, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
     if u >= rho:

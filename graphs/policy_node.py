@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
@@ -13,7 +13,13 @@ from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.types import StopReason
 from graphs.state import AgentState, RolloutContext
 
-PolicyNode = Callable[[AgentState, Runtime[RolloutContext]], Awaitable[dict[str, Any]]]
+
+class PolicyNode(Protocol):
+    """The shape of node that LangGraph takes."""
+
+    def __call__(
+        self, state: AgentState, runtime: Runtime[RolloutContext]
+    ) -> Awaitable[dict[str, Any]]: ...
 
 
 def make_policy_node(
@@ -21,9 +27,7 @@ def make_policy_node(
 ) -> PolicyNode:
     """A node that takes one turn. `max_turns` gives T for a rollout."""
 
-    async def call_policy(
-        state: AgentState, runtime: Runtime[RolloutContext]
-    ) -> dict[str, Any]:
+    async def call_policy(state: AgentState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
         context = runtime.context or RolloutContext()
         turn = state.get("num_turns", 0)
         key = RolloutKey(

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
 from eapo_agents.policy.engine import Cohort
@@ -58,11 +65,14 @@ async def run_rollouts(
     seed: int,
     global_step: int = 0,
     format_reward: float = 0.1,
+    on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
 ) -> list[RolloutGroup]:
     """Runs every planned rollout at once, in one cohort of the engine, and scores what came out.
 
-    A rollout that fails is recorded with its error and no reward, and the others go on. A grader that fails
-    raises (`GradingError`): nothing is scored 0 for want of a score.
+    `on_trajectory` is told each trajectory as it ends.
+
+    A rollout that fails is recorded with its error and no reward, and the others go on. A grader
+    that fails raises (`GradingError`): nothing is scored 0 for want of a score.
     """
     num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
     with policy.engine.cohort(num_rollouts) as cohort:
@@ -71,9 +81,11 @@ async def run_rollouts(
             context = RolloutContext(
                 problem_id=problem.id, seed=seed, rollout=rollout, global_step=global_step
             )
-            return await _run_one(
+            trajectory = await _run_one(
                 graph, policy, problem, context, cohort, system_prompt, format_reward
             )
+            on_trajectory(trajectory)
+            return trajectory
 
         async with asyncio.TaskGroup() as tasks:
             running_PG = [
@@ -88,10 +100,15 @@ async def run_rollouts(
     ]
 
 
-def first_messages(system_prompt: str, question: str) -> list[BaseMessage]:
+def group_key(problem: Problem, step: int) -> str:
+    """Names a group within a run, so that a resumed run finds what it has."""
+    return f"{step}/{problem.id}"
+
+
+def first_messages(system_prompt: str, question: str) -> list[AnyMessage]:
     """How every run of ours begins."""
-    system = [SystemMessage(system_prompt)] if system_prompt else []
-    return [*system, HumanMessage(question)]
+    question_message = HumanMessage(question)
+    return [SystemMessage(system_prompt), question_message] if system_prompt else [question_message]
 
 
 async def _run_one(
@@ -147,7 +164,8 @@ async def _run_one(
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> tuple[Turn, ...]:
-    """Reads the turns off the messages of a run: every message that a policy of ours wrote, in order."""
+    """Reads the turns off the messages of a run: every message that a policy of ours wrote, in
+    order."""
     records: list[Mapping[str, Any]] = []
     consultations: list[list[Consultation]] = []
     for message in messages:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NotRequired
 
 from langchain_core.messages import AnyMessage
 from langgraph.graph.message import add_messages
 
 # on Python 3.11 the development server loses the schemas of a state made with typing's own
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 
 class AgentState(TypedDict):

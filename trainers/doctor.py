@@ -1,16 +1,15 @@
 """The doctor: looks at traces before anything trains on them, and refuses rather than warns.
 
-Blocking are findings that would make the loss wrong: traces without logprobs, of another model, of other weights, sampled
-under other settings, or with turns that do not fit together. Groups without spread of reward and unscored
-trajectories are only counted: the trainer leaves them out.
+Blocking are findings that would make the loss wrong: traces without logprobs, of another model, of
+other weights, sampled under other settings, or with turns that do not fit together. Groups without
+spread of reward and unscored trajectories are only counted: the trainer leaves them out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory
@@ -26,7 +25,8 @@ class Expectation:
     base: str | None = None
     """Fingerprint of the base weights."""
     weights: str | None = None
-    """Fingerprint of the weights that must have sampled them; None where older ones of this base may have."""
+    """Fingerprint of the weights that must have sampled them; None where older ones of this base
+    may have."""
     step: int | None = None
     """Optimizer steps that the trainer's policy has seen."""
     max_staleness_steps: int | None = None
@@ -70,7 +70,8 @@ class Report:
 
 
 def examine(groups: Sequence[RolloutGroup], expected: Expectation | None = None) -> Report:
-    """Examines groups; without an expectation only whether they are whole and agree with each other."""
+    """Examines groups; without an expectation only whether they are whole and agree with each
+    other."""
     trajectories = [t for group in groups for t in group.trajectories_G]
     # a failed rollout is no trace: it has no turns, and is never trained on
     sampled = [t for t in trajectories if t.error is None]
@@ -119,7 +120,8 @@ def _num_rows(trajectory: Trajectory) -> int:
 def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
     if any(turn.logprobs is None for turn in t.turns):
         return (
-            "Traces without logprobs cannot be trained on, since the ratio needs the behaviour policy's own: "
+            "Traces without logprobs cannot be trained on, since the ratio needs the behaviour "
+            "policy's own: "
             "collect with an engine that returns them (scripted and chat-only engines do not)."
         )
     return None
@@ -130,7 +132,7 @@ def _broken(t: Trajectory, expected: Expectation) -> str | None:
         if turn.logprobs is not None and not all(map(math.isfinite, turn.logprobs)):
             return "A trace has logprobs that are not finite: it is damaged; leave it out."
         if turn.logprobs is not None and any(logprob > 1e-3 for logprob in turn.logprobs):
-            return "A trace has logprobs above 0, which no distribution gives: it is damaged; leave it out."
+            return "A trace has logprobs above 0, which no distribution gives: leave it out."
     if any(turn.logprobs is None for turn in t.turns):
         return None  # has a finding of its own
     try:
@@ -145,7 +147,8 @@ def _other_settings(t: Trajectory, expected: Expectation) -> str | None:
         found = getattr(t.sampling, name)
         if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
             return (
-                f"Traces must be sampled under the trainer's own settings: {name} is {found:g} there and "
+                f"Traces must be sampled under the trainer's own settings: {name} is {found:g} "
+                "there and "
                 f"{wanted:g} here; train with sampling.{name}={found:g}, or collect again."
             )
     return None
@@ -154,7 +157,8 @@ def _other_settings(t: Trajectory, expected: Expectation) -> str | None:
 def _other_model(t: Trajectory, expected: Expectation) -> str | None:
     if expected.base is not None and t.policy.base != expected.base:
         return (
-            f"Traces must come from the model that is trained: they were sampled by '{t.policy.model}' (base "
+            "Traces must come from the model that is trained: they were sampled by "
+            f"'{t.policy.model}' (base "
             f"{t.policy.base}), not by base {expected.base}; train that model, or collect again."
         )
     return None
@@ -164,13 +168,15 @@ def _other_weights(t: Trajectory, expected: Expectation) -> str | None:
     version: PolicyVersion = t.policy
     if expected.step is not None and version.step > expected.step:
         return (
-            f"Traces were sampled by a later policy (step {version.step}) than the one that is trained "
+            f"Traces were sampled by a later policy (step {version.step}) than the one that is "
+            "trained "
             f"(step {expected.step}): start from that policy with --policy, or collect again."
         )
     limit = expected.max_staleness_steps
     if expected.step is not None and limit is not None and expected.step - version.step > limit:
         return (
-            f"Traces may be at most {limit} optimizer steps old, and these were sampled at step {version.step} "
+            f"Traces may be at most {limit} optimizer steps old, and these were sampled at step "
+            f"{version.step} "
             f"of a policy now at step {expected.step}: raise train.max_staleness, or collect again."
         )
     if expected.weights is not None and version.weights != expected.weights:

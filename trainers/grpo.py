@@ -1,9 +1,9 @@
 """The thin subclass of TRL's GRPOTrainer that takes its batches from rollout groups.
 
-One private method is replaced, `_generate_and_score_completions` (TRL 1.16; the version range is pinned and a test
-guards the contract): it returns a batch made of `TrainingRow`s, live or logged alike, with the behaviour policy's
-logprobs as `old_per_token_logps`, so that the clipped ratio is the honest one. `_compute_loss` is TRL's own, called on
-micro-batches without their common padding.
+One private method is replaced, `_generate_and_score_completions` (TRL 1.16; the version range is
+pinned and a test guards the contract): it returns a batch made of `TrainingRow`s, live or logged
+alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
+the honest one. `_compute_loss` is TRL's own, called on micro-batches without their common padding.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         """Takes a model (with or without adapter) and TRL's own arguments.
 
         Args:
-            solo_prompt: token ids of a problem's tool-free prompt.
-            internalise_weight: weight of the hint-stripped rows; 0 makes none.
-            policy_version: the current weights; rows of trajectories that other weights sampled before training
-                started are weighted by their truncated importance ratio.
+            solo_prompt: token ids of a problem's tool-free prompt. internalise_weight: weight of
+            the hint-stripped rows; 0 makes none. policy_version: the current weights; rows of
+            trajectories that other weights sampled before training started are weighted by their
+            truncated importance ratio.
             importance_cap: where that ratio is cut.
             on_step: told each step's number and metrics.
         """
@@ -107,20 +107,15 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         # each term is a mean over its own tokens: L = L_relative + weight * L_stripped
         total = count[0] if count[0] > 0 else count[1]
         share = torch.where(is_stripped.bool(), total / count[1].clamp(min=1e-9), 1.0)
-        stale = self._stale_rows(groups, relative)
         old = tensors["old_per_token_logps"]
         advantages = tensors["advantages"][:, None] * weights * share
-        if stripped or any(stale):
-            current = self._current_logps(tensors)
-            replaced = is_stripped.bool()
-            if any(stale):
-                is_stale = torch.zeros_like(replaced)
-                is_stale[: len(relative), 0] = torch.tensor(stale, device=replaced.device)
-                ratio = torch.exp(current - old).clamp(max=self._importance_cap)
-                advantages = torch.where(is_stale, advantages * ratio, advantages)
-                replaced = replaced | is_stale
-            tensors["old_per_token_logps"] = torch.where(replaced, current, old)
-        tensors["advantages"] = advantages
+        is_stale = torch.zeros_like(is_stripped, dtype=torch.bool)
+        is_stale[: len(relative), 0] = torch.tensor(self._stale_rows(groups, relative))
+        replaced = is_stripped.bool() | is_stale
+        current = self._current_logps(tensors, replaced[:, 0])
+        ratio = torch.exp(current - old).clamp(max=self._importance_cap)
+        tensors["advantages"] = torch.where(is_stale, advantages * ratio, advantages)
+        tensors["old_per_token_logps"] = torch.where(replaced, current, old)
         tensors["num_items_in_batch"] = total
         return tensors
 
@@ -130,29 +125,40 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         trajectories = [t for group in groups for t in group.trajectories_G]
         return [trajectories[row.trajectory].policy.step < self._started_from.step for row in rows]
 
-    def _current_logps(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _current_logps(
+        self, tensors: dict[str, torch.Tensor], wanted_R: torch.Tensor
+    ) -> torch.Tensor:
+        """Logprobs (R, C) under the present weights of the wanted rows; 0 in the others."""
+        logps = torch.zeros_like(tensors["old_per_token_logps"])
+        rows = wanted_R.nonzero()[:, 0]
+        # sharded models need the same forward passes on every rank
+        most = int(self.accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
+        if not most:
+            return logps
+        asked = torch.cat([rows, rows.new_zeros(most - len(rows))])
+        some = trim({name: tensor[asked] for name, tensor in tensors.items()})
+        width = some["completion_ids"].shape[1]
         with torch.no_grad():
-            logps, _, _ = self._get_per_token_logps_and_entropies(
+            found, _, _ = self._get_per_token_logps_and_entropies(
                 self.model,
-                torch.cat([tensors["prompt_ids"], tensors["completion_ids"]], dim=1),
-                torch.cat([tensors["prompt_mask"], tensors["completion_mask"]], dim=1),
-                tensors["completion_ids"].shape[1],
+                torch.cat([some["prompt_ids"], some["completion_ids"]], dim=1),
+                torch.cat([some["prompt_mask"], some["completion_mask"]], dim=1),
+                width,
                 batch_size=max(1, len(tensors["prompt_ids"]) // self.args.steps_per_generation),
             )
-        result: torch.Tensor = logps
-        return result
+        logps[rows, :width] = found[: len(rows)]
+        return logps
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         loss: torch.Tensor = super()._compute_loss(model, trim(inputs))
         return loss
 
 
-def pad_rows(
-    rows: Sequence[TrainingRow], *, multiple: int, pad_id: int
-) -> dict[str, torch.Tensor]:
+def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict[str, torch.Tensor]:
     """Rows as TRL's batch: prompts (R, P) left-padded, completions (R, C) right-padded.
 
-    R is padded to a multiple of `multiple` with rows whose masks are 0, since TRL drops what does not divide.
+    R is padded to a multiple of `multiple` with rows whose masks are 0, since TRL drops what does
+    not divide.
     """
     num_rows = max(1, -(-len(rows) // multiple)) * multiple
     width_p = max((len(row.prompt_ids) for row in rows), default=1)
@@ -188,7 +194,8 @@ def _tensor(values: Sequence[float], dtype: type[np.generic]) -> torch.Tensor:
 
 
 def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Cuts the columns that are padding in every row: prompts on the left, completions on the right."""
+    """Cuts the columns that are padding in every row: prompts on the left, completions on the
+    right."""
     num_p = max(1, int(inputs["prompt_mask"].sum(1).max()))
     num_c = max(1, int(inputs["completion_mask"].sum(1).max()))
     trimmed = dict(inputs)
@@ -196,7 +203,8 @@ def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         trimmed[name] = inputs[name][:, -num_p:]
     for name in ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps"):
         trimmed[name] = inputs[name][:, :num_c]
-    trimmed["advantages"] = inputs["advantages"][:, :num_c]
+    if inputs["advantages"].dim() == 2:
+        trimmed["advantages"] = inputs["advantages"][:, :num_c]
     return trimmed
 
 

@@ -34,10 +34,12 @@ class TrainingRow:
     mask_T: tuple[int, ...]
     """1 on the policy's own tokens, 0 on what others wrote."""
     logprobs_T: tuple[float, ...] | None
-    """The behaviour policy's, 0 where the mask is 0; None where the current policy is to stand in for it."""
+    """The behaviour policy's, 0 where the mask is 0; None where the current policy is to stand in
+    for it."""
     advantage: float
     weight: float
-    """Multiplies the row's tokens in the loss and in its normaliser: a trajectory of n rows has n rows of 1/n."""
+    """Multiplies the row's tokens in the loss and in its normaliser: a trajectory of n rows has n
+    rows of 1/n."""
     trajectory: int
     """Position of the trajectory among those that the rows were made of."""
 
@@ -52,20 +54,20 @@ def trajectory_rows(
 ) -> list[TrainingRow]:
     """One row for every unbroken run of turns. Rows without a sampled token are left out.
 
-    `scripted` says that the trajectory was written by a script, to be imitated: its rows have no logprobs.
+    `scripted` says that the trajectory was written by a script, to be imitated: its rows have no
+    logprobs.
 
     Raises:
         TraceError: a turn has no logprobs, or not one for each token.
     """
     chains = _chains(trajectory.turns)
-    rows = [
-        _chain_row(chain, advantage, 1.0 / len(chains), position, scripted) for chain in chains
-    ]
+    rows = [_chain_row(chain, advantage, 1.0 / len(chains), position, scripted) for chain in chains]
     return [row for row in rows if row.num_trained]
 
 
 def _chains(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Splits turns into rows: a turn continues the row that ends with its parent; without one it starts a new row."""
+    """Splits turns into rows: a turn continues the row that ends with its parent; without one it
+    starts a new row."""
     chains: list[list[Turn]] = []
     chain_of: dict[int, list[Turn]] = {}
     for index, turn in enumerate(turns):
@@ -94,7 +96,8 @@ def _chain_row(
         sampled = (0.0,) * len(turn.completion_ids) if scripted else turn.logprobs
         if sampled is None or len(sampled) != len(turn.completion_ids):
             raise TraceError(
-                "A trace has no logprob for each sampled token, and the ratio needs the behaviour policy's own: "
+                "A trace has no logprob for each sampled token, and the ratio needs the behaviour "
+                "policy's own: "
                 "collect with an engine that returns them (scripted and chat-only engines do not)."
             )
         if number:
@@ -118,7 +121,8 @@ def _chain_row(
 def group_advantages(rewards_G: Sequence[float | None]) -> list[float | None]:
     """(r - mean) / (std + 1e-4) over the scored members; None stays None and counts for nothing.
 
-    The sample standard deviation, as in TRL. A group with fewer than two scores, or without spread, gives zeros.
+    The sample standard deviation, as in TRL. A group with fewer than two scores, or without spread,
+    gives zeros.
     """
     scored = [reward for reward in rewards_G if reward is not None]
     if len(scored) < 2 or math.isclose(max(scored), min(scored), abs_tol=1e-9):
@@ -156,11 +160,12 @@ def internalise_rows(
 ) -> list[TrainingRow]:
     """Hint-stripped rows: the answer that a reply helped to, as if the policy had come to it alone.
 
-    Of every correct trajectory in which a reply was accepted, the last completion (the policy's own sampled tokens)
-    is put after the tool-free prompt of the problem; consultation and reply are gone. Equal answers to one problem
-    are one row that weighs as many. The behaviour policy never saw that context, so its logprobs do not apply:
-    `logprobs_T` is None and the trainer puts the current policy's in, which makes the row a likelihood term of
-    weight `weight` within the clip range.
+    Of every correct trajectory in which a reply was accepted, the last completion (the policy's own
+    sampled tokens) is put after the tool-free prompt of the problem; consultation and reply are
+    gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
+    saw that context, so its logprobs do not apply: `logprobs_T` is None and the trainer puts the
+    current policy's in, which makes the row a likelihood term of weight `weight` within the clip
+    range.
     """
     position = -1
     problems: dict[str, Problem] = {}

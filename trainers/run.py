@@ -28,7 +28,8 @@ POLICY_FOLDER = "policy"
 
 
 def add_adapter(agent: Agent) -> None:
-    """Puts a fresh LoRA adapter on the agent's model, unless it has one or the recipe trains all weights."""
+    """Puts a fresh LoRA adapter on the agent's model, unless it has one or the recipe trains all
+    weights."""
     lora = agent.recipe.train.lora
     if lora is None or hasattr(agent.engine.model, "peft_config"):
         return
@@ -54,7 +55,8 @@ def train_live(
     run_id: str,
     on_step: OnStep | None = None,
 ) -> Path:
-    """Trains on rollouts of the present weights, all of them logged; returns the trained policy's folder."""
+    """Trains on rollouts of the present weights, all of them logged; returns the trained policy's
+    folder."""
     recipe = agent.recipe
     policy = agent.policy(agent.sampling)
     source = LiveRollouts(
@@ -76,7 +78,8 @@ def train_live(
 def train_logged(
     agent: Agent, groups: Sequence[RolloutGroup], folder: Path, on_step: OnStep | None = None
 ) -> Path:
-    """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's folder."""
+    """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's
+    folder."""
     settings = agent.recipe.train
     steps = -(-len(groups) // settings.problems_per_step) * settings.epochs
     return _train(agent, LoggedRollouts(logged=groups), folder, steps, on_step)
@@ -86,7 +89,8 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
     """The groups that this agent's policy may train on and can learn from.
 
     Raises:
-        TraceError: traces of another model, temperature or too old a version, without logprobs, or nothing to learn.
+        TraceError: traces of another model, temperature or too old a version, without logprobs, or
+        nothing to learn.
     """
     recipe = agent.recipe
     version = agent.engine.policy_version
@@ -111,7 +115,8 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
     ]
     if not usable:
         raise TraceError(
-            f"None of the {len(groups)} logged groups has anything to learn from: a group needs rewards that "
+            f"None of the {len(groups)} logged groups has anything to learn from: a group needs "
+            "rewards that "
             "differ; collect more rollouts a problem, or easier or harder problems."
         )
     return usable
@@ -153,7 +158,8 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
     num_rollouts = settings.problems_per_step * settings.rollouts
     if num_rollouts % settings.forward_passes:
         raise RecipeError(
-            f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by train.forward_passes "
+            f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by "
+            "train.forward_passes "
             f"({settings.forward_passes}): change one of them."
         )
     on_cpu = recipe.policy.device == "cpu"

@@ -12,7 +12,7 @@ from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup
 from graphs.consult import Graph
-from graphs.rollout import RolloutPlan, run_rollouts
+from graphs.rollout import RolloutPlan, group_key, run_rollouts
 from trainers.rows import has_spread
 
 
@@ -32,9 +32,9 @@ class RolloutSource(Protocol):
 class LiveRollouts:
     """Runs the consult graph with the present weights, and logs what it ran.
 
-    Groups without spread of reward are replaced by groups of other problems, at most `max_redraws` times a step
-    (DAPO's dynamic sampling); with `keep_flat` they stay beside their replacements, since hint-stripped rows can
-    learn from them.
+    Groups without spread of reward are replaced by groups of other problems, at most `max_redraws`
+    times a step (DAPO's dynamic sampling); with `keep_flat` they stay beside their replacements,
+    since hint-stripped rows can learn from them.
     """
 
     graph: Graph
@@ -101,11 +101,6 @@ class LoggedRollouts:
         return [self.logged[item] for item in items]
 
 
-def group_key(problem: Problem, step: int) -> str:
-    """Names a group within a run, so that a resumed run finds what it has."""
-    return f"{step}/{problem.id}"
-
-
 def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """What a step's rollouts were like: means over trajectories, counts over consultations."""
     trajectories = [t for group in groups for t in group.trajectories_G]
@@ -127,9 +122,7 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "experts/failed": by_status[ConsultationStatus.FAILED]
         + by_status[ConsultationStatus.TIMEOUT],
         "groups_with_spread": sum(map(has_spread, groups)) / max(1, len(groups)),
-        "sampled_tokens": sum(
-            len(turn.completion_ids) for t in trajectories for turn in t.turns
-        ),
+        "sampled_tokens": sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
     }
     if scored:
         metrics["reward"] = sum(scored) / len(scored)

@@ -1,8 +1,9 @@
 """Warm start: a few scripted episodes teach the tool-call format, by plain likelihood.
 
-The episodes are run, not written: a scripted policy goes through the real graphs with the real experts, so that what is
-imitated is exactly what the graphs render. Three kinds in equal parts: asking and using the reply, asking in vain and
-answering at once, and answering at once in the tool-free graph. No kind shows the policy working a problem out alone.
+The episodes are run, not written: a scripted policy goes through the real graphs with the real
+experts, so that what is imitated is exactly what the graphs render. Three kinds in equal parts:
+asking and using the reply, asking in vain and answering at once, and answering at once in the
+tool-free graph. No kind shows the policy working a problem out alone.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def scripted_episodes(agent: Agent, problems: Sequence[Problem]) -> list[Traject
     wrong = [t for t in episodes if not t.correct]
     if wrong:
         raise TraceError(
-            f"{len(wrong)} of {len(episodes)} scripted episodes came out wrong (first: {wrong[0].problem.id}, "
+            f"{len(wrong)} of {len(episodes)} scripted episodes came out wrong (first: "
+            f"{wrong[0].problem.id}, "
             f"{wrong[0].error or wrong[0].stop_reason}): the script does not fit the task."
         )
     return episodes

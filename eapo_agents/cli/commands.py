@@ -196,9 +196,11 @@ def problems_of(recipe: Recipe, split: str, limit: int | None) -> Any:
 def collect_into(
     agent: Any, store: Any, run_id: str, step: int, problems: Any
 ) -> tuple[int, Tally]:
-    """Collects with a progress bar; returns rollouts run now, and the tally of the whole collection."""
+    """Collects with a progress bar; returns rollouts run now, and the tally of the whole
+    collection."""
     from graphs.collect import Collection
     from graphs.collect import collect as collect_groups
+    from graphs.rollout import group_key
 
     recipe = agent.recipe
     policy = agent.policy(agent.sampling)
@@ -222,7 +224,9 @@ def collect_into(
     )
     with progress_bar("Collect (groups)", len(problems)) as bar:
         have = store.have(run_id)
-        bar.at(sum(len(have.get(p.id, ())) >= recipe.collect.rollouts for p in problems))
+        bar.at(
+            sum(len(have.get(group_key(p, step), ())) >= recipe.collect.rollouts for p in problems)
+        )
 
         def on_group(group: RolloutGroup) -> None:
             bar.step()
@@ -352,9 +356,11 @@ def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) 
 
     started = time.perf_counter()
     weights = agent.engine.policy_version.weights
-    with TraceStore.open(str(out / "traces.db"), create=True) as store:
-        with progress_bar("Evaluate (problems)", len(problems)) as bar:
-            scores = score(agent, problems, store, f"eval-{weights}", bar.at)
+    with (
+        TraceStore.open(str(out / "traces.db"), create=True) as store,
+        progress_bar("Evaluate (problems)", len(problems)) as bar,
+    ):
+        scores = score(agent, problems, store, f"eval-{weights}", bar.at)
     result: dict[str, Any] = {
         "model": recipe.policy.model,
         "weights": weights,

@@ -1,7 +1,8 @@
 """`eapo demo`: the whole of EAPO on a small model, phase by phase.
 
-Every phase leaves its result in the run's folder. The same command goes on with the first phase that is not done; a
-training phase that was cut off goes on from its last checkpoint, an evaluation or collection from its last answer.
+Every phase leaves its result in the run's folder. The same command goes on with the first phase
+that is not done; a training phase that was cut off goes on from its last checkpoint, an evaluation
+or collection from its last answer.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
     """Runs or resumes the demo in `folder`, and writes report.json and report.md there."""
     if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
         raise RecipeError(
-            f"The demo needs a recipe with a warm_start section and eval.problems of at least {MIN_HELD_OUT}: "
+            "The demo needs a recipe with a warm_start section and eval.problems of at least "
+            f"{MIN_HELD_OUT}: "
             "use recipes/cpu-smol.yaml or one like it."
         )
     _check_folder(recipe, folder)
@@ -115,9 +117,7 @@ def _warm(run: DemoRun) -> dict[str, Any]:
         warm_start(run.agent, episodes, run.folder / "warm_start", bar.at)
     version = run.agent.engine.policy_version
     policy = Path("warm_start") / "policy"
-    save_policy(
-        run.agent.engine.model, run.folder / policy, base=version.base, step=version.step
-    )
+    save_policy(run.agent.engine.model, run.folder / policy, base=version.base, step=version.step)
     return {"policy": str(policy), "episodes": len(episodes)}
 
 
@@ -179,7 +179,8 @@ def _check_folder(recipe: Recipe, folder: Path) -> None:
     saved = folder / "recipe.yaml"
     if (folder / STATE).exists() and saved.exists() and saved.read_text() != to_yaml(recipe):
         raise RecipeError(
-            f"'{folder}' holds a demo of another recipe: give another --out, or delete the folder to start anew."
+            f"'{folder}' holds a demo of another recipe: give another --out, or delete the folder "
+            "to start anew."
         )
 
 

@@ -1,4 +1,5 @@
-"""The `eapo` command: thin functions over the packages, every heavy import inside the command that needs it."""
+"""The `eapo` command: thin functions over the packages, every heavy import inside the command that
+needs it."""
 
 from __future__ import annotations
 
@@ -20,14 +21,19 @@ app = typer.Typer(
 )
 app.add_typer(traces.app, name="traces")
 
-RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")
+]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="Override a recipe's key: --set train.steps=3. Repeatable.")
+    list[str],
+    typer.Option("--set", help="Override a recipe's key: --set train.steps=3. Repeatable."),
 ]
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", help="Trained policy's folder (its adapter).")
 ]
-StoreOption = Annotated[str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
+]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_RECIPE = "cpu-smol"
@@ -71,7 +77,8 @@ def collect(
     policy: PolicyOption = None,
     store: StoreOption = DEFAULT_STORE,
     run_id: Annotated[
-        str | None, typer.Option("--run-id", help="Name of the collection; the same name resumes it.")
+        str | None,
+        typer.Option("--run-id", help="Name of the collection; the same name resumes it."),
     ] = None,
     step: Annotated[
         int, typer.Option("--step", min=0, help="Training step whose schedules apply.")
@@ -103,9 +110,7 @@ def train(
     """Trains the policy: on rollouts of its own, or on logged ones. The same command resumes."""
     from eapo_agents.cli import commands
 
-    commands.train(
-        _recipe(recipe, overrides, policy), out, from_traces, run_id, as_json=as_json
-    )
+    commands.train(_recipe(recipe, overrides, policy), out, from_traces, run_id, as_json=as_json)
 
 
 @app.command(name="eval")
@@ -133,7 +138,8 @@ def demo(
     out: OutOption = Path("runs/demo"),
     as_json: JsonOption = False,
 ) -> None:
-    """The whole of EAPO on a small model: evaluate, train with experts, evaluate without them. Resumes."""
+    """The whole of EAPO on a small model: evaluate, train with experts, evaluate without them.
+    Resumes."""
     from eapo_agents.cli.demo import run_demo
 
     run_demo(_recipe(recipe, overrides, None), out, as_json=as_json)
@@ -168,6 +174,7 @@ def _fail(message: str, exit_code: int) -> None:
 
     print(f"eapo: {safe_text(message)}", file=sys.stderr)
     sys.exit(exit_code)
+
 
 if __name__ == "__main__":
     main()

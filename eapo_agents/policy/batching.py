@@ -1,9 +1,10 @@
 """Gathers requests of concurrent rollouts into batches, on a thread of its own.
 
-Rollouts of one cohort move in lockstep: a batch starts when every live rollout of the cohort has a request
-waiting. That fills batches, and it makes their composition a function of the rollouts alone, so that the same
-seed gives the same floating-point sums and the same trajectories. A rollout held up by a slow expert is not
-waited for longer than `gather_timeout_s`; repeatability to the last bit then depends on timing.
+Rollouts of one cohort move in lockstep: a batch starts when every live rollout of the cohort has a
+request waiting. That fills batches, and it makes their composition a function of the rollouts
+alone, so that the same seed gives the same floating-point sums and the same trajectories. A rollout
+held up by a slow expert is not waited for longer than `gather_timeout_s`; repeatability to the last
+bit then depends on timing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The policy as a LangChain chat model that keeps tokens: token in, token out.
 
-Every `AIMessage` carries a token record: what was put before the completion, what was sampled, its logprobs, the
-weights' version. The prompt of the next turn is made of those records and of the rendering of what came after, never
-of a new rendering of the conversation. Where somebody rewrote the history, the record no longer fits; then the
-conversation is rendered anew and a new row begins. Nothing is repaired.
+Every `AIMessage` carries a token record: what was put before the completion, what was sampled, its
+logprobs, the weights' version. The prompt of the next turn is made of those records and of the
+rendering of what came after, never of a new rendering of the conversation. Where somebody rewrote
+the history, the record no longer fits; then the conversation is rendered anew and a new row begins.
+Nothing is repaired.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from dataclasses import asdict
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models.chat_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import InvalidToolCall, ToolCall
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -28,7 +28,6 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
 from eapo_agents.policy.engine import Completion, Engine, RolloutKey
-from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
 from eapo_agents.types import Sampling
 
@@ -62,7 +61,9 @@ class PolicyChatModel(BaseChatModel):
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Offers tools; `tool_choice` is refused, since a sampled policy cannot be forced."""
         if tool_choice not in (None, "auto"):
-            raise ValueError(f"tool_choice must be 'auto' for a sampled policy, got '{tool_choice}'.")
+            raise ValueError(
+                f"tool_choice must be 'auto' for a sampled policy, got '{tool_choice}'."
+            )
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
     async def _agenerate(
@@ -76,7 +77,9 @@ class PolicyChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         if stop:
-            raise ValueError("Stop strings would cut between tokens: the policy ends its turns itself.")
+            raise ValueError(
+                "Stop strings would cut between tokens: the policy ends its turns itself."
+            )
         digests = _digests(messages, tools)
         prefix_ids, context_ids, parent = self._prompt(messages, tools, digests)
         engine: Engine = self.engine
@@ -168,7 +171,12 @@ class PolicyChatModel(BaseChatModel):
                 )
             else:
                 calls.append(
-                    ToolCall(type="tool_call", name=call.name, args=call.arguments, id=call_id(turn, slot))
+                    ToolCall(
+                        type="tool_call",
+                        name=call.name,
+                        args=call.arguments,
+                        id=call_id(turn, slot),
+                    )
                 )
         num_sampled = len(completion.completion_ids)
         return AIMessage(
@@ -185,7 +193,8 @@ class PolicyChatModel(BaseChatModel):
 
 
 def call_id(turn: int, slot: int) -> str:
-    """Id of a turn's call: unique in the conversation, and tells the order in which calls were written."""
+    """Id of a turn's call: unique in the conversation, and tells the order in which calls were
+    written."""
     return f"call_{turn}_{slot}"
 
 

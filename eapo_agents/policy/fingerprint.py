@@ -1,7 +1,7 @@
 """Fingerprints of weights: equal fingerprints mean equal weights, whatever the folder is called.
 
-Every tensor's name, shape and up to 4,096 evenly spaced elements go in, so that any optimizer step shows and a
-large model still takes seconds.
+Every tensor's name, shape and up to 4,096 evenly spaced elements go in, so that any optimizer step
+shows and a large model still takes seconds.
 """
 
 from __future__ import annotations

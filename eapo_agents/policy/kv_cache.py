@@ -1,7 +1,8 @@
 """Key-value cache for batched decoding: grows in place, splits into rows and is put together again.
 
-transformers' `DynamicCache` copies the whole cache at every token; here a batch reserves its room once.
-Rows are kept between the turns of a rollout, so that a turn only pays for the tokens that it adds.
+transformers' `DynamicCache` copies the whole cache at every token; here a batch reserves its room
+once. Rows are kept between the turns of a rollout, so that a turn only pays for the tokens that it
+adds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
-class _GrowingLayer(DynamicLayer):
+class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is checked as untyped
     """One layer's keys and values, shape (B, heads, length, head_dim), with room to grow."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
@@ -67,7 +68,8 @@ class _GrowingLayer(DynamicLayer):
 
 @dataclass(frozen=True, slots=True)
 class CachedRow:
-    """One sequence's cache: `tokens` and, for each layer, keys and values of shape (heads, length, head_dim)."""
+    """One sequence's cache: `tokens` and, for each layer, keys and values of shape (heads, length,
+    head_dim)."""
 
     tokens: tuple[int, ...]
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
@@ -105,14 +107,16 @@ class BatchCache:
         self.mask = torch.cat([self.mask, new_mask], dim=1)
 
     def select(self, rows: Sequence[int], room: int) -> None:
-        """Makes a new batch of these rows, some perhaps several times, with room for `room` tokens more."""
+        """Makes a new batch of these rows, some perhaps several times, with room for `room` tokens
+        more."""
         rows_B = torch.tensor(rows, device=self.mask.device)
         self.mask = self.mask[rows_B]
         for layer in self.cache.layers:
             layer.select(rows_B, room)
 
     def shrink(self, kept: Sequence[int]) -> list[int]:
-        """Keeps these rows (ascending) and returns their new order: rows at the end fill the gaps."""
+        """Keeps these rows (ascending) and returns their new order: rows at the end fill the
+        gaps."""
         size = len(kept)
         holes = sorted(set(range(size)) - set(kept))
         order = list(range(size))

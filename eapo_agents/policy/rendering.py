@@ -1,7 +1,9 @@
-"""From messages to token ids: the model's chat template for the frame, outside text without special tokens.
+"""From messages to token ids: the model's chat template for the frame, outside text without special
+tokens.
 
-The template is rendered with placeholders where contents go. What the template wrote is tokenised with special
-tokens, what anybody else wrote without: an expert's `<|im_end|>` stays eleven characters of text and closes nothing.
+The template is rendered with placeholders where contents go. What the template wrote is tokenised
+with special tokens, what anybody else wrote without: an expert's `<|im_end|>` stays eleven
+characters of text and closes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ class ChatRenderer:
         if not getattr(tokenizer, "chat_template", None):
             raise ModelError(
                 "The policy's tokenizer has no chat template, and a policy must have one: "
-                "use an instruction-tuned model or put a chat_template into its tokenizer_config.json."
+                "use an instruction-tuned model or put a chat_template into its "
+                "tokenizer_config.json."
             )
         self._special = sorted(t for t in tokenizer.all_special_tokens if t)
         self.end_of_turn_id = self._find_end_of_turn()
@@ -52,7 +55,9 @@ class ChatRenderer:
         eos = self.tokenizer.eos_token_id
         return frozenset({self.end_of_turn_id} | ({eos} if isinstance(eos, int) else set()))
 
-    def prompt(self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+    def prompt(
+        self, messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
         """The whole conversation up to the policy's next token."""
         parts = self._parts(messages)
         template_tools = None
@@ -64,10 +69,9 @@ class ChatRenderer:
                 parts = _with_tool_section(parts, tools)
         return self._encode(self._template(parts, tools=template_tools), parts)
 
-    def continuation(
-        self, messages: Sequence[BaseMessage], *, turn_closed: bool
-    ) -> list[int]:
-        """What follows a sampled completion: the end of its turn unless sampled, `messages`, the next turn's start."""
+    def continuation(self, messages: Sequence[BaseMessage], *, turn_closed: bool) -> list[int]:
+        """What follows a sampled completion: the end of its turn unless sampled, `messages`, the
+        next turn's start."""
         parts = [_Part("user", ""), _Part("assistant", ""), *self._parts(messages)]
         frame = self._template(parts)
         tail = frame[_end_of_slot(frame, 1) :]
@@ -82,6 +86,8 @@ class ChatRenderer:
         """Text from outside: no special token comes out, whatever it contains."""
         if not text:
             return []
+        # a lone surrogate, which JSON can carry, is no text that a tokenizer takes
+        text = text.encode("utf-8", "replace").decode("utf-8")
         ids: list[int] = self.tokenizer.encode(
             text, add_special_tokens=False, split_special_tokens=True
         )
@@ -120,7 +126,9 @@ class ChatRenderer:
     def _role(self, message: BaseMessage) -> str:
         role = _ROLES.get(message.type)
         if role is None:
-            raise UsageError(f"The policy reads {', '.join(_ROLES)} messages, got '{message.type}'.")
+            raise UsageError(
+                f"The policy reads {', '.join(_ROLES)} messages, got '{message.type}'."
+            )
         return self._tool_role if role == "tool" else role
 
     def _find_end_of_turn(self) -> int:
@@ -131,7 +139,9 @@ class ChatRenderer:
         special = set(self.tokenizer.all_special_ids)
         found = next((i for i in ids if i in special), self.tokenizer.eos_token_id)
         if found is None:
-            raise ModelError("The policy's chat template never ends a turn: no special token follows it.")
+            raise ModelError(
+                "The policy's chat template never ends a turn: no special token follows it."
+            )
         return int(found)
 
     def _find_tool_role(self) -> str:
@@ -153,7 +163,8 @@ class ChatRenderer:
         for token in self._special:
             if token in text:
                 raise UsageError(
-                    f"A tool's description must not contain the policy's special token {token}: rename or drop it."
+                    f"A tool's description must not contain the policy's special token {token}: "
+                    "rename or drop it."
                 )
 
 
@@ -172,9 +183,7 @@ def _content(message: BaseMessage) -> str:
     return text
 
 
-def _with_tool_section(
-    parts: list[_Part], tools: Sequence[Mapping[str, Any]]
-) -> list[_Part]:
+def _with_tool_section(parts: list[_Part], tools: Sequence[Mapping[str, Any]]) -> list[_Part]:
     """Describes the tools at the end of the system prompt, one short line each."""
     lines = []
     for tool in tools:
@@ -182,8 +191,8 @@ def _with_tool_section(
         names = ", ".join(function.get("parameters", {}).get("properties", {}))
         lines.append(f"- {function['name']}({names}): {function.get('description', '')}")
     first = tools[0]["function"]
-    names = list(first.get("parameters", {}).get("properties", {}))
-    example = format_call(first["name"], {name: "..." for name in names})
+    arguments = first.get("parameters", {}).get("properties", {})
+    example = format_call(first["name"], dict.fromkeys(arguments, "..."))
     section = "Experts you can ask:\n" + "\n".join(lines) + f"\nTo ask, write {example}"
     if parts and parts[0].role == "system":
         return [_Part("system", f"{parts[0].content}\n{section}"), *parts[1:]]

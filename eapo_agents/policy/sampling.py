@@ -14,8 +14,8 @@ from eapo_agents.schedules import counter_key
 class BatchSampler:
     """Samples one token a row and step, by inverse transform of that row's own uniform numbers.
 
-    The numbers come from a Philox generator keyed by the request, one for each position: neither the other
-    rows of the batch nor the order of arrival changes them.
+    The numbers come from a Philox generator keyed by the request, one for each position: neither
+    the other rows of the batch nor the order of arrival changes them.
     """
 
     def __init__(self, requests: Sequence[Request], device: torch.device) -> None:
@@ -25,13 +25,15 @@ class BatchSampler:
         self._top_p = torch.tensor([s.top_p for s in settings], device=device)
         uniforms = np.stack([_uniforms(request) for request in requests])
         # float32 uniforms can round up to 1, which would pick the last token of the vocabulary
-        self._uniforms = torch.tensor(uniforms, dtype=torch.float32).clamp(max=1 - 2**-24).to(device)
+        self._uniforms = (
+            torch.tensor(uniforms, dtype=torch.float32).clamp(max=1 - 2**-24).to(device)
+        )
 
     def sample(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and their logprobs, both of shape (B,), from logits of shape (B, V).
 
-        The logprobs are those of the distribution that was drawn from: after temperature and top-p. Greedy rows
-        report the logprob at temperature 1.
+        The logprobs are those of the distribution that was drawn from: after temperature and top-p.
+        Greedy rows report the logprob at temperature 1.
         """
         logprobs = (logits.float() / self._temperature[:, None]).log_softmax(-1)
         if bool((self._top_p < 1).any()):
@@ -64,7 +66,5 @@ def _truncate(logprobs: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Keeps the smallest set of tokens whose probability reaches `top_p`, and renormalises."""
     ordered, order = logprobs.sort(dim=-1, descending=True)
     before = ordered.exp().cumsum(-1) - ordered.exp()
-    dropped = torch.zeros_like(before, dtype=torch.bool).scatter(
-        1, order, before >= top_p[:, None]
-    )
+    dropped = torch.zeros_like(before, dtype=torch.bool).scatter(1, order, before >= top_p[:, None])
     return logprobs.masked_fill(dropped, -torch.inf).log_softmax(-1)

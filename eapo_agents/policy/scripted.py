@@ -1,5 +1,5 @@
-"""A policy that follows a script: for warm starts, demonstrations and tests. Nothing is sampled, so nothing is trained
-by reinforcement: its turns carry no logprobs and a trainer refuses them."""
+"""A policy that follows a script: for warm starts, demonstrations and tests. Nothing is sampled, so
+nothing is trained by reinforcement: its turns carry no logprobs and a trainer refuses them."""
 
 from __future__ import annotations
 

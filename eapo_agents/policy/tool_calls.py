@@ -1,7 +1,8 @@
-"""Hermes-style tool calls in a completion: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`.
+"""Hermes-style tool calls in a completion: `<tool_call>{"name": ..., "arguments":
+{...}}</tool_call>`.
 
-The parser takes anything a model may write and never raises: what cannot be sent becomes an `InvalidCall`
-that the policy is told about.
+The parser takes anything a model may write and never raises: what cannot be sent becomes an
+`InvalidCall` that the policy is told about.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|(?={OPEN})|\Z)", re.DOTALL)
 MAX_CALL_CHARS = 20_000
-"""Longer blocks are invalid: no expert's schema needs them, and nested JSON is parsed recursively."""
+"""Longer blocks are invalid: no expert's schema needs them, and nested JSON is parsed
+recursively."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +46,8 @@ class ParsedTurn:
 def parse_turn(text: str) -> ParsedTurn:
     """Splits a completion at its tool calls.
 
-    A call left open at the end of the text counts when its JSON is whole (the end of turn may take the
-    place of the closing tag).
+    A call left open at the end of the text counts when its JSON is whole (the end of turn may take
+    the place of the closing tag).
     """
     calls = tuple(_parse_call(match.group(1)) for match in _BLOCK.finditer(text))
     return ParsedTurn(content=_BLOCK.sub("", text).strip(), calls=calls)

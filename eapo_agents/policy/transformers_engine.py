@@ -1,12 +1,11 @@
 """The embedded engine: a transformers model in this process, on a CPU or one GPU.
 
-The model object is the trainer's own, so nothing has to be synchronised: after an optimizer step the trainer calls
-`weights_changed`.
+The model object is the trainer's own, so nothing has to be synchronised: after an optimizer step
+the trainer calls `weights_changed`.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -76,7 +75,8 @@ class TransformersEngine:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
     ) -> Completion:
-        """See `Engine.generate`. A prompt that leaves no room for an answer gives an empty completion."""
+        """See `Engine.generate`. A prompt that leaves no room for an answer gives an empty
+        completion."""
         return await self._batcher.submit(
             Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key)
         )
@@ -138,7 +138,8 @@ class TransformersEngine:
         ]
 
     def _prefill(self, requests: Sequence[Request]) -> tuple[BatchCache, torch.Tensor]:
-        """Feeds the prompts; equal prompts once, a common prefix once, what earlier turns left not at all."""
+        """Feeds the prompts; equal prompts once, a common prefix once, what earlier turns left not
+        at all."""
         prompts: list[tuple[int, ...]] = []
         rows: list[CachedRow | None] = []
         slot_of: dict[tuple[int, ...], int] = {}
@@ -167,7 +168,7 @@ class TransformersEngine:
         fresh = [index for index, row in enumerate(rows) if row is None]
         if len(fresh) < 2:
             return
-        prefix = os.path.commonprefix([prompts[index] for index in fresh])
+        prefix = _common_prefix([prompts[index] for index in fresh])
         prefix = prefix[: min(len(prompts[index]) for index in fresh) - 1]
         if len(prefix) < MIN_SHARED_PREFIX:
             return
@@ -212,3 +213,9 @@ class TransformersEngine:
 def _rollout(request: Request) -> tuple[int, str, int, int]:
     key = request.key
     return (key.seed, key.problem_id, key.step, key.rollout)
+
+
+def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    first, last = min(prompts), max(prompts)  # whatever these two share, all between them do
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    return first[: len(first) if same is None else same]

@@ -46,7 +46,8 @@ def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
         engine = create_engine(f"sqlite:///{name}")
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise StoreError(
-            f"The store '{name}' is on {engine.dialect.name}: use an SQLite file or a PostgreSQL URL."
+            f"The store '{name}' is on {engine.dialect.name}: use an SQLite file or a PostgreSQL "
+            "URL."
         )
     if engine.dialect.name == "sqlite":
         _check_file(Path(engine.url.database or ""), name, create=create)
@@ -65,7 +66,8 @@ def guard(name: str) -> Iterator[None]:
         cause = getattr(error, "orig", None) or error
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise StoreError(
-            f"The store '{name}' cannot be used ({first}): check that it is readable, writable and not full."
+            f"The store '{name}' cannot be used ({first}): check that it is readable, writable "
+            "and not full."
         ) from error
 
 
@@ -75,7 +77,8 @@ def _check_file(file: Path, name: str, *, create: bool) -> None:
     if not file.exists():
         if not create:
             raise StoreError(
-                f"There is no store '{name}': give an existing file, or make one with `eapo collect --store`."
+                f"There is no store '{name}': give an existing file, or make one with `eapo "
+                "collect --store`."
             )
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +90,12 @@ def _check_file(file: Path, name: str, *, create: bool) -> None:
             head = opened.read(len(_MAGIC))
     except OSError as error:
         raise StoreError(f"The store '{name}' cannot be read: {error.strerror}.") from error
-    if head != _MAGIC and (head or not create):  # an empty file is a store that nobody has written to
-        raise StoreError(f"'{name}' is no trace store: it is not an SQLite file; give another file.")
+    if head != _MAGIC and (
+        head or not create
+    ):  # an empty file is a store that nobody has written to
+        raise StoreError(
+            f"'{name}' is no trace store: it is not an SQLite file; give another file."
+        )
 
 
 def _set_up_sqlite(engine: Engine) -> None:
@@ -115,7 +122,8 @@ def _check_format(engine: Engine, name: str, *, create: bool) -> None:
         found = _read_format(engine, name)
     if found is None or found > FORMAT_VERSION:
         raise StoreError(
-            f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads up to "
+            f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads up "
+            "to "
             f"{FORMAT_VERSION}: update eapo-agents."
         )
     if engine.dialect.name == "sqlite":
@@ -133,7 +141,8 @@ def _read_format(engine: Engine, name: str) -> int | None:
         if schema.meta.name not in tables:
             if engine.dialect.name == "sqlite":
                 raise StoreError(
-                    f"'{name}' is the database of something else: it has no table {schema.meta.name}; "
+                    f"'{name}' is the database of something else: it has no table "
+                    f"{schema.meta.name}; "
                     "give another file."
                 )
             return None  # a PostgreSQL database may be shared

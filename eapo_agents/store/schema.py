@@ -1,7 +1,8 @@
 """Tables of a trace store, the same on SQLite and PostgreSQL.
 
-Nothing in them is ever changed or deleted, but for claims. Token ids are little-endian int32, logprobs little-endian
-float32, one blob a turn; a turn holds the tokens that it added to its parent.
+Nothing in them is ever changed or deleted, but for claims. Token ids are little-endian int32,
+logprobs little-endian float32, one blob a turn; a turn holds the tokens that it added to its
+parent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TraceStore: append-only trajectories, one transaction each, on SQLite (WAL) or PostgreSQL.
 
-After a crash every trajectory is there whole or not at all. Several processes may write at once: a group of rollouts is
-claimed before it is run, and a claim ends with the process that holds it.
+After a crash every trajectory is there whole or not at all. Several processes may write at once: a
+group of rollouts is claimed before it is run, and a claim ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ class TraceStore:
         """Use `TraceStore.open`."""
         self._engine = engine
         self._name = name
-        self._insert = (
-            postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-        )
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._known_problems: set[str] = set()
 
     @classmethod
     def open(cls, at: str | Path, *, create: bool = False) -> TraceStore:
-        """Opens a file or an SQLAlchemy URL; with `create` an empty store is made where there is none.
+        """Opens a file or an SQLAlchemy URL; with `create` an empty store is made where there is
+        none.
 
         Raises:
-            StoreError: missing, not a store, unreadable, or of a newer format; nothing is changed then.
+            StoreError: missing, not a store, unreadable, or of a newer format; nothing is changed
+            then.
         """
         return cls(*open_engine(at, create=create))
 
@@ -114,7 +114,8 @@ class TraceStore:
         """Records a run, or goes on with it.
 
         Raises:
-            StoreError: the run was started by another policy or under settings that shape trajectories.
+            StoreError: the run was started by another policy or under settings that shape
+            trajectories.
         """
         row = {
             "run_id": run_id,
@@ -126,9 +127,7 @@ class TraceStore:
             "policy": json.dumps(asdict(policy)),
         }
         with guard(self._name), self._writing() as connection:
-            connection.execute(
-                self._insert(schema.runs).values(row).on_conflict_do_nothing()
-            )
+            connection.execute(self._insert(schema.runs).values(row).on_conflict_do_nothing())
             there = connection.execute(
                 select(schema.runs).where(schema.runs.c.run_id == run_id)
             ).one()
@@ -147,16 +146,15 @@ class TraceStore:
             )
 
     def append(self, trajectory: Trajectory, *, run_id: str, group_key: str) -> bool:
-        """Commits one trajectory. One that is there already (same run, group and rollout) is left as it is.
+        """Commits one trajectory. One that is there already (same run, group and rollout) is left
+        as it is.
 
         Returns whether it was new.
         """
         digest, problem = _problem_row(trajectory.problem)
         with guard(self._name), self._writing() as connection:
             if digest not in self._known_problems:
-                connection.execute(
-                    self._insert_problem, {"digest": digest, "problem": problem}
-                )
+                connection.execute(self._insert_problem, {"digest": digest, "problem": problem})
             new_id = connection.execute(
                 self._insert_trajectory, _trajectory_row(trajectory, run_id, group_key, digest)
             ).scalar()
@@ -221,12 +219,14 @@ class TraceStore:
         """All runs, the oldest first."""
         trajectories = schema.trajectories
         counts = (
-            select(trajectories.c.run_id, func.count().label("count"))
+            select(trajectories.c.run_id, func.count().label("num_trajectories"))
             .group_by(trajectories.c.run_id)
             .subquery()
         )
         query = (
-            select(schema.runs, func.coalesce(counts.c.count, 0).label("count"))
+            select(
+                schema.runs, func.coalesce(counts.c.num_trajectories, 0).label("num_trajectories")
+            )
             .outerjoin(counts, counts.c.run_id == schema.runs.c.run_id)
             .order_by(schema.runs.c.created_at, schema.runs.c.run_id)
         )
@@ -241,7 +241,7 @@ class TraceStore:
                 recipe=json.loads(row.recipe),
                 sampling=Sampling(**json.loads(row.sampling)),
                 policy=PolicyVersion(**json.loads(row.policy)),
-                num_trajectories=row.count,
+                num_trajectories=row.num_trajectories,
             )
             for row in rows
         ]
@@ -268,7 +268,8 @@ class TraceStore:
         )
         if not found:
             raise StoreError(
-                f"The store '{self._name}' has no trajectory {trajectory_id}: `eapo traces ls` lists them."
+                f"The store '{self._name}' has no trajectory {trajectory_id}: `eapo traces ls` "
+                "lists them."
             )
         return found[0]
 
@@ -330,7 +331,8 @@ class TraceStore:
 
     @cached_property
     def _owner(self) -> str:
-        """host:pid:start time: names this process and no other, even where process numbers come round again."""
+        """host:pid:start time: names this process and no other, even where process numbers come
+        round again."""
         return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
@@ -376,7 +378,8 @@ def _problem_row(problem: Problem) -> tuple[str, str]:
         text = json.dumps(facts, sort_keys=True)
     except (TypeError, ValueError) as error:
         raise StoreError(
-            f"The metadata of problem '{problem.id}' is not JSON ({error}): keep plain values in it."
+            f"The metadata of problem '{problem.id}' is not JSON ({error}): keep plain values in "
+            "it."
         ) from error
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text
 

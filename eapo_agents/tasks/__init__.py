@@ -13,18 +13,20 @@ TASKS: dict[str, str] = {
     "arithmetic": "eapo_agents.tasks.arithmetic:problems",
     "gsm8k": "eapo_agents.tasks.gsm8k:problems",
 }
-"""Name -> "module:function" from a split to its problems. Any other name that ends in .jsonl is a file."""
+"""Name -> "module:function" from a split to its problems. Any other name that ends in .jsonl is a
+file."""
 SPLITS = ("train", "heldout", "all")
 
 
 def load_problems(
     name: str, *, split: str, limit: int | None = None, seed: int = 0
 ) -> list[Problem]:
-    """A task's problems in an order that `seed` decides; the first `limit` of them where it is given.
+    """A task's problems in an order that `seed` decides; the first `limit` of them where it is
+    given.
 
     Args:
-        name: `arithmetic`, `gsm8k` or a JSONL file.
-        split: `train`, `heldout` or `all`. A file has no split of its own: it is whole in every one.
+        name: `arithmetic`, `gsm8k` or a JSONL file. split: `train`, `heldout` or `all`. A file has
+        no split of its own: it is whole in every one.
 
     Raises:
         TaskError: unknown task or split, unreadable data, or fewer problems than `limit`.
@@ -35,7 +37,8 @@ def load_problems(
     found.sort(key=lambda problem: counter_key("order", seed, problem.id))
     if limit is not None and limit > len(found):
         raise TaskError(
-            f"The task '{name}' has {len(found)} problems in its split '{split}', and {limit} were asked for: "
+            f"The task '{name}' has {len(found)} problems in its split '{split}', and {limit} "
+            "were asked for: "
             "ask for fewer."
         )
     return found[:limit]
@@ -48,7 +51,8 @@ def _problems(name: str, split: str) -> list[Problem]:
         return read_problems(name)
     if name not in TASKS:
         raise TaskError(
-            f"Unknown task '{name}': use {', '.join(TASKS)} or a .jsonl file of id, question, answer, grader."
+            f"Unknown task '{name}': use {', '.join(TASKS)} or a .jsonl file of id, question, "
+            "answer, grader."
         )
     module, function = TASKS[name].split(":")
     load: Callable[[str], list[Problem]] = getattr(import_module(module), function)

@@ -1,7 +1,8 @@
 """Procedural arithmetic: `a + b * c` with a in 2..19, b and c in 2..9, 1,152 problems.
 
-A small model can do each operation and does not get the two together: an expert's worked steps are what it lacks. About
-30% of the expressions are held out, by a hash of the expression, so no run can ever train on them.
+A small model can do each operation and does not get the two together: an expert's worked steps are
+what it lacks. About 30% of the expressions are held out, by a hash of the expression, so no run can
+ever train on them.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def worked_steps(expression: str) -> tuple[str, str]:
     """(one sentence an operation, the value): `7 + 3 * 4` -> (`3 * 4 = 12. 7 + 12 = 19.`, `19`).
 
     Raises:
-        ValueError: not arithmetic over numbers with + - * /, too long, too large, or a division by zero.
+        ValueError: not arithmetic over numbers with + - * /, too long, too large, or a division by
+        zero.
     """
     if len(expression) > _MAX_CHARS:
         raise ValueError(f"An expression has at most {_MAX_CHARS} characters.")

@@ -1,7 +1,8 @@
 """GSM8K, from its upstream files or the hub: grade-school word problems, the answer after `####`.
 
-Source: openai/grade-school-math (MIT). Files are looked for in the folder that EAPO_DATA names: `gsm8k/train*.jsonl` for
-training, `gsm8k/test.jsonl` held out. Without EAPO_DATA the hub's `openai/gsm8k` is read.
+Source: openai/grade-school-math (MIT). Files are looked for in the folder that EAPO_DATA names:
+`gsm8k/train*.jsonl` for training, `gsm8k/test.jsonl` held out. Without EAPO_DATA the hub's
+`openai/gsm8k` is read.
 """
 
 from __future__ import annotations

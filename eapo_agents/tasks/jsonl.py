@@ -1,4 +1,5 @@
-"""A user's own problems: one JSON object a line with `id`, `question`, `answer` and `grader`; other keys are metadata."""
+"""A user's own problems: one JSON object a line with `id`, `question`, `answer` and `grader`; other
+keys are metadata."""
 
 from __future__ import annotations
 
@@ -46,7 +47,11 @@ def _problem(line: str) -> Problem:
         raise ValueError(f"a JSON object is needed, got {type(record).__name__}.")
     for key in _KEYS:
         value = record.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and key in ("id", "answer"):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and key in ("id", "answer")
+        ):
             record[key] = str(value)
         elif not isinstance(value, str) or not value.strip():
             raise ValueError(f"'{key}' must be a text that is not empty, got {value!r}.")

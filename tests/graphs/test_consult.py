@@ -39,7 +39,13 @@ async def run_one(policy, pool, problem, acceptance=ALWAYS, turns=3, **options):
         max_queries=options.pop("max_queries", 3),
     )
     group = await run_group(
-        graph, policy, problem, options.pop("rollouts", 1), system_prompt="Solve.", seed=0, **options
+        graph,
+        policy,
+        problem,
+        options.pop("rollouts", 1),
+        system_prompt="Solve.",
+        seed=0,
+        **options,
     )
     return group.trajectories_G
 
@@ -69,7 +75,9 @@ async def test_a_withheld_reply_is_never_asked_for(scripted, problem):
         asked.append(query)
         return "secret"
 
-    pool = ExpertPool([Expert(tool=StructuredTool.from_function(coroutine=spy, name="a", description="d"))])
+    pool = ExpertPool(
+        [Expert(tool=StructuredTool.from_function(coroutine=spy, name="a", description="d"))]
+    )
     policy = scripted([ask(), "Answer: 19"])
     (trajectory,) = await run_one(
         policy, pool, problem, acceptance=AcceptanceSchedule(kind="never")

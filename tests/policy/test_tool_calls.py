@@ -32,7 +32,15 @@ def test_an_open_call_does_not_swallow_the_next_one():
 
 
 def test_broken_calls_are_told_apart_from_text():
-    for body in ("", "{", "[]", "null", '{"name": 3}', '{"name": "a", "arguments": [1]}', "[" * 9999):
+    for body in (
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"name": 3}',
+        '{"name": "a", "arguments": [1]}',
+        "[" * 9999,
+    ):
         (call,) = parse_turn(f"<tool_call>{body}</tool_call>").calls
         assert isinstance(call, InvalidCall), body
         assert call.reason.endswith((".", "object.")), body
@@ -43,7 +51,19 @@ def test_text_without_a_call_is_content():
 
 
 pieces = st.sampled_from(
-    ["<tool_call>", "</tool_call>", "{", "}", '"name"', ":", '"arguments"', '"a"', "[", "\\", "\x00"]
+    [
+        "<tool_call>",
+        "</tool_call>",
+        "{",
+        "}",
+        '"name"',
+        ":",
+        '"arguments"',
+        '"a"',
+        "[",
+        "\\",
+        "\x00",
+    ]
 )
 
 

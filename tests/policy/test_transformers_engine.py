@@ -121,11 +121,8 @@ async def test_a_prompt_that_fills_the_context_gives_an_empty_completion(engine)
 
 async def test_a_failing_batch_is_an_error_for_its_callers_and_the_engine_lives_on(engine, prompts):
     too_large = [10**9]
-    try:
+    with pytest.raises(EngineError, match="failed"):
         await engine.generate(too_large, Sampling(max_new_tokens=2), key(0))
-        raise AssertionError("a token id beyond the vocabulary was accepted")
-    except EngineError as error:
-        assert "failed" in str(error)
     assert (await engine.generate(prompts[0], Sampling(max_new_tokens=2), key(1))).completion_ids
 
 

@@ -1,4 +1,5 @@
-"""The trainer on the real small model: honest ratios, TRL's contract, the terms of the loss, resuming."""
+"""The trainer on the real small model: honest ratios, TRL's contract, the terms of the loss,
+resuming."""
 
 from __future__ import annotations
 
@@ -38,9 +39,11 @@ def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
 
 
 class AskingEngine:
-    """The real engine, except that a first turn is forced to be a consultation: the untrained model never asks.
+    """The real engine, except that a first turn is forced to be a consultation: the untrained model
+    never asks.
 
-    The forced tokens carry the model's own logprobs, so the record is what sampling them would have left.
+    The forced tokens carry the model's own logprobs, so the record is what sampling them would have
+    left.
     """
 
     def __init__(self, engine, renderer, call: str) -> None:
@@ -61,7 +64,9 @@ class AskingEngine:
 
         ids = torch.tensor([[*prompt_ids, *self.call_ids]])
         with torch.no_grad():
-            rows = self.engine.model(ids).logits[0].float().log_softmax(-1)[len(prompt_ids) - 1 : -1]
+            rows = (
+                self.engine.model(ids).logits[0].float().log_softmax(-1)[len(prompt_ids) - 1 : -1]
+            )
         logprobs = rows.gather(1, torch.tensor(self.call_ids)[:, None])[:, 0]
         return Completion(
             completion_ids=tuple(self.call_ids),
@@ -92,7 +97,8 @@ def multi_turn_groups(agent, num_problems=2, num_rollouts=4) -> list[RolloutGrou
             global_step=1,
         )
     )
-    # the untrained model gets nothing right: rewards that differ, so that there is something to train on
+    # the untrained model gets nothing right: rewards that differ, so that there is something to
+    # train on
     return [
         dataclasses.replace(
             group,
@@ -106,7 +112,7 @@ def multi_turn_groups(agent, num_problems=2, num_rollouts=4) -> list[RolloutGrou
 
 
 def current_logps(trainer, batch):
-    return trainer._current_logps(batch)
+    return trainer._current_logps(batch, torch.ones(len(batch["prompt_ids"]), dtype=torch.bool))
 
 
 def test_on_fresh_traces_with_unchanged_weights_the_ratio_is_one(agent, tmp_path):
@@ -193,7 +199,9 @@ def test_a_trajectory_split_into_rows_weighs_as_the_whole(agent, tmp_path):
     def loss(rows):
         with torch.no_grad():
             agent.engine.model.train()
-            return float(trainer._compute_loss(agent.engine.model, trainer._batch(groups, rows, [])))
+            return float(
+                trainer._compute_loss(agent.engine.model, trainer._batch(groups, rows, []))
+            )
 
     assert loss([row, other]) == pytest.approx(loss([half, half, other]), abs=1e-6)
 
@@ -276,7 +284,9 @@ def test_a_batch_without_rows_trains_nothing_and_does_not_fail(agent, tmp_path):
     flat = [
         dataclasses.replace(
             g,
-            trajectories_G=tuple(dataclasses.replace(t, reward=0.1, correct=False) for t in g.trajectories_G),
+            trajectories_G=tuple(
+                dataclasses.replace(t, reward=0.1, correct=False) for t in g.trajectories_G
+            ),
         )
         for g in multi_turn_groups(agent, num_rollouts=2)
     ]
@@ -291,7 +301,11 @@ def test_the_private_methods_that_are_relied_on_are_as_they_were():
 
     signature = inspect.signature(GRPOTrainer._generate_and_score_completions)
     assert list(signature.parameters) == ["self", "inputs"]
-    assert list(inspect.signature(GRPOTrainer._compute_loss).parameters) == ["self", "model", "inputs"]
+    assert list(inspect.signature(GRPOTrainer._compute_loss).parameters) == [
+        "self",
+        "model",
+        "inputs",
+    ]
     source = inspect.getsource(GRPOTrainer._compute_loss)
     for name in ("old_per_token_logps", "tool_mask", "num_items_in_batch", "advantages"):
         assert f'"{name}"' in source
@@ -317,8 +331,10 @@ def test_a_live_run_cut_off_goes_on_from_its_checkpoint_to_the_same_weights(
 
     from eapo_agents.policy.transformers_engine import TransformersEngine
 
-    # the base never answers right: at a format reward of 1 the untrained model's rewards still do not differ,
-    # so hint-stripping is off and a task whose every answer differs in reward is made from F1 on common words
+    # the base never answers right: at a format reward of 1 the untrained model's rewards still
+    # do not differ,
+    # so hint-stripping is off and a task whose every answer differs in reward is made from F1 on
+    # common words
     problems = [
         dataclasses.replace(p, grader="f1", answer="the problem is a number to solve")
         for p in load_problems("arithmetic", split="train", limit=8, seed=0)
@@ -328,7 +344,9 @@ def test_a_live_run_cut_off_goes_on_from_its_checkpoint_to_the_same_weights(
         fresh = dataclasses.replace(
             agent,
             recipe=recipe.model_copy(
-                update={"train": recipe.train.model_copy(update={"steps": steps, "learning_rate": 1e-3})}
+                update={
+                    "train": recipe.train.model_copy(update={"steps": steps, "learning_rate": 1e-3})
+                }
             ),
             engine=TransformersEngine(
                 copy.deepcopy(loaded_policy.model),
@@ -339,7 +357,10 @@ def test_a_live_run_cut_off_goes_on_from_its_checkpoint_to_the_same_weights(
         )
         with TraceStore.open(str(tmp_path / f"{folder}.db"), create=True) as store:
             store.start_run(
-                "train", kind="train", recipe={}, sampling=fresh.sampling,
+                "train",
+                kind="train",
+                recipe={},
+                sampling=fresh.sampling,
                 policy=fresh.engine.policy_version,
             )
             train_live(fresh, problems, store, tmp_path / folder, "train")

@@ -70,7 +70,10 @@ def test_rows_of_interleaved_agents_stay_apart(trajectory):
         turn([7], [8], [-0.4], parent=1),
     )
     rows = trajectory_rows(trajectory(turns), advantage=1.0)
-    assert [(r.prompt_ids, r.completion_ids_T) for r in rows] == [((1,), (2, 3, 4)), ((5,), (6, 7, 8))]
+    assert [(r.prompt_ids, r.completion_ids_T) for r in rows] == [
+        ((1,), (2, 3, 4)),
+        ((5,), (6, 7, 8)),
+    ]
 
 
 def test_a_turn_without_a_sampled_token_gives_no_row(trajectory):
@@ -107,9 +110,7 @@ def test_a_group_with_equal_rewards_has_nothing_to_say(trajectory, problem):
 
 
 def test_an_unscored_member_gives_no_row_and_moves_no_mean(trajectory, problem):
-    members = [
-        trajectory(TWO_TURNS, reward=r, rollout=g) for g, r in enumerate([1.0, 0.0, None])
-    ]
+    members = [trajectory(TWO_TURNS, reward=r, rollout=g) for g, r in enumerate([1.0, 0.0, None])]
     rows = group_rows([RolloutGroup(problem=problem, trajectories_G=tuple(members))])
     assert [row.trajectory for row in rows] == [0, 1]
     assert sum(row.advantage for row in rows) == pytest.approx(0)
@@ -133,9 +134,7 @@ def test_a_hint_stripped_row_is_the_answer_after_the_tool_free_prompt(trajectory
 
 
 def test_an_answer_that_nobody_helped_with_is_not_hint_stripped(trajectory, problem):
-    withheld = turn(
-        [1], [2], [-0.1], consultations=(consultation(0, ConsultationStatus.WITHHELD),)
-    )
+    withheld = turn([1], [2], [-0.1], consultations=(consultation(0, ConsultationStatus.WITHHELD),))
     alone = trajectory((withheld, turn([3], [4], [-0.1], parent=0)))
     group = RolloutGroup(problem=problem, trajectories_G=(alone,))
     assert internalise_rows([group], lambda problem: [1], weight=1.0) == []

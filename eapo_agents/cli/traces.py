@@ -1,0 +1,262 @@
+"""`eapo traces`: looks into a trace store, examines it, exports it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Look into a trace store, examine it, export it.", no_args_is_help=True)
+
+StoreArgument = Annotated[str, typer.Argument(help="Trace store: a file, or an SQLAlchemy URL.")]
+RunOption = Annotated[str | None, typer.Option("--run-id", help="Only this run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command("ls")
+def list_trajectories(
+    store: StoreArgument,
+    run_id: RunOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Trajectories shown, the latest.")
+    ] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Lists the runs, and the latest trajectories."""
+    from collections import deque
+
+    with _open(store) as opened:
+        runs = [_run_facts(run) for run in opened.runs() if run_id in (None, run.run_id)]
+        _refuse_unknown(opened, run_id)
+        latest = [_brief(stored) for stored in deque(opened.trajectories(run_id), maxlen=limit)]
+    if as_json:
+        _print_json({"runs": runs, "trajectories": latest})
+        return
+    _print_table("Runs", runs)
+    _print_table(f"Trajectories (the latest {len(latest)})", latest)
+
+
+@app.command()
+def show(
+    store: StoreArgument,
+    trajectory: Annotated[int, typer.Argument(help="Number of a trajectory, as `ls` gives it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Shows one trajectory, turn by turn."""
+    from eapo_agents.store.export import as_record
+
+    with _open(store) as opened:
+        stored = opened.trajectory(trajectory)
+    if as_json:
+        _print_json(as_record(stored))
+        return
+    found = stored.trajectory
+    _print(f"{stored.run_id} / {stored.group_key} / rollout {found.rollout}")
+    _print(f"policy {found.policy.model}, weights {found.policy.weights}, step {found.policy.step}")
+    _print(f"question  {found.problem.question}\ngold      {found.problem.answer}")
+    for index, turn in enumerate(found.turns):
+        tokens = f"{len(turn.context_ids)} + {len(turn.completion_ids)} tokens"
+        _print(f"\nturn {index} ({tokens}, {turn.finish_reason})\n{turn.text}")
+        for c in turn.consultations:
+            _print(f"  {c.expert or '?'}: {c.status.value}, u {c.u:.3f}, rho {c.rho:.3f}")
+            _print(f"    asked   {c.query}\n    replied {c.reply}")
+            if c.error:
+                _print(f"    error   {c.error}")
+    _print(f"\n{found.stop_reason.value}, reward {found.reward}, correct {found.correct}")
+    if found.error:
+        _print(f"error {found.error}")
+
+
+@app.command()
+def stats(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = False) -> None:
+    """Counts what the runs hold: rewards, stop reasons, consultations, tokens, errors."""
+    with _open(store) as opened:
+        _refuse_unknown(opened, run_id)
+        wanted = [run for run in opened.runs() if run_id in (None, run.run_id)]
+        counted = [_stats_of(run, opened.trajectories(run.run_id)) for run in wanted]
+    if as_json:
+        _print_json({"runs": counted})
+        return
+    for facts in counted:
+        _print(f"{facts['run_id']} ({facts['kind']})")
+        for key, value in list(facts.items())[2:]:
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            if isinstance(value, dict):
+                shown = ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+            _print(f"  {key:18} {shown}")
+
+
+@app.command()
+def doctor(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = False) -> None:
+    """Examines traces before training; exit status 5 where something would make the loss wrong."""
+    from dataclasses import asdict
+
+    from eapo_agents.errors import DoctorError
+
+    with _open(store) as opened:
+        _refuse_unknown(opened, run_id)
+        from trainers.doctor import examine
+
+        wanted = [
+            run.run_id
+            for run in opened.runs()
+            if run.run_id == run_id or (run_id is None and run.kind != "eval")
+        ]
+        reports = {name: examine(list(opened.groups(name))) for name in wanted}
+    if as_json:
+        _print_json({"runs": {name: asdict(report) for name, report in reports.items()}})
+    else:
+        for name, report in reports.items():
+            _print(
+                f"{name}: {report.num_groups} groups, {report.num_trajectories} trajectories, "
+                f"{report.num_tokens} sampled tokens, {report.num_unscored} unscored, "
+                f"{report.num_without_spread} groups without spread of reward, "
+                f"{report.num_several_rows} trajectories of several rows"
+            )
+            for finding in report.blocking:
+                _print(f"  BLOCKING {finding.name} ({finding.count}, first {finding.first})")
+                _print(f"    {finding.message}")
+    blocking = [finding for report in reports.values() for finding in report.blocking]
+    if blocking:
+        raise DoctorError(
+            f"{len(blocking)} blocking finding(s), the first: {blocking[0].name}. "
+            f"{blocking[0].message}"
+        )
+    if not as_json:
+        _print(
+            "Nothing blocks training on these traces." if reports else "There is no training run."
+        )
+
+
+@app.command()
+def export(
+    store: StoreArgument,
+    file: Annotated[Path, typer.Argument(help="A .parquet or .jsonl file to write.")],
+    run_id: RunOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Writes trajectories to Parquet, which `datasets` loads, or JSONL."""
+    from eapo_agents.store.export import export as write
+
+    with _open(store) as opened:
+        _refuse_unknown(opened, run_id)
+        num_rows = write(opened.trajectories(run_id), file)
+    if as_json:
+        _print_json({"file": str(file), "trajectories": num_rows})
+    else:
+        _print(f"{num_rows} trajectories in {file}")
+
+
+def _open(store: str) -> Any:
+    from eapo_agents.store import TraceStore
+
+    return TraceStore.open(store)
+
+
+def _refuse_unknown(opened: Any, run_id: str | None) -> None:
+    from eapo_agents.errors import StoreError
+
+    known = [run.run_id for run in opened.runs()]
+    if run_id is not None and run_id not in known:
+        raise StoreError(f"The store has no run '{run_id}': it has {', '.join(known) or 'none'}.")
+
+
+def _run_facts(run: Any) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "kind": run.kind,
+        "created_at": run.created_at,
+        "policy": run.policy.model,
+        "weights": run.policy.weights,
+        "trajectories": run.num_trajectories,
+    }
+
+
+def _brief(stored: Any) -> dict[str, Any]:
+    found = stored.trajectory
+    consultations = [c for turn in found.turns for c in turn.consultations]
+    return {
+        "id": stored.id,
+        "run_id": stored.run_id,
+        "group_key": stored.group_key,
+        "rollout": found.rollout,
+        "turns": len(found.turns),
+        "asked": len(consultations),
+        "accepted": sum(c.status.value == "accepted" for c in consultations),
+        "stop_reason": found.stop_reason.value,
+        "reward": found.reward,
+    }
+
+
+def _stats_of(run: Any, stored: Iterator[Any]) -> dict[str, Any]:
+    from collections import Counter
+
+    stops: Counter[str] = Counter()
+    consulted: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    groups: set[str] = set()
+    rewards: list[float] = []
+    correct = sampled = context = asking = 0
+    expert_tokens, cost_usd = 0, 0.0
+    for item in stored:
+        found = item.trajectory
+        groups.add(item.group_key)
+        stops[found.stop_reason.value] += 1
+        rewards += [found.reward] if found.reward is not None else []
+        correct += bool(found.correct)
+        if found.error:
+            errors[found.error[:200]] += 1
+        asking += any(turn.consultations for turn in found.turns)
+        for turn in found.turns:
+            sampled += len(turn.completion_ids)
+            context += len(turn.context_ids)
+            for c in turn.consultations:
+                consulted[c.status.value] += 1
+                expert_tokens += c.tokens
+                cost_usd += c.cost_usd
+    return {
+        "run_id": run.run_id,
+        "kind": run.kind,
+        "groups": len(groups),
+        "trajectories": sum(stops.values()),
+        "unscored": sum(stops.values()) - len(rewards),
+        "reward": sum(rewards) / len(rewards) if rewards else None,
+        "accuracy": correct / len(rewards) if rewards else None,
+        "asking": asking,
+        "stop_reasons": dict(stops),
+        "consultations": dict(consulted),
+        "sampled_tokens": sampled,
+        "context_tokens": context,
+        "expert_tokens": expert_tokens,
+        "cost_usd": cost_usd,
+        "errors": dict(errors.most_common(5)),
+    }
+
+
+def _print(text: str) -> None:
+    from eapo_agents.cli.output import safe_text
+
+    print(safe_text(text))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    import json
+
+    print(json.dumps(value))
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from eapo_agents.cli.output import safe_text
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in rows[0] if rows else ["none"]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe_text(str(value))) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,134 @@
+"""Exports trajectories to Parquet, which `datasets` loads, or JSONL: one row a trajectory, every
+token once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.errors import StoreError, UsageError
+from eapo_agents.store.trace_store import StoredTrajectory
+
+_ROWS_AT_ONCE = 500
+
+
+def as_record(stored: StoredTrajectory) -> dict[str, Any]:
+    """A trajectory as plain data: what the store holds, under the names of the types."""
+    record = asdict(stored.trajectory)
+    record["problem"]["metadata"] = json.dumps(dict(stored.trajectory.problem.metadata))
+    return {
+        "id": stored.id,
+        "run_id": stored.run_id,
+        "group_key": stored.group_key,
+        "created_at": stored.created_at,
+        **record,
+    }
+
+
+def export(trajectories: Iterable[StoredTrajectory], file: str | Path) -> int:
+    """Writes a .parquet or .jsonl file, whole or not at all; returns the number of rows.
+
+    Raises:
+        UsageError: another ending.
+        StoreError: the file cannot be written.
+    """
+    file = Path(file)
+    if file.suffix not in _WRITERS:
+        raise UsageError(
+            f"An export is a .parquet or a .jsonl file, got '{file}': give one of these endings."
+        )
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        num_rows = _WRITERS[file.suffix](map(as_record, trajectories), temporary)
+        temporary.replace(file)
+    except OSError as error:
+        raise StoreError(
+            f"The export '{file}' cannot be written: {error.strerror or error}."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return num_rows
+
+
+def _write_jsonl(records: Iterator[dict[str, Any]], file: Path) -> int:
+    num_rows = 0
+    with file.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record) + "\n")
+            num_rows += 1
+    return num_rows
+
+
+def _write_parquet(records: Iterator[dict[str, Any]], file: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(pa)
+    num_rows = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        while chunk := list(islice(records, _ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+            num_rows += len(chunk)
+    return num_rows
+
+
+_WRITERS: dict[str, Callable[[Iterator[dict[str, Any]], Path], int]] = {
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
+
+
+def _schema(pa: Any) -> Any:
+    """Written out, not inferred: a column of nulls in the first rows must not decide its type."""
+    text, real, whole = pa.string(), pa.float64(), pa.int64()
+    tokens = pa.list_(pa.int32())
+    consultation = pa.struct(
+        [
+            ("slot", pa.int32()),
+            *((name, text) for name in ("expert", "query", "reply", "status")),
+            *((name, real) for name in ("rho", "u", "latency_s")),
+            ("tokens", whole),
+            ("cost_usd", real),
+            ("error", text),
+        ]
+    )
+    turn = pa.struct(
+        [
+            ("context_ids", tokens),
+            ("completion_ids", tokens),
+            ("logprobs", pa.list_(pa.float32())),
+            ("parent", pa.int32()),
+            ("text", text),
+            ("finish_reason", text),
+            ("consultations", pa.list_(consultation)),
+        ]
+    )
+    problem = [(name, text) for name in ("id", "question", "answer", "grader", "metadata")]
+    policy = [("model", text), ("base", text), ("weights", text), ("step", whole)]
+    sampling = [("temperature", real), ("top_p", real), ("max_new_tokens", whole)]
+    return pa.schema(
+        [
+            ("id", whole),
+            *((name, text) for name in ("run_id", "group_key", "created_at")),
+            ("problem", pa.struct(problem)),
+            ("graph", text),
+            ("turns", pa.list_(turn)),
+            ("stop_reason", text),
+            ("answer", text),
+            ("reward", real),
+            ("correct", pa.bool_()),
+            ("error", text),
+            ("policy", pa.struct(policy)),
+            ("sampling", pa.struct(sampling)),
+            ("seed", whole),
+            ("rollout", pa.int32()),
+            ("global_step", whole),
+            ("duration_s", real),
+        ]
+    )
