@@ -116,9 +116,12 @@ class TrainSection(_Section):
     learning_rate: float = Field(1e-5, gt=0)
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    updates_per_step: int = Field(1, ge=1)
+    """A step's rows are split into this many optimizer steps (minibatches). With 1 every gradient
+    is on-policy."""
     forward_passes: int = Field(4, ge=1)
-    """A step's rows are split into this many forward passes (gradient accumulation); more need less
-    memory."""
+    """An optimizer step's rows are split into this many forward passes (gradient accumulation);
+    more need less memory."""
     epsilon_low: float = Field(0.2, ge=0)
     epsilon_high: float = Field(0.28, ge=0)
     lora: LoraSection | None = LoraSection()

@@ -40,14 +40,18 @@ class Agent:
         return Sampling(**self.recipe.sampling.model_dump())
 
     def consult_graph(
-        self, policy: PolicyChatModel, checkpointer: BaseCheckpointSaver[Any] | None = None
+        self,
+        policy: PolicyChatModel,
+        checkpointer: BaseCheckpointSaver[Any] | None = None,
+        *,
+        acceptance: AcceptanceSchedule | None = None,
     ) -> Graph:
-        """The graph with experts, under the recipe's schedules."""
+        """The graph with experts, under the recipe's schedules, or another acceptance schedule."""
         consult = self.recipe.consult
         return build_consult_graph(
             policy,
             self.pool,
-            acceptance=AcceptanceSchedule(**consult.acceptance.model_dump()),
+            acceptance=acceptance or AcceptanceSchedule(**consult.acceptance.model_dump()),
             turns=TurnBudget(**consult.turns.model_dump()),
             max_queries=consult.max_queries,
             checkpointer=checkpointer,

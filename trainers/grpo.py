@@ -3,7 +3,8 @@
 One private method is replaced, `_generate_and_score_completions` (TRL 1.16; the version range is
 pinned and a test guards the contract): it returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
-the honest one. `_compute_loss` is TRL's own, called on micro-batches without their common padding.
+the honest one. The loss is TRL's own, on micro-batches without their common padding, but for
+likelihood rows, whose ratio is held at 1.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._started_from = policy_version()
         self._importance_cap = importance_cap
         self._on_step = on_step
+        self._likelihood_inputs: dict[str, torch.Tensor] | None = None
         dataset = Dataset.from_dict(
             {"prompt": [""] * len(source), "item": list(range(len(source)))}
         )
@@ -72,7 +74,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self, inputs: list[dict[str, Any]]
     ) -> dict[str, torch.Tensor]:
         items = list(dict.fromkeys(row["item"] for row in inputs))
-        step = self.state.global_step + 1
+        updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
+        step = self.state.global_step // updates + 1
         groups = self._source.groups(items, step)
         metrics = group_metrics(groups)
         for name, value in metrics.items():
@@ -109,13 +112,13 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         share = torch.where(is_stripped.bool(), total / count[1].clamp(min=1e-9), 1.0)
         old = tensors["old_per_token_logps"]
         advantages = tensors["advantages"][:, None] * weights * share
-        is_stale = torch.zeros_like(is_stripped, dtype=torch.bool)
+        is_stale = torch.zeros(len(weights), 1, dtype=torch.bool, device=weights.device)
         is_stale[: len(relative), 0] = torch.tensor(self._stale_rows(groups, relative))
-        replaced = is_stripped.bool() | is_stale
-        current = self._current_logps(tensors, replaced[:, 0])
+        current = self._current_logps(tensors, is_stale[:, 0])
         ratio = torch.exp(current - old).clamp(max=self._importance_cap)
         tensors["advantages"] = torch.where(is_stale, advantages * ratio, advantages)
-        tensors["old_per_token_logps"] = torch.where(replaced, current, old)
+        tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
+        tensors["is_likelihood"] = is_stripped.bool()
         tensors["num_items_in_batch"] = total
         return tensors
 
@@ -150,8 +153,24 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return logps
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        loss: torch.Tensor = super()._compute_loss(model, trim(inputs))
+        self._likelihood_inputs = trim(inputs)
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, self._likelihood_inputs)
+        finally:
+            self._likelihood_inputs = None
         return loss
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's own. In the loss, the likelihood rows' old logprobs become the present ones: their
+        ratio is 1 whatever happened since the rollouts, and their gradient that of the likelihood.
+        """
+        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        inputs = self._likelihood_inputs
+        if inputs is not None:
+            inputs["old_per_token_logps"] = torch.where(
+                inputs["is_likelihood"], found[0].detach(), inputs["old_per_token_logps"]
+            )
+        return found
 
 
 def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict[str, torch.Tensor]:

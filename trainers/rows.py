@@ -163,9 +163,8 @@ def internalise_rows(
     Of every correct trajectory in which a reply was accepted, the last completion (the policy's own
     sampled tokens) is put after the tool-free prompt of the problem; consultation and reply are
     gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
-    saw that context, so its logprobs do not apply: `logprobs_T` is None and the trainer puts the
-    current policy's in, which makes the row a likelihood term of weight `weight` within the clip
-    range.
+    saw that context, so its logprobs do not apply: `logprobs_T` is None, which makes the row
+    a likelihood term of weight `weight`.
     """
     position = -1
     problems: dict[str, Problem] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig
 
 from eapo_agents.errors import RecipeError, TraceError
@@ -142,8 +142,8 @@ def _train(
         callbacks=[_WeightsChanged(lambda step: engine.weights_changed(start + step))],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    checkpoint = _last_whole_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     engine.weights_changed(start + trainer.state.global_step)
     policy_folder = folder / POLICY_FOLDER
     save_policy(
@@ -152,22 +152,35 @@ def _train(
     return policy_folder
 
 
+def _last_whole_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint that was written to its end: the trainer's state is its last file."""
+    whole = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((checkpoint / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        whole.append((int(state["global_step"]), checkpoint))
+    return max(whole)[1] if whole else None
+
+
 def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
-    """TRL's arguments: DAPO's loss and clipping, no KL, one generation an optimizer step."""
+    """TRL's arguments for `steps` steps of rollouts: DAPO's loss and clipping, no KL."""
     settings = recipe.train
     num_rollouts = settings.problems_per_step * settings.rollouts
-    if num_rollouts % settings.forward_passes:
+    num_passes = settings.updates_per_step * settings.forward_passes
+    if num_rollouts % num_passes:
         raise RecipeError(
             f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by "
-            "train.forward_passes "
-            f"({settings.forward_passes}): change one of them."
+            f"train.updates_per_step x train.forward_passes ({num_passes}): change one of them."
         )
     on_cpu = recipe.policy.device == "cpu"
     return GRPOConfig(
         output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=num_rollouts // settings.forward_passes,
+        max_steps=steps * settings.updates_per_step,
+        per_device_train_batch_size=num_rollouts // num_passes,
         gradient_accumulation_steps=settings.forward_passes,
+        steps_per_generation=num_passes,
         num_generations=settings.rollouts,
         num_iterations=1,
         learning_rate=settings.learning_rate,
@@ -187,7 +200,8 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         use_cpu=on_cpu,
         logging_steps=1,
         report_to=settings.report_to or "none",
-        save_steps=settings.save_steps,
+        # between rollouts only: a resumed run must not find half of their rows used
+        save_steps=settings.save_steps * settings.updates_per_step,
         save_total_limit=2,
         seed=recipe.seed,
         disable_tqdm=True,

@@ -23,7 +23,8 @@ from rich.progress import (
 )
 
 from eapo_agents.cli.output import safe_text
-from eapo_agents.recipe import Recipe, to_yaml
+from eapo_agents.errors import RecipeError
+from eapo_agents.recipe import Recipe, load_recipe, to_yaml
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Trajectory
 
 console = Console(stderr=True, highlight=False)
@@ -38,8 +39,21 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
-    """Prints the resolved recipe and saves it with the run."""
+    """Prints the resolved recipe and saves it with the run.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe; only its number of steps may change.
+    """
     text = to_yaml(recipe)
+    saved = folder / "recipe.yaml"
+    if saved.exists():
+        before = load_recipe(saved)
+        train = before.train.model_copy(update={"steps": recipe.train.steps})
+        if before.model_copy(update={"train": train}) != recipe:
+            raise RecipeError(
+                f"'{folder}' holds a run of another recipe (its recipe.yaml): "
+                "give another --out, or delete the folder to start anew."
+            )
     console.print(text.rstrip(), style="dim", markup=False)
     write_atomically(folder / "recipe.yaml", text)
 
@@ -105,7 +119,15 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
 
     agent = load_agent(recipe)
     policy = agent.policy(agent.sampling)
-    graph = agent.solo_graph(policy) if solo else agent.consult_graph(policy)
+    from eapo_agents.schedules import AcceptanceSchedule
+
+    # outside training every reply is let in
+    experts_answer = AcceptanceSchedule(kind="constant")
+    graph = (
+        agent.solo_graph(policy)
+        if solo
+        else agent.consult_graph(policy, acceptance=experts_answer)
+    )
     from graphs.rollout import first_messages, turns_of
     from graphs.state import RolloutContext
 

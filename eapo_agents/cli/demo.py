@@ -8,7 +8,6 @@ or collection from its last answer.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 from eapo_agents.cli import commands
 from eapo_agents.cli.commands import console
 from eapo_agents.errors import RecipeError
-from eapo_agents.recipe import Recipe, to_yaml
+from eapo_agents.recipe import Recipe
 from eapo_agents.types import RolloutGroup
 
 STATE = "phases.json"
@@ -65,10 +64,8 @@ def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
     if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
         raise RecipeError(
             "The demo needs a recipe with a warm_start section and eval.problems of at least "
-            f"{MIN_HELD_OUT}: "
-            "use recipes/cpu-smol.yaml or one like it."
+            f"{MIN_HELD_OUT}: use recipes/cpu-smol.yaml or one like it."
         )
-    _check_folder(recipe, folder)
     from eapo_agents.store import TraceStore
 
     commands.save_recipe(recipe, folder)
@@ -175,20 +172,9 @@ def _whole(run: DemoRun, history: list[dict[str, float]]) -> list[dict[str, floa
     return sorted([*missing, *history], key=lambda metrics: metrics["step"])
 
 
-def _check_folder(recipe: Recipe, folder: Path) -> None:
-    saved = folder / "recipe.yaml"
-    if (folder / STATE).exists() and saved.exists() and saved.read_text() != to_yaml(recipe):
-        raise RecipeError(
-            f"'{folder}' holds a demo of another recipe: give another --out, or delete the folder "
-            "to start anew."
-        )
-
-
 def _read_state(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         state: dict[str, dict[str, Any]] = json.loads((folder / STATE).read_text())
     except FileNotFoundError:
-        for leftover in ("warm_start",):  # a phase without checkpoints starts anew
-            shutil.rmtree(folder / leftover, ignore_errors=True)
         return {}
     return state

@@ -104,7 +104,7 @@ def load_policy(
     base = base_fingerprint(model)
     step = 0
     if adapter is not None:
-        model, step = _load_adapter(model, adapter, base)
+        model, step = _load_trained(model, adapter, base)
     return LoadedPolicy(model=model, tokenizer=tokenizer, name=name, base=base, step=step)
 
 
@@ -117,23 +117,35 @@ def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None
     (folder / POLICY_FILE).write_text(json.dumps(facts) + "\n")
 
 
-def _load_adapter(model: Any, adapter: str, base: str) -> tuple[Any, int]:
+def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
+    """The trained policy in `folder`, an adapter on `model` or weights in its place, and its steps."""
     from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
-    facts_file = Path(adapter) / POLICY_FILE
+    facts_file = Path(folder) / POLICY_FILE
     if not facts_file.exists():
         raise ModelError(
-            f"'{adapter}' is no trained policy: a folder with {POLICY_FILE} is needed, as `eapo "
-            "train` writes it."
+            f"'{folder}' is no trained policy: a folder with {POLICY_FILE} is needed, "
+            "as `eapo train` writes it."
         )
-    facts = json.loads(facts_file.read_text())
-    if facts["base"] != base:
+    try:
+        facts = json.loads(facts_file.read_text())
+        trained_on, step = str(facts["base"]), int(facts["step"])
+        if trained_on != base:
+            raise ModelError(
+                f"The policy in '{folder}' was trained on another base model "
+                f"(fingerprint {trained_on}, here {base}): "
+                "load it with the model and dtype that it was trained with."
+            )
+        if (Path(folder) / "adapter_config.json").exists():
+            return PeftModel.from_pretrained(model, folder, is_trainable=True).eval(), step
+        trained = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
+        return trained.to(model.device).eval(), step
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
-            f"The adapter in '{adapter}' was trained on another base model (fingerprint "
-            f"{facts['base']}, "
-            f"here {base}): load it with the model and dtype that it was trained with."
-        )
-    return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval(), int(facts["step"])
+            f"The trained policy in '{folder}' cannot be loaded ({_first_line(error)}): "
+            "train it again, or give another folder."
+        ) from error
 
 
 @contextmanager

@@ -52,8 +52,12 @@ def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
     if engine.dialect.name == "sqlite":
         _check_file(Path(engine.url.database or ""), name, create=create)
         _set_up_sqlite(engine)
-    with guard(name):
-        _check_format(engine, name, create=create)
+    try:
+        with guard(name):
+            _check_format(engine, name, create=create)
+    except StoreError:
+        engine.dispose()  # or SQLite's journal would stay beside a file that was refused
+        raise
     return engine, name
 
 

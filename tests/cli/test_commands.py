@@ -1,0 +1,127 @@
+"""The commands on the real small model, as a user chains them: run, collect, look, train, evaluate."""
+
+import json
+
+import pytest
+
+from eapo_agents.cli.main import main
+from eapo_agents.store import TraceStore
+
+RECIPE = """
+name: small
+policy: {model: MODEL}
+sampling: {max_new_tokens: 10}
+task: {name: problems.jsonl, system_prompt: 'Talk about a problem. Say "Answer: " first.'}
+collect: {problems: 2, rollouts: 4, concurrency: 8}
+train: {steps: 1, problems_per_step: 2, rollouts: 4, forward_passes: 2, learning_rate: 1.0e-3}
+eval: {problems: 2, max_new_tokens: 10}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(saved_model, tmp_path_factory):
+    """A user's folder: a recipe, and problems whose F1 differs from rollout to rollout."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "small.yaml").write_text(RECIPE.replace("MODEL", str(saved_model)))
+    problems = [
+        {
+            "id": str(number),
+            "question": "Write the words: Answer: the problem is a number",
+            "answer": "the problem is a number to solve",
+            "grader": "f1",
+        }
+        for number in range(2)
+    ]
+    (folder / "problems.jsonl").write_text("\n".join(map(json.dumps, problems)))
+    return folder
+
+
+@pytest.fixture
+def eapo(capsys, monkeypatch, project):
+    """Runs a command in the project's folder; returns its one JSON object."""
+    monkeypatch.chdir(project)
+
+    def run(*arguments: object, status: int = 0):
+        monkeypatch.setattr("sys.argv", ["eapo", *map(str, arguments)])
+        found = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            found = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        assert found == status, captured.err
+        if "--json" in arguments:
+            (line,) = captured.out.splitlines()
+            return json.loads(line)
+        return captured.out if status == 0 else captured.err
+
+    return run
+
+
+def test_run_shows_the_answer_and_its_turns(eapo):
+    facts = eapo("run", "What is 7 + 3 * 4?", "--recipe", "small.yaml", "--json")
+    assert facts["question"] == "What is 7 + 3 * 4?"
+    assert facts["turns"][0]["tokens"] > 0
+    solo = eapo("run", "What is 7 + 3 * 4?", "--recipe", "small.yaml", "--solo")
+    assert solo.strip()
+
+
+def test_collect_look_train_and_evaluate(eapo, project):
+    collect = ("collect", "--recipe", "small.yaml", "--store", "traces.db", "--json")
+    first = eapo(*collect)
+    assert (first["run_now"], first["rollouts"], first["failed"]) == (8, 8, 0)
+    assert eapo(*collect)["run_now"] == 0  # resumed: nothing is repeated
+
+    listed = eapo("traces", "ls", "traces.db", "--json")
+    assert len(listed["trajectories"]) == 8
+    shown = eapo("traces", "show", "traces.db", 1)
+    assert "Write the words" in shown
+    (stats,) = eapo("traces", "stats", "traces.db", "--json")["runs"]
+    assert (stats["trajectories"], stats["groups"]) == (8, 2)
+    eapo("traces", "doctor", "traces.db")
+    assert eapo("traces", "export", "traces.db", "out.parquet", "--json")["trajectories"] == 8
+
+    train = ("train", "--recipe", "small.yaml", "--from-traces", "traces.db", "--out", "logged")
+    for setting, says in (
+        ("sampling.temperature=0.5", "temperature is 1 there and 0.5 here"),
+        ("policy.dtype=bfloat16", "not by base"),
+    ):
+        error = eapo(*train, "--set", setting, status=2)
+        assert says in error
+        assert not (project / "logged").exists()
+    trained = eapo(*train, "--json")
+    assert trained["steps"] == 1
+    assert eapo(*train, "--json")["weights"] == trained["weights"]  # done before: nothing changes
+    assert list((project / "logged" / "runs").rglob("events.*")), "TensorBoard is the default"
+
+    # the trained policy's own traces are not those of its base
+    error = eapo(*train[:-1], "logged2", "--policy", trained["policy"], status=2)
+    assert "sampled" in error
+
+    before = eapo("eval", "--recipe", "small.yaml", "--out", "before", "--json")
+    after = eapo(
+        *("eval", "--recipe", "small.yaml", "--out", "after", "--json"),
+        *("--policy", trained["policy"], "--baseline", "before"),
+    )
+    assert (before["weights"], after["weights"]) != (after["weights"], before["weights"])
+    for mode in ("sampled", "greedy"):
+        assert 0 <= after[mode]["ci95"][0] <= after[mode]["accuracy"] <= after[mode]["ci95"][1] <= 1
+        assert after[mode]["n"] == after["paired"][mode]["n"] == 2
+
+
+def test_train_live_logs_its_rollouts_and_refuses_another_recipe_s_folder(eapo, project):
+    train = ("train", "--recipe", "small.yaml", "--out", "live")
+    trained = eapo(*train, "--json")
+    (step,) = trained["history"]
+    assert step["rollouts"] >= 8
+    with TraceStore.open(project / "live" / "traces.db") as store:
+        assert sum(1 for _ in store.trajectories("train")) >= 8
+    error = eapo(*train, "--set", "train.learning_rate=0.5", status=2)
+    assert "holds a run of another recipe" in error
+
+
+def test_all_weights_can_be_trained_and_loaded_again(eapo):
+    options = ("--recipe", "small.yaml", "--set", "train.lora=null", "--json")
+    trained = eapo("train", *options, "--out", "whole")
+    evaluated = eapo("eval", *options, "--policy", trained["policy"], "--out", "whole-eval")
+    assert evaluated["weights"] == trained["weights"]

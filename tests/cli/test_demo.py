@@ -1,0 +1,76 @@
+"""`eapo demo`, smaller: killed in the middle of training, resumed, and run once more when it is done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from eapo_agents.store import TraceStore
+
+ROOT = Path(__file__).parent.parent.parent
+SMALLER = {
+    "eval.max_new_tokens": 8,
+    "eval.greedy": "false",
+    "warm_start.problems": 24,
+    "collect.problems": 4,
+    "train.steps": 2,
+    "train.problems_per_step": 4,
+    "train.forward_passes": 4,
+}
+
+
+def start(folder: Path, model: Path, log: Path) -> subprocess.Popen:
+    settings = {**SMALLER, "policy.model": model}
+    command = [sys.executable, "-m", "eapo_agents.cli.main", "demo", "--out", str(folder), "--json"]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    with log.open("a") as err:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True, env=os.environ.copy()
+        )
+
+
+def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(saved_model, tmp_path):
+    folder, log = tmp_path / "demo", tmp_path / "log"
+    running = start(folder, saved_model, log)
+    # the first live step is done when its checkpoint is there
+    checkpoint = folder / "train_live" / "checkpoint-1" / "trainer_state.json"
+    deadline = time.monotonic() + 400
+    while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert checkpoint.exists(), log.read_text()[-2000:]
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    phases = json.loads((folder / "phases.json").read_text())
+    assert list(phases) == ["base", "warm_start", "before", "collect", "train_logged"]
+
+    resumed = start(folder, saved_model, log)
+    out, _ = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, log.read_text()[-2000:]
+    report = json.loads(out)
+    assert report == json.loads((folder / "report.json").read_text())
+    for name in ("before", "after"):
+        low, high = report[name]["ci95"]
+        assert 0 <= low <= report[name]["accuracy"] <= high <= 1
+        assert report[name]["n"] == 300
+    low, high = report["paired"]["ci95"]
+    assert low <= report["paired"]["difference"] <= high
+    assert report["seconds"]["total"] > 0
+    assert report["experts"]["calls"] > 0
+    assert {"withheld"} <= report["experts"].keys()
+    assert report["recipe"] == "cpu-smol"
+    assert report["model"] == str(saved_model)
+    live = [step for step in report["steps"] if step["phase"] == "train_live"]
+    assert [step["step"] for step in live] == [1, 2]
+    for step in live:
+        assert {"reward", "consultation_rate", "experts/calls"} <= step.keys()
+    with TraceStore.open(folder / "traces.db") as store:
+        assert all(len(rollouts) == 4 for rollouts in store.have("train_live").values())
+    assert (folder / "report.md").read_text().startswith("# EAPO demo")
+
+    again = start(folder, saved_model, log)
+    out, _ = again.communicate(timeout=100)
+    assert json.loads(out) == report
