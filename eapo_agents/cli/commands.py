@@ -28,6 +28,7 @@ from eapo_agents.recipe import Recipe, load_recipe, to_yaml
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Trajectory
 
 console = Console(stderr=True, highlight=False)
+STEPS = "steps.jsonl"
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -124,9 +125,7 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
     # outside training every reply is let in
     experts_answer = AcceptanceSchedule(kind="constant")
     graph = (
-        agent.solo_graph(policy)
-        if solo
-        else agent.consult_graph(policy, acceptance=experts_answer)
+        agent.solo_graph(policy) if solo else agent.consult_graph(policy, acceptance=experts_answer)
     )
     from graphs.rollout import first_messages, turns_of
     from graphs.state import RolloutContext
@@ -267,8 +266,9 @@ def collect(recipe: Recipe, store_at: str, run_id: str, step: int, *, as_json: b
 
     problems = problems_of(recipe, "train", recipe.collect.problems)
     started = time.perf_counter()
+    console.print(to_yaml(recipe).rstrip(), style="dim", markup=False)
+    agent = load_agent(recipe)
     with TraceStore.open(store_at, create=True) as store:
-        agent = load_agent(recipe)
         num_run, tally = collect_into(agent, store, run_id, step, problems)
     summary = {
         "run_id": run_id,
@@ -292,7 +292,6 @@ def train(
     from eapo_agents.store import TraceStore
 
     started = time.perf_counter()
-    history: list[dict[str, float]] = []
     if from_traces is not None:
         with TraceStore.open(from_traces) as store:
             groups = logged_groups(store, run_id)
@@ -301,7 +300,7 @@ def train(
 
         usable = usable_groups(agent, groups)
         save_recipe(recipe, out)
-        with training_bar(None, history) as on_step:
+        with training_bar(None, out) as on_step:
             folder = train_logged(agent, usable, out, on_step)
     else:
         problems = problems_of(recipe, "train", None)
@@ -317,12 +316,17 @@ def train(
                 sampling=agent.sampling,
                 policy=agent.engine.policy_version,
             )
-            with training_bar(recipe.train.steps, history) as on_step:
+            with training_bar(recipe.train.steps, out) as on_step:
                 folder = train_live(agent, problems, store, out, "train", on_step)
+    history = read_history(out)
     summary = {
         "policy": str(folder),
         "steps": agent.engine.policy_version.step,
         "weights": agent.engine.policy_version.weights,
+        "rollouts": round(sum(step["rollouts"] for step in history)),
+        "expert_calls": round(sum(step["experts/calls"] for step in history)),
+        "expert_calls_withheld": round(sum(step["experts/withheld"] for step in history)),
+        "sampled_tokens": round(sum(step["sampled_tokens"] for step in history)),
         "history": history,
         "seconds": time.perf_counter() - started,
     }
@@ -349,12 +353,16 @@ def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:
 
 
 @contextmanager
-def training_bar(total: int | None, history: list[dict[str, float]]) -> Iterator[Any]:
-    """Shows each step's reward and consultations, and keeps them in `history`."""
-    with progress_bar("Train (steps)", total) as bar:
+def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
+    """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Train (steps)", total) as bar, (folder / STEPS).open("a") as steps:
+
+        steps.write("\n" if steps.tell() else "")  # a line may have been cut off
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
-            history.append({"step": step, **metrics})
+            steps.write(json.dumps({"step": step, **metrics}) + "\n")
+            steps.flush()
             note = (
                 f"reward {metrics.get('reward', float('nan')):.2f} "
                 f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
@@ -366,6 +374,18 @@ def training_bar(total: int | None, history: list[dict[str, float]]) -> Iterator
         yield on_step
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """All steps, those before an interruption too; one that was run again counts as last seen."""
+    by_step: dict[int, dict[str, float]] = {}
+    for line in (folder / STEPS).read_text().splitlines():
+        try:
+            step = json.loads(line)
+        except ValueError:
+            continue  # cut off by an interruption; the step was run again
+        by_step[int(step["step"])] = step
+    return [by_step[number] for number in sorted(by_step)]
+
+
 def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) -> None:
     """Tool-free accuracy, and the paired difference to an earlier evaluation."""
     from eapo_agents.store import TraceStore
@@ -373,8 +393,12 @@ def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) 
     before = _read_baseline(baseline) if baseline else None
     split = "all" if recipe.task.name.endswith(".jsonl") else "heldout"
     problems = problems_of(recipe, split, recipe.eval.problems)
+    if before is not None:
+        _refuse_other_problems(before, problems)
     agent = load_agent(recipe)
     from evals.runner import evaluate as score
+
+    save_recipe(recipe, out)
 
     started = time.perf_counter()
     weights = agent.engine.policy_version.weights
@@ -411,6 +435,19 @@ def _read_baseline(file: str) -> dict[str, dict[str, float]]:
             "give the --out folder of an earlier `eapo eval`, or its eval.json."
         ) from error
     return per_problem
+
+
+def _refuse_other_problems(before: dict[str, dict[str, float]], problems: Any) -> None:
+    from eapo_agents.errors import UsageError
+
+    wanted = {problem.id for problem in problems}
+    for mode, per_problem in before.items():
+        if per_problem.keys() != wanted:
+            raise UsageError(
+                f"The baseline is over other problems ({len(per_problem)}, {mode}) than this "
+                "recipe's "
+                f"{len(wanted)}: evaluate both with the same task, eval.problems and seed."
+            )
 
 
 def _compare(before: dict[str, dict[str, float]], after: Any) -> dict[str, Any]:

@@ -131,10 +131,10 @@ def _train_logged(run: DemoRun) -> dict[str, Any]:
 
     groups: list[RolloutGroup] = commands.logged_groups(run.store, "collect")
     usable = usable_groups(run.agent, groups)
-    history: list[dict[str, float]] = []
-    with commands.training_bar(None, history) as on_step:
-        folder = train_logged(run.agent, usable, run.folder / "train_logged", on_step)
-    return {"policy": str(folder.relative_to(run.folder)), "history": history}
+    out = run.folder / "train_logged"
+    with commands.training_bar(None, out) as on_step:
+        folder = train_logged(run.agent, usable, out, on_step)
+    return {"policy": str(folder.relative_to(run.folder)), "history": commands.read_history(out)}
 
 
 def _train_live(run: DemoRun) -> dict[str, Any]:
@@ -148,28 +148,10 @@ def _train_live(run: DemoRun) -> dict[str, Any]:
         policy=run.agent.engine.policy_version,
     )
     problems = commands.problems_of(run.recipe, "train", None)
-    history: list[dict[str, float]] = []
-    with commands.training_bar(run.recipe.train.steps, history) as on_step:
-        folder = train_live(
-            run.agent, problems, run.store, run.folder / "train_live", "train_live", on_step
-        )
-    return {"policy": str(folder.relative_to(run.folder)), "history": _whole(run, history)}
-
-
-def _whole(run: DemoRun, history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The history of all steps: those before an interruption are read back from the traces."""
-    from trainers.sources import group_metrics
-
-    shown = {int(step["step"]) for step in history}
-    by_step: dict[int, list[RolloutGroup]] = {}
-    for group in run.store.groups(run_id="train_live"):
-        by_step.setdefault(group.trajectories_G[0].global_step, []).append(group)
-    missing = [
-        {"step": step, **group_metrics(groups)}
-        for step, groups in by_step.items()
-        if step not in shown
-    ]
-    return sorted([*missing, *history], key=lambda metrics: metrics["step"])
+    out = run.folder / "train_live"
+    with commands.training_bar(run.recipe.train.steps, out) as on_step:
+        folder = train_live(run.agent, problems, run.store, out, "train_live", on_step)
+    return {"policy": str(folder.relative_to(run.folder)), "history": commands.read_history(out)}
 
 
 def _read_state(folder: Path) -> dict[str, dict[str, Any]]:

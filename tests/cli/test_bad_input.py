@@ -133,7 +133,10 @@ def test_an_unknown_run_or_trajectory_is_refused(eapo, tmp_path):
     TraceStore.open(tmp_path / "t.db", create=True).close()
     refused(eapo("traces", "show", "t.db", 1), "has no trajectory 1")
     refused(eapo("traces", "stats", "t.db", "--run-id", "x"), "has no run 'x'")
-    refused(eapo("train", "--recipe", RECIPES / "cpu-smol.yaml", "--from-traces", "t.db"), "no collected")
+    refused(
+        eapo("train", "--recipe", RECIPES / "cpu-smol.yaml", "--from-traces", "t.db"),
+        "no collected",
+    )
 
 
 def test_a_file_of_problems_that_is_malformed_is_refused_before_the_model_is_loaded(eapo, tmp_path):
@@ -158,7 +161,12 @@ def test_the_doctor_s_finding_has_an_exit_status_of_its_own(eapo, tmp_path, traj
     from eapo_agents.types import PolicyVersion, Sampling, Turn
 
     turn = Turn(
-        context_ids=(1,), completion_ids=(2,), logprobs=None, parent=None, text="", finish_reason="stop"
+        context_ids=(1,),
+        completion_ids=(2,),
+        logprobs=None,
+        parent=None,
+        text="",
+        finish_reason="stop",
     )
     with TraceStore.open(tmp_path / "t.db", create=True) as store:
         policy = PolicyVersion(model="m", base="b", weights="w", step=0)

@@ -1,4 +1,5 @@
-"""The commands on the real small model, as a user chains them: run, collect, look, train, evaluate."""
+"""The commands on the real small model, as a user chains them: run, collect, look, train, "
+"evaluate."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""`eapo demo`, smaller: killed in the middle of training, resumed, and run once more when it is done."""
+"""`eapo demo`, smaller: killed in the middle of training, resumed, and run once more when it is "
+"done."""
 
 import json
 import os
