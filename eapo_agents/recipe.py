@@ -114,6 +114,8 @@ class TrainSection(_Section):
     rollouts: int = Field(8, ge=2)
     """G: trajectories a problem."""
     learning_rate: float = Field(1e-5, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes after the warm-up: it stays, or falls to 0 by the last step."""
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     updates_per_step: int = Field(1, ge=1)

@@ -139,7 +139,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if not most:
             return logps
         asked = torch.cat([rows, rows.new_zeros(most - len(rows))])
-        some = trim({name: tensor[asked] for name, tensor in tensors.items()})
+        some = trim({name: tensor[asked] for name, tensor in tensors.items() if tensor.dim()})
         width = some["completion_ids"].shape[1]
         with torch.no_grad():
             found, _, _ = self._get_per_token_logps_and_entropies(

@@ -184,7 +184,9 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         num_generations=settings.rollouts,
         num_iterations=1,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="constant_with_warmup"
+        if settings.schedule == "constant"
+        else settings.schedule,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,

@@ -357,7 +357,6 @@ def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
     """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("Train (steps)", total) as bar, (folder / STEPS).open("a") as steps:
-
         steps.write("\n" if steps.tell() else "")  # a line may have been cut off
 
         def on_step(step: int, metrics: dict[str, float]) -> None:

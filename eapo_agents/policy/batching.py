@@ -78,6 +78,11 @@ class Batcher:
             self._changed.notify_all()
         return await asyncio.wrap_future(future)
 
+    @property
+    def num_live(self) -> int:
+        """Rollouts that may still ask for something."""
+        return self._live
+
     @contextmanager
     def cohort(self, num_rollouts: int) -> Iterator[_Cohort]:
         """Counts `num_rollouts` as live until each has called `finished` or the block ends."""

@@ -34,8 +34,6 @@ from eapo_agents.types import Sampling
 RECORD = "eapo"
 """Key of the token record in `AIMessage.additional_kwargs`."""
 
-_INTERACTIVE = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
-
 
 class PolicyChatModel(BaseChatModel):
     """A LangChain chat model over an `Engine`, with the tokens kept."""
@@ -83,10 +81,9 @@ class PolicyChatModel(BaseChatModel):
         digests = _digests(messages, tools)
         prefix_ids, context_ids, parent = self._prompt(messages, tools, digests)
         engine: Engine = self.engine
-        completion = await engine.generate(
-            [*prefix_ids, *context_ids], self.sampling, rollout_key or _INTERACTIVE
-        )
         turn = sum(message.type == "ai" for message in messages)
+        key = rollout_key or RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=turn)
+        completion = await engine.generate([*prefix_ids, *context_ids], self.sampling, key)
         num_prompt = len(prefix_ids) + len(context_ids)
         message = self._message(completion, turn=turn, num_prompt=num_prompt)
         message.additional_kwargs[RECORD] = {

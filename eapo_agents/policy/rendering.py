@@ -62,8 +62,8 @@ class ChatRenderer:
         parts = self._parts(messages)
         template_tools = None
         if tools:
-            self._refuse_special_tokens(tools)
             if self._has_tool_section:
+                self._refuse_special_tokens(tools)  # the template writes them as its own text
                 template_tools = list(tools)
             else:
                 parts = _with_tool_section(parts, tools)

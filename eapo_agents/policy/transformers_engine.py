@@ -6,8 +6,10 @@ the trainer calls `weights_changed`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import ctypes
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,8 +83,13 @@ class TransformersEngine:
             Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key)
         )
 
-    def cohort(self, num_rollouts: int) -> AbstractContextManager[Cohort]:
-        return self._batcher.cohort(num_rollouts)
+    @contextmanager
+    def cohort(self, num_rollouts: int) -> Iterator[Cohort]:
+        with self._batcher.cohort(num_rollouts) as cohort:
+            yield cohort
+        if not self._batcher.num_live:
+            self._rows.clear()
+            _return_freed_memory()
 
     def _run_batch(self, requests: Sequence[Request]) -> list[Completion]:
         fitting = [r for r in requests if len(r.prompt_ids) < self._max_length]
@@ -213,6 +220,15 @@ class TransformersEngine:
 def _rollout(request: Request) -> tuple[int, str, int, int]:
     key = request.key
     return (key.seed, key.problem_id, key.step, key.rollout)
+
+
+def _return_freed_memory() -> None:
+    """Rollouts free gigabytes in small blocks on the engine's thread; glibc would keep them from
+    the trainer's, and a small machine runs out."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from eapo_agents.store import TraceStore
 from graphs.collect import Collection, collect
 from graphs.consult import build_consult_graph
 
-NUM_TRAJECTORIES = 150 * 4
+NUM_TRAJECTORIES = 300 * 4
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -54,6 +55,24 @@ def make_collector(saved_model):
         collector.process.wait()
 
 
+def count(file: Path) -> int:
+    """Trajectories committed so far, read without a lock."""
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return int(connection.execute("SELECT count(*) FROM trajectories").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0  # its tables are not there yet
+    finally:
+        connection.close()
+
+
+def wait_for_more_than(number: int, file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists() or count(file) <= number:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def whole(store: TraceStore) -> dict[int, object]:
     """All trajectories by number; each must have both of its turns and its consultation."""
     found = {stored.id: stored.trajectory for stored in store.trajectories("run")}
@@ -70,13 +89,11 @@ def test_twenty_kills_lose_nothing_leave_nothing_half_and_repeat_nothing(make_co
     collector = make_collector()
     before: dict[int, object] = {}
     grew = 0
-    for _ in range(20):
+    for kill in range(20):
         child = collector.start(file)
-        deadline = time.monotonic() + 20
-        # the file appears, then a while later the blow falls: anywhere from the first table on
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0.0, 0.35))
+        if kill % 2:  # once it has committed something
+            wait_for_more_than(len(before), file)
+        time.sleep(rng.uniform(0.0, 0.1))
         os.kill(child, signal.SIGKILL)
         assert collector.line() == "gone"
         with TraceStore.open(
@@ -87,7 +104,7 @@ def test_twenty_kills_lose_nothing_leave_nothing_half_and_repeat_nothing(make_co
         grew += len(now) > len(before)
         before = now
     assert 0 < len(before) < NUM_TRAJECTORIES, "the kills must fall in the middle"
-    assert grew >= 5
+    assert grew >= 10
     collector.start(file)
     assert collector.line() == f"ran {NUM_TRAJECTORIES - len(before)}"
     assert collector.line() == "gone"

@@ -203,7 +203,7 @@ def test_a_trajectory_split_into_rows_weighs_as_the_whole(agent, tmp_path):
                 trainer._compute_loss(agent.engine.model, trainer._batch(groups, rows, []))
             )
 
-    assert loss([row, other]) == pytest.approx(loss([half, half, other]), abs=1e-6)
+    assert loss([row, other]) == pytest.approx(loss([half, half, other]), abs=1e-5)
 
 
 def test_the_hint_stripped_term_is_a_mean_likelihood_of_its_weight(agent, tmp_path):
@@ -223,6 +223,10 @@ def test_the_hint_stripped_term_is_a_mean_likelihood_of_its_weight(agent, tmp_pa
     )
     batch = trainer._batch(groups, [], [row])
     model = agent.engine.model
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # an optimizer step lies between the batch and its loss
+            parameter.data.normal_(std=0.01)
     model.zero_grad()
     trainer._compute_loss(model, batch).backward()
     got = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
