@@ -70,7 +70,6 @@ def train_live(
         store=store,
         run_id=run_id,
         max_redraws=recipe.train.max_redraws,
-        keep_flat=recipe.train.internalise.weight > 0,
     )
     return _train(agent, source, folder, recipe.train.steps, on_step)
 

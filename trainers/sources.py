@@ -32,9 +32,9 @@ class RolloutSource(Protocol):
 class LiveRollouts:
     """Runs the consult graph with the present weights, and logs what it ran.
 
-    Groups without spread of reward are replaced by groups of other problems, at most `max_redraws`
-    times a step (DAPO's dynamic sampling); with `keep_flat` they stay beside their replacements,
-    since hint-stripped rows can learn from them.
+    Groups without spread of reward are joined by groups of other problems, at most `max_redraws`
+    times a step (DAPO's dynamic sampling). They stay beside their replacements: they cost what they
+    cost, and hint-stripped rows may learn from them.
     """
 
     graph: Graph
@@ -47,7 +47,6 @@ class LiveRollouts:
     store: TraceStore
     run_id: str
     max_redraws: int = 0
-    keep_flat: bool = False
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -64,9 +63,7 @@ class LiveRollouts:
             drawn = self._run(spare[:num_flat], step)
             asked |= {group.problem.id for group in drawn}
             groups += drawn
-        if self.keep_flat:
-            return groups
-        return [group for group in groups if has_spread(group)] or groups[:1]
+        return groups
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
         groups = asyncio.run(

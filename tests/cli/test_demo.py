@@ -1,5 +1,4 @@
-"""`eapo demo`, smaller: killed in the middle of training, resumed, and run once more when it is "
-"done."""
+"""`eapo demo`, smaller: killed in the middle of training, resumed, and run again when done."""
 
 import json
 import os

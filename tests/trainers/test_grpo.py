@@ -38,6 +38,13 @@ def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
     )
 
 
+def in_one_pass(trainer) -> None:
+    """A whole batch in one forward pass, so that a test can take its loss by hand."""
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.args.gradient_accumulation_steps = 1
+    trainer.args.steps_per_generation = 1
+
+
 class AskingEngine:
     """The real engine, except that a first turn is forced to be a consultation: the untrained model
     never asks.
@@ -156,8 +163,7 @@ def test_only_sampled_tokens_move_the_weights(agent, tmp_path):
     groups = multi_turn_groups(agent, num_problems=2, num_rollouts=2)
     add_adapter(agent)
     trainer = make_trainer(agent, groups, tmp_path)
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.args.steps_per_generation = 1
+    in_one_pass(trainer)
     batch = trainer._generate_and_score_completions([{"item": 0}, {"item": 1}])
 
     def gradient(batch):
@@ -181,8 +187,7 @@ def test_a_trajectory_split_into_rows_weighs_as_the_whole(agent, tmp_path):
     groups = multi_turn_groups(agent)
     add_adapter(agent)
     trainer = make_trainer(agent, groups, tmp_path)
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.args.steps_per_generation = 1
+    in_one_pass(trainer)
     trainer.state.global_step = 0
     row = TrainingRow(
         prompt_ids=(1, 520),
@@ -210,8 +215,7 @@ def test_the_hint_stripped_term_is_a_mean_likelihood_of_its_weight(agent, tmp_pa
     groups = multi_turn_groups(agent)
     add_adapter(agent)
     trainer = make_trainer(agent, groups, tmp_path)
-    trainer.current_gradient_accumulation_steps = 1
-    trainer.args.steps_per_generation = 1
+    in_one_pass(trainer)
     row = TrainingRow(
         prompt_ids=(1, 520),
         completion_ids_T=(44, 45, 46),
