@@ -152,6 +152,13 @@ class WarmStartSection(_Section):
     rows_per_step: int = Field(8, ge=1)
 
 
+class ExampleSection(_Section):
+    """A question and an answer in the form that the task asks for."""
+
+    question: str
+    answer: str
+
+
 class EvalSection(_Section):
     """Tool-free evaluation."""
 
@@ -162,6 +169,9 @@ class EvalSection(_Section):
     temperature: float = Field(1.0, gt=0)
     max_new_tokens: int = Field(64, ge=1)
     concurrency: int = Field(128, ge=1)
+    base_examples: list[ExampleSection] = Field(default_factory=list)
+    """Shown before each problem when the demo evaluates the base model, which nothing else has
+    taught the answer's form."""
 
 
 class Recipe(_Section):

@@ -27,7 +27,9 @@ def demo_report(
         "recipe": recipe["name"],
         "seed": recipe["seed"],
         **{name: _score(phases[name]) for name in ("base", "before", "after")},
-        "paired": _paired(phases, SAMPLED),
+        "paired": _paired(phases, SAMPLED, "before"),
+        "paired_to_base": _paired(phases, SAMPLED, "base"),
+        "base_examples": len(recipe["eval"]["base_examples"]),
         "warm_start_episodes": phases["warm_start"]["episodes"],
         "experts": {
             "calls": collect["expert_calls"] + round(sum(s["experts/calls"] for s in live)),
@@ -51,13 +53,18 @@ def demo_report(
         "steps": steps,
     }
     if GREEDY in phases["after"]:
-        report["paired"]["greedy"] = _paired(phases, GREEDY)
+        report["paired"]["greedy"] = _paired(phases, GREEDY, "before")
+        report["paired_to_base"]["greedy"] = _paired(phases, GREEDY, "base")
     return report
 
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """The report for people."""
-    paired = report["paired"]
+    labels = {
+        "base": f"base model, {report['base_examples']} examples shown",
+        "before": "before (warm-started)",
+        "after": "after EAPO",
+    }
     lines = [
         f"# EAPO demo: {report['model']}, recipe {report['recipe']}, seed {report['seed']}",
         "",
@@ -65,11 +72,10 @@ def report_markdown(report: Mapping[str, Any]) -> str:
         "",
         "| policy | n | sampled | greedy |",
         "| --- | --- | --- | --- |",
-        *(_score_line(label, report[name]) for name, label in _LABELS.items()),
+        *(_score_line(label, report[name]) for name, label in labels.items()),
         "",
-        f"Paired difference, after - before: {_points(paired)}"
-        + (f"; greedy {_points(paired['greedy'])}" if "greedy" in paired else "")
-        + ".",
+        f"Paired difference, after - before: {_both_points(report['paired'])}.",
+        f"To the base model: {_both_points(report['paired_to_base'])}.",
         "",
         f"The warm start taught the formats with {report['warm_start_episodes']} scripted "
         "episodes; "
@@ -92,13 +98,6 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_LABELS = {
-    "base": "base model",
-    "before": "before (warm-started)",
-    "after": "after EAPO",
-}
-
-
 def _score(phase: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("accuracy", "n", "ci95", "samples", "temperature", "formatted")
     score = {key: phase[SAMPLED][key] for key in kept}
@@ -107,8 +106,8 @@ def _score(phase: Mapping[str, Any]) -> dict[str, Any]:
     return score
 
 
-def _paired(phases: Mapping[str, Mapping[str, Any]], mode: str) -> dict[str, Any]:
-    before, after = (phases[name][mode]["per_problem"] for name in ("before", "after"))
+def _paired(phases: Mapping[str, Mapping[str, Any]], mode: str, baseline: str) -> dict[str, Any]:
+    before, after = (phases[name][mode]["per_problem"] for name in (baseline, "after"))
     return asdict(paired_bootstrap(before, after))
 
 
@@ -120,6 +119,11 @@ def _score_line(label: str, score: Mapping[str, Any]) -> str:
 def _share(score: Mapping[str, Any]) -> str:
     low, high = score["ci95"]
     return f"{score['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def _both_points(paired: Mapping[str, Any]) -> str:
+    greedy = f"; greedy {_points(paired['greedy'])}" if "greedy" in paired else ""
+    return _points(paired) + greedy
 
 
 def _points(paired: Mapping[str, Any]) -> str:

@@ -49,10 +49,12 @@ def evaluate(
     store: TraceStore,
     run_id: str,
     on_wave: Callable[[int], None] = lambda num_done: None,
+    examples: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Score]:
     """Scores the agent's policy alone; `sampled` and, where the recipe asks for it, `greedy`.
 
-    Answers that the store already has under `run_id` are not asked for again.
+    `examples` are questions and answers shown before each problem. Answers that the store already
+    has under `run_id` are not asked for again.
 
     Raises:
         ErrorBudgetError: more rollouts failed than the recipe allows; the rest is in the store.
@@ -86,7 +88,7 @@ def evaluate(
             ]
             for mode, (_, samples) in modes.items()
         }
-        for mode, trajectories in asyncio.run(_run_wave(agent, policies, plans)).items():
+        for mode, trajectories in asyncio.run(_run_wave(agent, policies, plans, examples)).items():
             for trajectory in trajectories:
                 store.append(trajectory, run_id=f"{run_id}/{mode}", group_key=trajectory.problem.id)
         on_wave(min(start + width, len(problems)))
@@ -115,6 +117,7 @@ async def _run_wave(
     agent: Agent,
     policies: dict[str, PolicyChatModel],
     plans: dict[str, list[RolloutPlan]],
+    examples: Sequence[tuple[str, str]],
 ) -> dict[str, list[Trajectory]]:
     """Both ways of sampling at once: they share each problem's prompt in the engine's batches."""
     recipe = agent.recipe
@@ -128,6 +131,7 @@ async def _run_wave(
                     system_prompt=recipe.task.system_prompt,
                     seed=recipe.seed,
                     format_reward=recipe.task.format_reward,
+                    examples=examples,
                 )
             )
             for mode, policy in policies.items()

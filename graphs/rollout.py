@@ -65,10 +65,12 @@ async def run_rollouts(
     seed: int,
     global_step: int = 0,
     format_reward: float = 0.1,
+    examples: Sequence[tuple[str, str]] = (),
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
 ) -> list[RolloutGroup]:
     """Runs every planned rollout at once, in one cohort of the engine, and scores what came out.
 
+    `examples` are questions and answers that stand before the problem in every prompt;
     `on_trajectory` is told each trajectory as it ends.
 
     A rollout that fails is recorded with its error and no reward, and the others go on. A grader
@@ -81,8 +83,9 @@ async def run_rollouts(
             context = RolloutContext(
                 problem_id=problem.id, seed=seed, rollout=rollout, global_step=global_step
             )
+            messages = first_messages(system_prompt, problem.question, examples)
             trajectory = await _run_one(
-                graph, policy, problem, context, cohort, system_prompt, format_reward
+                graph, policy, problem, context, cohort, messages, format_reward
             )
             on_trajectory(trajectory)
             return trajectory
@@ -105,10 +108,14 @@ def group_key(problem: Problem, step: int) -> str:
     return f"{step}/{problem.id}"
 
 
-def first_messages(system_prompt: str, question: str) -> list[AnyMessage]:
+def first_messages(
+    system_prompt: str, question: str, examples: Sequence[tuple[str, str]] = ()
+) -> list[AnyMessage]:
     """How every run of ours begins."""
-    question_message = HumanMessage(question)
-    return [SystemMessage(system_prompt), question_message] if system_prompt else [question_message]
+    messages: list[AnyMessage] = [SystemMessage(system_prompt)] if system_prompt else []
+    for asked, answered in examples:
+        messages += [HumanMessage(asked), AIMessage(answered)]
+    return [*messages, HumanMessage(question)]
 
 
 async def _run_one(
@@ -117,7 +124,7 @@ async def _run_one(
     problem: Problem,
     context: RolloutContext,
     cohort: Cohort,
-    system_prompt: str,
+    messages: Sequence[AnyMessage],
     format_reward: float,
 ) -> Trajectory:
     started = time.perf_counter()
@@ -131,9 +138,7 @@ async def _run_one(
         "global_step": context.global_step,
     }
     try:
-        state = await graph.ainvoke(
-            {"messages": first_messages(system_prompt, problem.question)}, context=context
-        )
+        state = await graph.ainvoke({"messages": list(messages)}, context=context)
     except Exception as error:  # a bad rollout is data: the group goes on without it
         return Trajectory(
             **facts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,12 @@ def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
 
 
 def _phases(run: DemoRun) -> None:
-    run.phase("base", "Base model, tool-free, held-out problems", lambda: _evaluate(run, "base"))
+    shown = [(e.question, e.answer) for e in run.recipe.eval.base_examples]
+    run.phase(
+        "base",
+        f"Base model, tool-free, {len(shown)} examples shown, held-out problems",
+        lambda: _evaluate(run, "base", shown),
+    )
     run.phase("warm_start", "Warm start: scripted episodes teach the format", lambda: _warm(run))
     run.phase("before", "Before: warm-started policy, tool-free", lambda: _evaluate(run, "before"))
     run.phase("collect", "Collect trajectories with experts", lambda: _collect(run))
@@ -91,12 +96,12 @@ def _phases(run: DemoRun) -> None:
     run.phase("after", "After: trained policy, tool-free", lambda: _evaluate(run, "after"))
 
 
-def _evaluate(run: DemoRun, name: str) -> dict[str, Any]:
+def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     from evals.runner import evaluate
 
     problems = commands.problems_of(run.recipe, "heldout", run.recipe.eval.problems)
     with commands.progress_bar("  problems", len(problems)) as bar:
-        scores = evaluate(run.agent, problems, run.store, name, bar.at)
+        scores = evaluate(run.agent, problems, run.store, name, bar.at, examples)
     return {mode: asdict(score) for mode, score in scores.items()}
 
 
