@@ -1,35 +1,50 @@
 """What the graph costs over the raw engine: 32 concurrent rollouts against the same requests sent
 straight to it.
 
-The rollouts run first and leave their prompts; the engine then gets the very same prompts, keys and
-settings, turn by turn in one cohort, and must return the very same tokens. Three rounds,
+The policy is warm-started first, so that it asks: rollouts have several turns and real
+consultations. They leave their prompts; the engine then gets the very same prompts, keys and
+settings, turn by turn in one cohort, and must return the very same tokens. Five rounds,
 alternating; one JSON line with the ratio of the medians. At most 1.10 is wanted.
 """
 
 import asyncio
 import json
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.recipe import Recipe
+from eapo_agents.recipe import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.tasks import load_problems
 from graphs.agent import load_agent
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
+from trainers.run import add_adapter
+from trainers.warm_start import scripted_episodes, warm_start
 
-NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 3
+RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
+NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 5
 
 
 def main() -> None:
-    recipe = Recipe.model_validate({"name": "bench", "sampling": {"max_new_tokens": 32}})
+    recipe = load_recipe(RECIPE)
     agent = load_agent(recipe)
+    assert recipe.warm_start is not None
+    taught = load_problems("arithmetic", split="train", limit=recipe.warm_start.problems, seed=0)
+    episodes = scripted_episodes(agent, taught)
+    add_adapter(agent)
+    with tempfile.TemporaryDirectory() as folder:
+        warm_start(agent, episodes, Path(folder), lambda done, total: None)
     policy = agent.policy(agent.sampling)
     graph = build_consult_graph(
-        policy, agent.pool, acceptance=AcceptanceSchedule(), turns=TurnBudget(start=3, end=3)
+        policy,
+        agent.pool,
+        acceptance=AcceptanceSchedule(kind="constant"),
+        turns=TurnBudget(start=3, end=3),
     )
-    problems = load_problems("arithmetic", split="train", limit=NUM_PROBLEMS, seed=0)
+    problems = load_problems("arithmetic", split="train", limit=NUM_PROBLEMS, seed=1)
     plans = [RolloutPlan(problem=p, rollouts=range(NUM_ROLLOUTS)) for p in problems]
 
     def through_the_graph():
@@ -73,13 +88,15 @@ def main() -> None:
         sampled = asyncio.run(straight(trajectories))
         engine_s.append(time.perf_counter() - started)
         assert sampled == [[turn.completion_ids for turn in t.turns] for t in trajectories]
-    tokens = sum(len(turn.completion_ids) for t in trajectories for turn in t.turns)
+    turns = [turn for t in trajectories for turn in t.turns]
     print(
         json.dumps(
             {
                 "benchmark": "graph_overhead",
                 "rollouts": len(trajectories),
-                "sampled_tokens": tokens,
+                "turns": len(turns),
+                "consultations": sum(len(turn.consultations) for turn in turns),
+                "sampled_tokens": sum(len(turn.completion_ids) for turn in turns),
                 "graph_s": statistics.median(graph_s),
                 "engine_s": statistics.median(engine_s),
                 "ratio": statistics.median(graph_s) / statistics.median(engine_s),

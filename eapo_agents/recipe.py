@@ -196,6 +196,13 @@ class Recipe(_Section):
             raise ValueError(
                 "sampling.top_p must be 1: the trainer's ratio is over the whole distribution"
             )
+        num_rollouts = self.train.problems_per_step * self.train.rollouts
+        num_passes = self.train.updates_per_step * self.train.forward_passes
+        if num_rollouts % num_passes:
+            raise ValueError(
+                f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by "
+                f"train.updates_per_step x train.forward_passes ({num_passes}): change one of them"
+            )
         return self
 
 

@@ -56,8 +56,13 @@ def train_live(
     on_step: OnStep | None = None,
 ) -> Path:
     """Trains on rollouts of the present weights, all of them logged; returns the trained policy's
-    folder."""
+    folder.
+
+    Raises:
+        RecipeError: fewer problems than a step takes.
+    """
     recipe = agent.recipe
+    refuse_few_problems(recipe, problems)
     policy = agent.policy(agent.sampling)
     source = LiveRollouts(
         graph=agent.consult_graph(policy),
@@ -74,14 +79,28 @@ def train_live(
     return _train(agent, source, folder, recipe.train.steps, on_step)
 
 
+def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """TRL runs no step that it cannot fill.
+
+    Raises:
+        RecipeError: fewer problems than a step takes.
+    """
+    if len(problems) < recipe.train.problems_per_step:
+        raise RecipeError(
+            f"train.problems_per_step is {recipe.train.problems_per_step}, and the task has "
+            f"{len(problems)} problems to train on: lower it, or add problems."
+        )
+
+
 def train_logged(
     agent: Agent, groups: Sequence[RolloutGroup], folder: Path, on_step: OnStep | None = None
 ) -> Path:
     """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's
     folder."""
     settings = agent.recipe.train
-    steps = -(-len(groups) // settings.problems_per_step) * settings.epochs
-    return _train(agent, LoggedRollouts(logged=groups), folder, steps, on_step)
+    source = LoggedRollouts(logged=groups, groups_per_step=settings.problems_per_step)
+    steps = len(source) // settings.problems_per_step * settings.epochs
+    return _train(agent, source, folder, steps, on_step)
 
 
 def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
@@ -168,11 +187,6 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
     settings = recipe.train
     num_rollouts = settings.problems_per_step * settings.rollouts
     num_passes = settings.updates_per_step * settings.forward_passes
-    if num_rollouts % num_passes:
-        raise RecipeError(
-            f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by "
-            f"train.updates_per_step x train.forward_passes ({num_passes}): change one of them."
-        )
     on_cpu = recipe.policy.device == "cpu"
     return GRPOConfig(
         output_dir=str(folder),

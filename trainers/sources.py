@@ -90,12 +90,14 @@ class LoggedRollouts:
     """Groups from a trace store, already examined by the doctor."""
 
     logged: Sequence[RolloutGroup] = field(default_factory=list)
+    groups_per_step: int = 1
 
     def __len__(self) -> int:
-        return len(self.logged)
+        # TRL drops a step that is not full: items without a group fill it up
+        return -(-len(self.logged) // self.groups_per_step) * self.groups_per_step
 
     def groups(self, items: Sequence[int], step: int) -> list[RolloutGroup]:
-        return [self.logged[item] for item in items]
+        return [self.logged[item] for item in items if item < len(self.logged)]
 
 
 def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

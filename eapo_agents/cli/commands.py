@@ -305,7 +305,9 @@ def train(
     else:
         problems = problems_of(recipe, "train", None)
         agent = load_agent(recipe)
-        from trainers.run import train_live
+        from trainers.run import refuse_few_problems, train_live
+
+        refuse_few_problems(recipe, problems)
 
         save_recipe(recipe, out)
         with TraceStore.open(str(out / "traces.db"), create=True) as store:

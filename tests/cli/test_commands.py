@@ -7,14 +7,14 @@ import pytest
 from eapo_agents.cli.main import main
 from eapo_agents.store import TraceStore
 
-# the untrained model writes "Answer:" in about one rollout of five: 16 a problem have spread
+# the untrained model writes "Answer:" in about one rollout of five: 12 a problem have spread
 RECIPE = """
 name: small
 policy: {model: MODEL}
 sampling: {max_new_tokens: 16}
 task: {name: problems.jsonl, system_prompt: 'Talk about a problem. Say "Answer: " first.'}
-collect: {problems: 2, rollouts: 16, concurrency: 32}
-train: {steps: 1, problems_per_step: 2, rollouts: 16, forward_passes: 4, learning_rate: 1.0e-3}
+collect: {problems: 2, rollouts: 12, concurrency: 24}
+train: {steps: 1, problems_per_step: 2, rollouts: 12, forward_passes: 4, learning_rate: 1.0e-3}
 eval: {problems: 2, max_new_tokens: 10}
 """
 
@@ -70,17 +70,17 @@ def test_run_shows_the_answer_and_its_turns(eapo):
 def test_collect_look_train_and_evaluate(eapo, project):
     collect = ("collect", "--recipe", "small.yaml", "--store", "traces.db", "--json")
     first = eapo(*collect)
-    assert (first["run_now"], first["rollouts"], first["failed"]) == (32, 32, 0)
+    assert (first["run_now"], first["rollouts"], first["failed"]) == (24, 24, 0)
     assert eapo(*collect)["run_now"] == 0  # resumed: nothing is repeated
 
     listed = eapo("traces", "ls", "traces.db", "--limit", 40, "--json")
-    assert len(listed["trajectories"]) == 32
+    assert len(listed["trajectories"]) == 24
     shown = eapo("traces", "show", "traces.db", 1)
     assert "Write the words" in shown
     (stats,) = eapo("traces", "stats", "traces.db", "--json")["runs"]
-    assert (stats["trajectories"], stats["groups"]) == (32, 2)
+    assert (stats["trajectories"], stats["groups"]) == (24, 2)
     eapo("traces", "doctor", "traces.db")
-    assert eapo("traces", "export", "traces.db", "out.parquet", "--json")["trajectories"] == 32
+    assert eapo("traces", "export", "traces.db", "out.parquet", "--json")["trajectories"] == 24
 
     train = ("train", "--recipe", "small.yaml", "--from-traces", "traces.db", "--out", "logged")
     for setting, says in (
@@ -114,9 +114,12 @@ def test_train_live_logs_its_rollouts_and_refuses_another_recipe_s_folder(eapo, 
     train = ("train", "--recipe", "small.yaml", "--out", "live")
     trained = eapo(*train, "--json")
     (step,) = trained["history"]
-    assert step["rollouts"] >= 32
+    assert step["rollouts"] >= 24
     with TraceStore.open(project / "live" / "traces.db") as store:
-        assert sum(1 for _ in store.trajectories("train")) >= 32
+        assert sum(1 for _ in store.trajectories("train")) >= 24
+    many = ("--set", "train.problems_per_step=4", "--out", "few")
+    assert "the task has 2 problems" in eapo(*train[:-2], *many, status=2)
+    assert not (project / "few").exists()
     error = eapo(*train, "--set", "train.learning_rate=0.5", status=2)
     assert "holds a run of another recipe" in error
 

@@ -14,11 +14,12 @@ ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
     "eval.max_new_tokens": 8,
     "eval.greedy": "false",
-    "warm_start.problems": 24,
-    "collect.problems": 4,
+    "eval.base_examples": "[]",
+    "warm_start.problems": 16,
+    "collect.problems": 2,
     "train.steps": 2,
-    "train.problems_per_step": 4,
-    "train.forward_passes": 4,
+    "train.problems_per_step": 2,
+    "train.updates_per_step": 1,
 }
 
 

@@ -251,3 +251,19 @@ def test_cancelling_a_run_leaves_nothing_behind(scripted, problem):
         return len(asyncio.all_tasks())
 
     assert asyncio.run(main()) == 1
+
+
+async def test_examples_stand_before_the_problem_in_every_prompt(scripted, renderer, problem):
+    shown = [("What is 5 + 2 * 3?", "Answer: 11")]
+    (trajectory,) = await run_one(
+        scripted(["Answer: 19"]), ExpertPool([expert("a")]), problem, examples=shown
+    )
+    text = renderer.tokenizer.decode(trajectory.turns[0].context_ids)
+    assert text.endswith(
+        "<|im_start|>user\nWhat is 5 + 2 * 3?<|im_end|>\n"
+        "<|im_start|>assistant\nAnswer: 11<|im_end|>\n"
+        f"<|im_start|>user\n{problem.question}<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert len(trajectory.turns) == 1
+    assert trajectory.correct

@@ -332,6 +332,15 @@ def test_training_on_logged_traces_moves_the_policy_and_is_saved(agent, tmp_path
     assert (folder / "adapter_config.json").exists()
 
 
+def test_every_logged_group_is_trained_on_once_where_they_fill_no_step(agent, tmp_path):
+    """Three groups at two a step: two steps, the second with one group."""
+    groups = multi_turn_groups(agent, num_problems=3, num_rollouts=2)
+    seen = []
+    train_logged(agent, groups, tmp_path, lambda step, metrics: seen.append(metrics["rollouts"]))
+    assert sorted(seen) == [2, 4]
+    assert agent.engine.policy_version.step == 2
+
+
 def test_a_live_run_cut_off_goes_on_from_its_checkpoint_to_the_same_weights(
     agent, loaded_policy, renderer, recipe, tmp_path
 ):
