@@ -25,16 +25,19 @@ def list_trajectories(
     as_json: JsonOption = False,
 ) -> None:
     """Lists the runs, and the latest trajectories."""
-    from collections import deque
-
     with _open(store) as opened:
         runs = [_run_facts(run) for run in opened.runs() if run_id in (None, run.run_id)]
         _refuse_unknown(opened, run_id)
-        latest = [_brief(stored) for stored in deque(opened.trajectories(run_id), maxlen=limit)]
+        latest = [_brief(stored) for stored in opened.trajectories(run_id, latest=limit)]
     if as_json:
         _print_json({"runs": runs, "trajectories": latest})
         return
-    _print_table("Runs", runs)
+    # 80 columns: times to the minute, and enough of the weights to tell them apart
+    brief = [
+        {**run, "created_at": run["created_at"][5:16], "weights": run["weights"][:8]}
+        for run in runs
+    ]
+    _print_table("Runs", brief)
     _print_table(f"Trajectories (the latest {len(latest)})", latest)
 
 
@@ -254,7 +257,7 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
 
     from eapo_agents.cli.output import safe_text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in rows[0] if rows else ["none"]:
         table.add_column(name, overflow="fold")
     for row in rows:

@@ -246,13 +246,20 @@ class TraceStore:
             for row in rows
         ]
 
-    def trajectories(self, run_id: str | None = None) -> Iterator[StoredTrajectory]:
-        """All trajectories, or one run's, in the order in which they were committed."""
+    def trajectories(
+        self, run_id: str | None = None, *, latest: int | None = None
+    ) -> Iterator[StoredTrajectory]:
+        """All trajectories, or one run's, or the latest of them, in the order of their commits."""
         table = schema.trajectories
         query = select(table).order_by(table.c.id).limit(_PAGE)
         if run_id is not None:
             query = query.where(table.c.run_id == run_id)
         last = -1
+        if latest is not None:
+            before = query.with_only_columns(table.c.id).order_by(None)
+            before = before.order_by(table.c.id.desc()).limit(1).offset(latest)
+            with guard(self._name), self._engine.connect() as connection:
+                last = connection.execute(before).scalar_one_or_none() or last
         while page := self._read(query.where(table.c.id > last)):
             yield from page
             last = page[-1].id

@@ -117,6 +117,14 @@ def test_the_same_rollout_is_stored_once(store, trajectory):
     assert store.have("another") == {}
 
 
+def test_the_latest_trajectories_come_without_reading_the_others(store, trajectory):
+    for rollout in range(5):
+        store.append(trajectory(TURNS, rollout=rollout), run_id="run", group_key="g")
+    for latest, expected in ((2, [3, 4]), (5, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])):
+        found = store.trajectories("run", latest=latest)
+        assert [s.trajectory.rollout for s in found] == expected
+
+
 def test_groups_come_in_the_order_in_which_they_began(store, trajectory):
     for key, rollout in (("b", 1), ("a", 0), ("b", 0), ("a", 1)):
         store.append(trajectory(TURNS, rollout=rollout), run_id="run", group_key=key)
