@@ -38,7 +38,10 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     centre = share + _Z95**2 / (2 * n)
     half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
     scale = 1 + _Z95**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # at 0 and n rounding would leave the share itself just outside
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == n else (centre + half) / scale
+    return low, high
 
 
 def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:

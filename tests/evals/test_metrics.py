@@ -22,6 +22,13 @@ def test_wilson_gives_the_published_intervals(successes, n, low, high):
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
+def test_a_wilson_interval_holds_its_share_to_the_last_bit():
+    for n in (1, 7, 300, 10_000):
+        for successes in (0, 1, n - 1, n):
+            low, high = wilson_interval(successes, n)
+            assert 0 <= low <= successes / n <= high <= 1
+
+
 def test_an_interval_needs_something_to_count():
     for successes, n in ((0, 0), (-1, 3), (4, 3)):
         with pytest.raises(UsageError):
