@@ -207,6 +207,42 @@ class Tally:
         }
 
 
+def warm_start(recipe: Recipe, out: Path, *, as_json: bool) -> None:
+    """Scripted episodes, and a policy that has learned their form."""
+    if recipe.warm_start is None:
+        raise RecipeError("The recipe has no warm_start section, which says what to teach: add it.")
+    started = time.perf_counter()
+    problems = problems_of(recipe, "train", recipe.warm_start.problems)
+    agent = load_agent(recipe)
+    save_recipe(recipe, out)
+    policy, num_episodes = warm_start_into(agent, problems, out)
+    summary = {
+        "policy": str(policy),
+        "episodes": num_episodes,
+        "steps": agent.engine.policy_version.step,
+        "weights": agent.engine.policy_version.weights,
+        "seconds": time.perf_counter() - started,
+    }
+    _show(summary, as_json)
+
+
+def warm_start_into(agent: Any, problems: Any, folder: Path) -> tuple[Path, int]:
+    """Returns the warm-started policy's folder and the number of episodes."""
+    from eapo_agents.policy.models import save_policy
+    from trainers.run import POLICY_FOLDER, add_adapter
+    from trainers.warm_start import scripted_episodes
+    from trainers.warm_start import warm_start as teach
+
+    episodes = scripted_episodes(agent, problems)
+    add_adapter(agent)
+    with progress_bar("Warm start (steps)", None) as bar:
+        teach(agent, episodes, folder, bar.at)
+    version = agent.engine.policy_version
+    policy = folder / POLICY_FOLDER
+    save_policy(agent.engine.model, policy, base=version.base, step=version.step)
+    return policy, len(episodes)
+
+
 def problems_of(recipe: Recipe, split: str, limit: int | None) -> Any:
     """The recipe's problems of one split."""
     from eapo_agents.tasks import load_problems

@@ -106,21 +106,11 @@ def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ())
 
 
 def _warm(run: DemoRun) -> dict[str, Any]:
-    from eapo_agents.policy.models import save_policy
-    from trainers.run import add_adapter
-    from trainers.warm_start import scripted_episodes, warm_start
-
     settings = run.recipe.warm_start
     assert settings is not None
     problems = commands.problems_of(run.recipe, "train", settings.problems)
-    episodes = scripted_episodes(run.agent, problems)
-    add_adapter(run.agent)
-    with commands.progress_bar("  steps", None) as bar:
-        warm_start(run.agent, episodes, run.folder / "warm_start", bar.at)
-    version = run.agent.engine.policy_version
-    policy = Path("warm_start") / "policy"
-    save_policy(run.agent.engine.model, run.folder / policy, base=version.base, step=version.step)
-    return {"policy": str(policy), "episodes": len(episodes)}
+    policy, num_episodes = commands.warm_start_into(run.agent, problems, run.folder / "warm_start")
+    return {"policy": str(policy.relative_to(run.folder)), "episodes": num_episodes}
 
 
 def _collect(run: DemoRun) -> dict[str, Any]:

@@ -70,6 +70,20 @@ def run(
     commands.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
 
 
+@app.command(name="warm-start")
+def warm_start(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    out: OutOption = Path("runs/warm_start"),
+    as_json: JsonOption = False,
+) -> None:
+    """Teaches the policy the formats of calls and answers, from a few scripted episodes."""
+    from eapo_agents.cli import commands
+
+    commands.warm_start(_recipe(recipe, overrides, policy), out, as_json=as_json)
+
+
 @app.command()
 def collect(
     recipe: RecipeOption = DEFAULT_RECIPE,
@@ -146,9 +160,11 @@ def demo(
 
 
 def _recipe(name: str, overrides: list[str], policy: str | None) -> Any:
+    import json
+
     from eapo_agents.recipe import load_recipe
 
-    extra = [f"policy.adapter={policy}"] if policy else []
+    extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []
     return load_recipe(name, [*overrides, *extra])
 
 

@@ -67,6 +67,20 @@ def test_run_shows_the_answer_and_its_turns(eapo):
     assert solo.strip()
 
 
+def test_a_warm_start_makes_a_policy_that_the_other_commands_take(eapo):
+    section = (
+        "--set",
+        "warm_start={problems: 4, rows_per_step: 6}",
+        "--set",
+        "task.name=arithmetic",
+    )
+    taught = eapo("warm-start", "--recipe", "small.yaml", *section, "--out", "warm", "--json")
+    assert (taught["episodes"], taught["steps"]) == (12, 2)
+    asked = ("run", "What is 7 + 3 * 4?", "--recipe", "small.yaml", "--policy", taught["policy"])
+    assert eapo(*asked, "--json")["turns"]
+    assert "no warm_start section" in eapo("warm-start", "--recipe", "small.yaml", status=2)
+
+
 def test_collect_look_train_and_evaluate(eapo, project):
     collect = ("collect", "--recipe", "small.yaml", "--store", "traces.db", "--json")
     first = eapo(*collect)
