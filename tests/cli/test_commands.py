@@ -68,12 +68,12 @@ def test_run_shows_the_answer_and_its_turns(eapo):
 
 
 def test_a_warm_start_makes_a_policy_that_the_other_commands_take(eapo):
-    section = (
-        "--set",
+    settings = (
         "warm_start={problems: 4, rows_per_step: 6}",
-        "--set",
         "task.name=arithmetic",
+        "sampling.max_new_tokens=48",
     )
+    section = [part for setting in settings for part in ("--set", setting)]
     taught = eapo("warm-start", "--recipe", "small.yaml", *section, "--out", "warm", "--json")
     assert (taught["episodes"], taught["steps"]) == (12, 2)
     asked = ("run", "What is 7 + 3 * 4?", "--recipe", "small.yaml", "--policy", taught["policy"])
