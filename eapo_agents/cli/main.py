@@ -36,6 +36,7 @@ StoreOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_INTERRUPTED = 130
 DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_STORE = "runs/traces.db"
 
@@ -171,13 +172,14 @@ def _recipe(name: str, overrides: list[str], policy: str | None) -> Any:
 def main() -> None:
     """Entry point: errors of ours become one line on stderr and their exit status."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == _INTERRUPTED:  # Typer's way to tell of a Ctrl-C
+            raise KeyboardInterrupt
     except EapoError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("Interrupted. The same command goes on where this one stopped.", 130)
+        _fail("Interrupted. The same command goes on where this one stopped.", _INTERRUPTED)
     except typer.Abort:
-        _fail("Interrupted.", 130)
+        _fail("Interrupted.", _INTERRUPTED)
     except Exception as error:
         if type(error).__module__.startswith(("click", "typer")):
             error.show() if hasattr(error, "show") else print(error, file=sys.stderr)

@@ -10,9 +10,11 @@ bit then depends on timing.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from eapo_agents.types import Sampling
 
 IDLE_GATHER_S = 0.005
 """How long a lone request, outside any cohort, waits for company."""
+STOP_S = 30.0
+"""How long the end of the program waits for the batch under way to notice it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Batcher:
         self._live = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self.stopping = False
+        """Set when the program ends: whoever runs a batch should give it up."""
 
     async def submit(self, request: Request) -> Completion:
         """Waits for its turn in a batch; cancelling drops the request if it has not started."""
@@ -74,6 +80,7 @@ class Batcher:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="eapo-engine", daemon=True)
                 self._thread.start()
+                atexit.register(_stop, weakref.ref(self))
             self._waiting.append((request, future))
             self._changed.notify_all()
         return await asyncio.wrap_future(future)
@@ -103,9 +110,9 @@ class Batcher:
 
     def _gather(self) -> list[tuple[Request, concurrent.futures.Future[Completion]]]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting)
+            self._changed.wait_for(lambda: self._waiting or self.stopping)
             deadline = time.monotonic() + (self._gather_timeout_s if self._live else IDLE_GATHER_S)
-            while len(self._waiting) < self._live or not self._live:
+            while not self.stopping and (len(self._waiting) < self._live or not self._live):
                 remaining_s = deadline - time.monotonic()
                 if remaining_s <= 0:
                     break
@@ -114,7 +121,7 @@ class Batcher:
             return gathered
 
     def _loop(self) -> None:
-        while True:
+        while not self.stopping:
             gathered = sorted(self._gather(), key=lambda pair: pair[0].order)
             for start in range(0, len(gathered), self._max_batch_size):
                 chunk = [
@@ -124,6 +131,15 @@ class Batcher:
                 ]
                 if chunk:
                     self._run_chunk(chunk)
+
+    def stop(self) -> None:
+        """Ends the worker thread. Tearing the interpreter down while it is inside native code would
+        abort the process."""
+        with self._changed:
+            self.stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(STOP_S)
 
     def _run_chunk(
         self, chunk: list[tuple[Request, concurrent.futures.Future[Completion]]]
@@ -138,3 +154,9 @@ class Batcher:
             return
         for (_, future), completion in zip(chunk, completions, strict=True):
             future.set_result(completion)
+
+
+def _stop(batcher_ref: weakref.ref[Batcher]) -> None:
+    batcher = batcher_ref()
+    if batcher is not None:
+        batcher.stop()

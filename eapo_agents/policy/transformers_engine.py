@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from eapo_agents.errors import EngineError
 from eapo_agents.policy.batching import Batcher, Request
 from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
 from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
@@ -115,6 +116,8 @@ class TransformersEngine:
         ]
         active = list(range(len(requests)))
         for step in range(max(limit_B)):
+            if self._batcher.stopping:
+                raise EngineError("The program is ending; this batch was given up.")
             tokens, logprobs = sampler.sample(logits, step)
             going = []
             for position, (index, token, logprob) in enumerate(

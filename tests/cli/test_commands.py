@@ -1,6 +1,10 @@
 """The commands on the real small model, as a user chains them."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -122,6 +126,25 @@ def test_collect_look_train_and_evaluate(eapo, project):
     for mode in ("sampled", "greedy"):
         assert 0 <= after[mode]["ci95"][0] <= after[mode]["accuracy"] <= after[mode]["ci95"][1] <= 1
         assert after[mode]["n"] == after["paired"][mode]["n"] == 2
+
+
+def test_ctrl_c_in_the_middle_of_sampling_ends_in_130_and_the_same_command_goes_on(eapo, project):
+    collect = ("collect", "--recipe", "small.yaml", "--store", "cut.db", "--json")
+    command = [sys.executable, "-m", "eapo_agents.cli.main", *collect]
+    long = ["--set", "sampling.max_new_tokens=2000"]
+    running = subprocess.Popen(
+        [*command, *long], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (project / "cut.db").exists() and running.poll() is None:
+        time.sleep(0.1)
+    time.sleep(3)  # the first batch is under way
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out) == (130, "")
+    assert err.splitlines()[-1].startswith("eapo: Interrupted.")
+    error = eapo(*collect[:-1], status=2)  # another recipe than the one that was cut off
+    assert "max_new_tokens" in error
+    assert eapo(*collect, "--run-id", "again")["rollouts"] == 24
 
 
 def test_train_live_logs_its_rollouts_and_refuses_another_recipe_s_folder(eapo, project):
