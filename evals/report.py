@@ -112,21 +112,23 @@ def _paired(phases: Mapping[str, Mapping[str, Any]], mode: str, baseline: str) -
 
 
 def _score_line(label: str, score: Mapping[str, Any]) -> str:
-    greedy = _share(score["greedy"]) if "greedy" in score else "-"
-    return f"| {label} | {score['n']} | {_share(score)} | {greedy} |"
+    greedy = share(score["greedy"]) if "greedy" in score else "-"
+    return f"| {label} | {score['n']} | {share(score)} | {greedy} |"
 
 
-def _share(score: Mapping[str, Any]) -> str:
+def share(score: Mapping[str, Any]) -> str:
+    """An accuracy and its interval, such as `42.0% [36.6%, 47.7%]`."""
     low, high = score["ci95"]
     return f"{score['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
 
 
 def _both_points(paired: Mapping[str, Any]) -> str:
-    greedy = f"; greedy {_points(paired['greedy'])}" if "greedy" in paired else ""
-    return _points(paired) + greedy
+    greedy = f"; greedy {points(paired['greedy'])}" if "greedy" in paired else ""
+    return points(paired) + greedy
 
 
-def _points(paired: Mapping[str, Any]) -> str:
+def points(paired: Mapping[str, Any]) -> str:
+    """A difference and its interval, such as `+39.0 points [+33.0, +44.7]`."""
     low, high = (100 * bound for bound in paired["ci95"])
     return f"{100 * paired['difference']:+.1f} points [{low:+.1f}, {high:+.1f}]"
 

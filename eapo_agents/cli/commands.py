@@ -456,7 +456,23 @@ def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) 
     write_atomically(
         out / "eval.json", json.dumps({**result, "per_problem": per_problem}, indent=1) + "\n"
     )
-    _show(result, as_json)
+    _show(result if as_json else _readable(result), as_json)
+
+
+def _readable(result: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's scores and differences as lines for people."""
+    from evals.report import points, share
+
+    lines = dict(result)
+    for mode in ("sampled", "greedy"):
+        if mode in result:
+            score = result[mode]
+            how = f"{score['n']} problems, {score['samples']} each, T {score['temperature']:g}"
+            form = f"{score['formatted']:.0%} in the asked form"
+            lines[mode] = f"{share(score)}  ({how}, {form})"
+    for mode, difference in lines.pop("paired", {}).items():
+        lines[f"{mode}, difference"] = points(difference)
+    return lines
 
 
 def _read_baseline(file: str) -> dict[str, dict[str, float]]:
