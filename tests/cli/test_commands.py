@@ -1,5 +1,6 @@
 """The commands on the real small model, as a user chains them."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -63,6 +64,18 @@ def eapo(capsys, monkeypatch, project):
     return run
 
 
+def leave_logprobs_out(source, target) -> None:
+    with TraceStore.open(source) as old, TraceStore.open(target, create=True) as new:
+        (run,) = old.runs()
+        new.start_run(
+            run.run_id, kind=run.kind, recipe=run.recipe, sampling=run.sampling, policy=run.policy
+        )
+        for stored in old.trajectories():
+            turns = tuple(dataclasses.replace(t, logprobs=None) for t in stored.trajectory.turns)
+            bare = dataclasses.replace(stored.trajectory, turns=turns)
+            new.append(bare, run_id=run.run_id, group_key=stored.group_key)
+
+
 def test_run_shows_the_answer_and_its_turns(eapo):
     facts = eapo("run", "What is 7 + 3 * 4?", "--recipe", "small.yaml", "--json")
     assert facts["question"] == "What is 7 + 3 * 4?"
@@ -108,6 +121,10 @@ def test_collect_look_train_and_evaluate(eapo, project):
         error = eapo(*train, "--set", setting, status=2)
         assert says in error
         assert not (project / "logged").exists()
+    leave_logprobs_out(project / "traces.db", project / "bare.db")
+    error = eapo("train", "--recipe", "small.yaml", "--from-traces", "bare.db", status=2)
+    assert "without logprobs" in error
+    assert not (project / "runs").exists()
     trained = eapo(*train, "--json")
     assert trained["steps"] == 1
     assert eapo(*train, "--json")["weights"] == trained["weights"]  # done before: nothing changes
@@ -133,13 +150,22 @@ def test_ctrl_c_in_the_middle_of_sampling_ends_in_130_and_the_same_command_goes_
     command = [sys.executable, "-m", "eapo_agents.cli.main", *collect]
     long = ["--set", "sampling.max_new_tokens=2000"]
     running = subprocess.Popen(
-        [*command, *long], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *long],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that starts tests in the background has them ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (project / "cut.db").exists() and running.poll() is None:
-        time.sleep(0.1)
-    time.sleep(3)  # the first batch is under way
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    try:
+        while not (project / "cut.db").exists() and running.poll() is None:
+            time.sleep(0.1)
+        time.sleep(3)  # the first batch is under way
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
     assert (running.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith("eapo: Interrupted.")
     error = eapo(*collect[:-1], status=2)  # another recipe than the one that was cut off

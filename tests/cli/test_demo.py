@@ -1,12 +1,13 @@
 """`eapo demo`, smaller: killed in the middle of training, resumed, and run again when done."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from eapo_agents.store import TraceStore
 
@@ -23,20 +24,31 @@ SMALLER = {
 }
 
 
-def start(folder: Path, model: Path, log: Path) -> subprocess.Popen:
-    settings = {**SMALLER, "policy.model": model}
-    command = [sys.executable, "-m", "eapo_agents.cli.main", "demo", "--out", str(folder), "--json"]
-    for key, value in settings.items():
-        command += ["--set", f"{key}={value}"]
-    with log.open("a") as err:
-        return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True, env=os.environ.copy()
-        )
+@pytest.fixture
+def start(saved_model, tmp_path):
+    """Starts the demo in the test's folder; whatever still runs when the test ends is killed."""
+    started: list[subprocess.Popen] = []
+
+    def run() -> subprocess.Popen:
+        settings = {**SMALLER, "policy.model": saved_model}
+        command = [sys.executable, "-m", "eapo_agents.cli.main", "demo", "--json"]
+        command += ["--out", str(tmp_path / "demo")]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        with (tmp_path / "log").open("a") as err:
+            started.append(
+                subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True)
+            )
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
 
 
-def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(saved_model, tmp_path):
+def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved_model, tmp_path):
     folder, log = tmp_path / "demo", tmp_path / "log"
-    running = start(folder, saved_model, log)
+    running = start()
     # the first live step is done when its checkpoint is there
     checkpoint = folder / "train_live" / "checkpoint-1" / "trainer_state.json"
     deadline = time.monotonic() + 400
@@ -48,7 +60,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(saved_model,
     phases = json.loads((folder / "phases.json").read_text())
     assert list(phases) == ["base", "warm_start", "before", "collect", "train_logged"]
 
-    resumed = start(folder, saved_model, log)
+    resumed = start()
     out, _ = resumed.communicate(timeout=400)
     assert resumed.returncode == 0, log.read_text()[-2000:]
     report = json.loads(out)
@@ -72,6 +84,6 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(saved_model,
         assert all(len(rollouts) == 4 for rollouts in store.have("train_live").values())
     assert (folder / "report.md").read_text().startswith("# EAPO demo")
 
-    again = start(folder, saved_model, log)
+    again = start()
     out, _ = again.communicate(timeout=100)
     assert json.loads(out) == report
