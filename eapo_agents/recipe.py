@@ -130,7 +130,7 @@ class TrainSection(_Section):
     """`null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
     max_redraws: int = Field(1, ge=0)
-    """Live: how often groups without spread of reward are replaced by new problems, a step."""
+    """Live: how often groups without spread of reward are joined by new problems, a step."""
     max_staleness: int = Field(0, ge=0)
     """Logged: traces of a policy more optimizer steps older than this are refused. Traces that are
     older at all are weighted by their truncated importance ratio."""

@@ -1,34 +1,19 @@
-"""What the commands do. The only module, with `demo`, that imports all the packages."""
+"""What the commands do. It, `evaluation` and `demo` alone import every package."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from eapo_agents.cli.output import safe_text
+from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe, load_recipe, to_yaml
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Trajectory
-
-console = Console(stderr=True, highlight=False)
-STEPS = "steps.jsonl"
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -57,40 +42,6 @@ def save_recipe(recipe: Recipe, folder: Path) -> None:
             )
     console.print(text.rstrip(), style="dim", markup=False)
     write_atomically(folder / "recipe.yaml", text)
-
-
-@dataclass(slots=True)
-class Bar:
-    """A line of progress."""
-
-    progress: Progress
-    task: TaskID
-
-    def at(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Moves to `done`."""
-        self.progress.update(self.task, completed=done, total=total, note=note)
-
-    def step(self, note: str = "") -> None:
-        """Moves on by one."""
-        self.progress.update(self.task, advance=1, note=note)
-
-
-@contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Bar]:
-    """A progress bar on stderr; where that is no terminal, one line at the end."""
-    started = time.perf_counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(what, total=total, note=""))
-    if not console.is_terminal:
-        console.print(f"{what}: {time.perf_counter() - started:.1f} s", markup=False)
 
 
 def quiet_libraries() -> None:
@@ -223,7 +174,7 @@ def warm_start(recipe: Recipe, out: Path, *, as_json: bool) -> None:
         "weights": agent.engine.policy_version.weights,
         "seconds": time.perf_counter() - started,
     }
-    _show(summary, as_json)
+    show(summary, as_json)
 
 
 def warm_start_into(agent: Any, problems: Any, folder: Path) -> tuple[Path, int]:
@@ -313,7 +264,7 @@ def collect(recipe: Recipe, store_at: str, run_id: str, step: int, *, as_json: b
         **tally.summary(),
         "seconds": time.perf_counter() - started,
     }
-    _show(summary, as_json)
+    show(summary, as_json)
     if tally.failed > recipe.collect.max_error_share * max(1, tally.rollouts):
         raise ErrorBudgetError(
             f"{tally.failed} of {tally.rollouts} rollouts failed, and at most "
@@ -332,30 +283,20 @@ def train(
         with TraceStore.open(from_traces) as store:
             groups = logged_groups(store, run_id)
         agent = load_agent(recipe)
-        from trainers.run import train_logged, usable_groups
+        from trainers.run import usable_groups
 
         usable = usable_groups(agent, groups)
         save_recipe(recipe, out)
-        with training_bar(None, out) as on_step:
-            folder = train_logged(agent, usable, out, on_step)
+        folder = train_logged_into(agent, usable, out)
     else:
         problems = problems_of(recipe, "train", None)
         agent = load_agent(recipe)
-        from trainers.run import refuse_few_problems, train_live
+        from trainers.run import refuse_few_problems
 
         refuse_few_problems(recipe, problems)
-
         save_recipe(recipe, out)
         with TraceStore.open(str(out / "traces.db"), create=True) as store:
-            store.start_run(
-                "train",
-                kind="train",
-                recipe=recipe.model_dump(mode="json"),
-                sampling=agent.sampling,
-                policy=agent.engine.policy_version,
-            )
-            with training_bar(recipe.train.steps, out) as on_step:
-                folder = train_live(agent, problems, store, out, "train", on_step)
+            folder = train_live_into(agent, problems, store, "train", out)
     history = read_history(out)
     summary = {
         "policy": str(folder),
@@ -369,7 +310,31 @@ def train(
         "seconds": time.perf_counter() - started,
     }
     write_atomically(out / "train.json", json.dumps(summary, indent=1) + "\n")
-    _show({k: v for k, v in summary.items() if as_json or k != "history"}, as_json)
+    show({k: v for k, v in summary.items() if as_json or k != "history"}, as_json)
+
+
+def train_live_into(agent: Any, problems: Any, store: Any, run_id: str, out: Path) -> Path:
+    """Live training with progress, its rollouts in `store`; returns the trained policy's folder."""
+    from trainers.run import train_live
+
+    recipe = agent.recipe
+    store.start_run(
+        run_id,
+        kind="train",
+        recipe=recipe.model_dump(mode="json"),
+        sampling=agent.sampling,
+        policy=agent.engine.policy_version,
+    )
+    with training_bar(recipe.train.steps, out) as on_step:
+        return train_live(agent, problems, store, out, run_id, on_step)
+
+
+def train_logged_into(agent: Any, usable: list[RolloutGroup], out: Path) -> Path:
+    """Training on logged groups with progress; returns the trained policy's folder."""
+    from trainers.run import train_logged
+
+    with training_bar(None, out) as on_step:
+        return train_logged(agent, usable, out, on_step)
 
 
 def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:
@@ -390,130 +355,8 @@ def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:
     return groups
 
 
-@contextmanager
-def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
-    """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("Train (steps)", total) as bar, (folder / STEPS).open("a") as steps:
-        steps.write("\n" if steps.tell() else "")  # a line may have been cut off
-
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            steps.write(json.dumps({"step": step, **metrics}) + "\n")
-            steps.flush()
-            note = (
-                f"reward {metrics.get('reward', float('nan')):.2f} "
-                f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
-            )
-            bar.at(step, total, note)
-            if not console.is_terminal:
-                console.print(f"  step {step}: {note}", markup=False)
-
-        yield on_step
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """All steps, those before an interruption too; one that was run again counts as last seen."""
-    by_step: dict[int, dict[str, float]] = {}
-    for line in (folder / STEPS).read_text().splitlines():
-        try:
-            step = json.loads(line)
-        except ValueError:
-            continue  # cut off by an interruption; the step was run again
-        by_step[int(step["step"])] = step
-    return [by_step[number] for number in sorted(by_step)]
-
-
-def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) -> None:
-    """Tool-free accuracy, and the paired difference to an earlier evaluation."""
-    from eapo_agents.store import TraceStore
-
-    before = _read_baseline(baseline) if baseline else None
-    split = "all" if recipe.task.name.endswith(".jsonl") else "heldout"
-    problems = problems_of(recipe, split, recipe.eval.problems)
-    if before is not None:
-        _refuse_other_problems(before, problems)
-    agent = load_agent(recipe)
-    from evals.runner import evaluate as score
-
-    save_recipe(recipe, out)
-
-    started = time.perf_counter()
-    weights = agent.engine.policy_version.weights
-    with (
-        TraceStore.open(str(out / "traces.db"), create=True) as store,
-        progress_bar("Evaluate (problems)", len(problems)) as bar,
-    ):
-        scores = score(agent, problems, store, f"eval-{weights}", bar.at)
-    result: dict[str, Any] = {
-        "model": recipe.policy.model,
-        "weights": weights,
-        **{mode: s.summary() for mode, s in scores.items()},
-        "seconds": time.perf_counter() - started,
-    }
-    if before is not None:
-        result["paired"] = _compare(before, scores)
-    per_problem = {mode: s.per_problem for mode, s in scores.items()}
-    write_atomically(
-        out / "eval.json", json.dumps({**result, "per_problem": per_problem}, indent=1) + "\n"
-    )
-    _show(result if as_json else _readable(result), as_json)
-
-
-def _readable(result: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation's scores and differences as lines for people."""
-    from evals.report import points, share
-
-    lines = dict(result)
-    for mode in ("sampled", "greedy"):
-        if mode in result:
-            score = result[mode]
-            how = f"{score['n']} problems, {score['samples']} each, T {score['temperature']:g}"
-            form = f"{score['formatted']:.0%} in the asked form"
-            lines[mode] = f"{share(score)}  ({how}, {form})"
-    for mode, difference in lines.pop("paired", {}).items():
-        lines[f"{mode}, difference"] = points(difference)
-    return lines
-
-
-def _read_baseline(file: str) -> dict[str, dict[str, float]]:
-    from eapo_agents.errors import UsageError
-
-    path = Path(file)
-    path = path / "eval.json" if path.is_dir() else path
-    try:
-        per_problem: dict[str, dict[str, float]] = json.loads(path.read_text())["per_problem"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"The baseline '{file}' is no evaluation ({type(error).__name__}): "
-            "give the --out folder of an earlier `eapo eval`, or its eval.json."
-        ) from error
-    return per_problem
-
-
-def _refuse_other_problems(before: dict[str, dict[str, float]], problems: Any) -> None:
-    from eapo_agents.errors import UsageError
-
-    wanted = {problem.id for problem in problems}
-    for mode, per_problem in before.items():
-        if per_problem.keys() != wanted:
-            raise UsageError(
-                f"The baseline is over other problems ({len(per_problem)}, {mode}) than this "
-                "recipe's "
-                f"{len(wanted)}: evaluate both with the same task, eval.problems and seed."
-            )
-
-
-def _compare(before: dict[str, dict[str, float]], after: Any) -> dict[str, Any]:
-    from evals.metrics import paired_bootstrap
-
-    return {
-        mode: asdict(paired_bootstrap(before[mode], score.per_problem))
-        for mode, score in after.items()
-        if mode in before
-    }
-
-
-def _show(summary: dict[str, Any], as_json: bool) -> None:
+def show(summary: dict[str, Any], as_json: bool) -> None:
+    """A command's result: one JSON object, or a line for each of its facts."""
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
         return

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from eapo_agents.cli import commands
-from eapo_agents.cli.commands import console
+from eapo_agents.cli.progress import console, progress_bar, read_history
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
-from eapo_agents.types import RolloutGroup
 
 STATE = "phases.json"
 MIN_HELD_OUT = 300
@@ -100,7 +99,7 @@ def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ())
     from evals.runner import evaluate
 
     problems = commands.problems_of(run.recipe, "heldout", run.recipe.eval.problems)
-    with commands.progress_bar("  problems", len(problems)) as bar:
+    with progress_bar("  problems", len(problems)) as bar:
         scores = evaluate(run.agent, problems, run.store, name, bar.at, examples)
     return {mode: asdict(score) for mode, score in scores.items()}
 
@@ -122,31 +121,19 @@ def _collect(run: DemoRun) -> dict[str, Any]:
 
 
 def _train_logged(run: DemoRun) -> dict[str, Any]:
-    from trainers.run import train_logged, usable_groups
+    from trainers.run import usable_groups
 
-    groups: list[RolloutGroup] = commands.logged_groups(run.store, "collect")
-    usable = usable_groups(run.agent, groups)
+    usable = usable_groups(run.agent, commands.logged_groups(run.store, "collect"))
     out = run.folder / "train_logged"
-    with commands.training_bar(None, out) as on_step:
-        folder = train_logged(run.agent, usable, out, on_step)
-    return {"policy": str(folder.relative_to(run.folder)), "history": commands.read_history(out)}
+    policy = commands.train_logged_into(run.agent, usable, out)
+    return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 
 
 def _train_live(run: DemoRun) -> dict[str, Any]:
-    from trainers.run import train_live
-
-    run.store.start_run(
-        "train_live",
-        kind="train",
-        recipe=run.recipe.model_dump(mode="json"),
-        sampling=run.agent.sampling,
-        policy=run.agent.engine.policy_version,
-    )
     problems = commands.problems_of(run.recipe, "train", None)
     out = run.folder / "train_live"
-    with commands.training_bar(run.recipe.train.steps, out) as on_step:
-        folder = train_live(run.agent, problems, run.store, out, "train_live", on_step)
-    return {"policy": str(folder.relative_to(run.folder)), "history": commands.read_history(out)}
+    policy = commands.train_live_into(run.agent, problems, run.store, "train_live", out)
+    return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 
 
 def _read_state(folder: Path) -> dict[str, dict[str, Any]]:

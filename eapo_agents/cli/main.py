@@ -141,9 +141,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Scores the policy without experts: accuracy, sampled and greedy, with 95% intervals."""
-    from eapo_agents.cli import commands
+    from eapo_agents.cli import evaluation
 
-    commands.evaluate(_recipe(recipe, overrides, policy), out, baseline, as_json=as_json)
+    evaluation.evaluate(_recipe(recipe, overrides, policy), out, baseline, as_json=as_json)
 
 
 @app.command()

@@ -118,8 +118,7 @@ def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None
 
 
 def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
-    """The trained policy in `folder`, an adapter on `model` or weights in its place, and its "
-    "steps."""
+    """The trained policy in `folder`, an adapter on `model` or weights in its place; its steps."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from eapo_agents.cli.main import main
 from eapo_agents.store import TraceStore
 from eapo_agents.types import FORMAT_VERSION
 
@@ -15,21 +14,10 @@ RECIPES = Path(__file__).parent.parent.parent / "recipes"
 
 
 @pytest.fixture
-def eapo(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty folder; returns (exit status, stdout, stderr)."""
+def eapo(run_command, monkeypatch, tmp_path):
+    """The command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["eapo", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+    return run_command
 
 
 def refused(outcome: tuple[int, str, str], says: str) -> None:

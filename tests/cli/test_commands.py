@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from eapo_agents.cli.main import main
 from eapo_agents.store import TraceStore
 
 # the untrained model writes "Answer:" in about one rollout of five: 12 a problem have spread
@@ -43,23 +42,19 @@ def project(saved_model, tmp_path_factory):
 
 
 @pytest.fixture
-def eapo(capsys, monkeypatch, project):
-    """Runs a command in the project's folder; returns its one JSON object."""
+def eapo(run_command, monkeypatch, project):
+    """Runs a command in the project's folder; returns its one JSON object, its output or error."""
     monkeypatch.chdir(project)
 
     def run(*arguments: object, status: int = 0):
-        monkeypatch.setattr("sys.argv", ["eapo", *map(str, arguments)])
-        found = 0
-        try:
-            main()
-        except SystemExit as exit_:
-            found = int(exit_.code or 0)
-        captured = capsys.readouterr()
-        assert found == status, captured.err
+        found, out, err = run_command(*arguments)
+        assert found == status, err
+        if status:
+            return err
         if "--json" in arguments:
-            (line,) = captured.out.splitlines()
+            (line,) = out.splitlines()
             return json.loads(line)
-        return captured.out if status == 0 else captured.err
+        return out
 
     return run
 

@@ -1,0 +1,103 @@
+"""`eapo eval`: scores a policy, and compares it with an earlier evaluation."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli.commands import load_agent, problems_of, save_recipe, show, write_atomically
+from eapo_agents.cli.progress import progress_bar
+from eapo_agents.recipe import Recipe
+
+
+def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) -> None:
+    """Tool-free accuracy, and the paired difference to an earlier evaluation."""
+    from eapo_agents.store import TraceStore
+
+    before = _read_baseline(baseline) if baseline else None
+    split = "all" if recipe.task.name.endswith(".jsonl") else "heldout"
+    problems = problems_of(recipe, split, recipe.eval.problems)
+    if before is not None:
+        _refuse_other_problems(before, problems)
+    agent = load_agent(recipe)
+    from evals.runner import evaluate as score
+
+    save_recipe(recipe, out)
+
+    started = time.perf_counter()
+    weights = agent.engine.policy_version.weights
+    with (
+        TraceStore.open(str(out / "traces.db"), create=True) as store,
+        progress_bar("Evaluate (problems)", len(problems)) as bar,
+    ):
+        scores = score(agent, problems, store, f"eval-{weights}", bar.at)
+    result: dict[str, Any] = {
+        "model": recipe.policy.model,
+        "weights": weights,
+        **{mode: s.summary() for mode, s in scores.items()},
+        "seconds": time.perf_counter() - started,
+    }
+    if before is not None:
+        result["paired"] = _compare(before, scores)
+    per_problem = {mode: s.per_problem for mode, s in scores.items()}
+    write_atomically(
+        out / "eval.json", json.dumps({**result, "per_problem": per_problem}, indent=1) + "\n"
+    )
+    show(result if as_json else _readable(result), as_json)
+
+
+def _readable(result: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's scores and differences as lines for people."""
+    from evals.report import points, share
+
+    lines = dict(result)
+    for mode in ("sampled", "greedy"):
+        if mode in result:
+            score = result[mode]
+            how = f"{score['n']} problems, {score['samples']} each, T {score['temperature']:g}"
+            form = f"{score['formatted']:.0%} in the asked form"
+            lines[mode] = f"{share(score)}  ({how}, {form})"
+    for mode, difference in lines.pop("paired", {}).items():
+        lines[f"{mode}, difference"] = points(difference)
+    return lines
+
+
+def _read_baseline(file: str) -> dict[str, dict[str, float]]:
+    from eapo_agents.errors import UsageError
+
+    path = Path(file)
+    path = path / "eval.json" if path.is_dir() else path
+    try:
+        per_problem: dict[str, dict[str, float]] = json.loads(path.read_text())["per_problem"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"The baseline '{file}' is no evaluation ({type(error).__name__}): "
+            "give the --out folder of an earlier `eapo eval`, or its eval.json."
+        ) from error
+    return per_problem
+
+
+def _refuse_other_problems(before: dict[str, dict[str, float]], problems: Any) -> None:
+    from eapo_agents.errors import UsageError
+
+    wanted = {problem.id for problem in problems}
+    for mode, per_problem in before.items():
+        if per_problem.keys() != wanted:
+            raise UsageError(
+                f"The baseline is over other problems ({len(per_problem)}, {mode}) than this "
+                "recipe's "
+                f"{len(wanted)}: evaluate both with the same task, eval.problems and seed."
+            )
+
+
+def _compare(before: dict[str, dict[str, float]], after: Any) -> dict[str, Any]:
+    from evals.metrics import paired_bootstrap
+
+    return {
+        mode: asdict(paired_bootstrap(before[mode], score.per_problem))
+        for mode, score in after.items()
+        if mode in before
+    }
