@@ -1,0 +1,36 @@
+"""What the base model scores without experts, by the examples that its prompt shows; a JSON line
+for each, and about three minutes."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from eapo_agents.recipe import load_recipe
+from eapo_agents.store import TraceStore
+from eapo_agents.tasks import load_problems
+from evals.runner import evaluate
+from graphs.agent import load_agent
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
+
+
+def main() -> None:
+    recipe = load_recipe(RECIPE)
+    agent = load_agent(recipe)
+    problems = load_problems("arithmetic", split="heldout", limit=recipe.eval.problems, seed=0)
+    worked = [(example.question, example.answer) for example in recipe.eval.base_examples]
+    bare = [(question, answer[answer.index("Answer:") :]) for question, answer in worked]
+    shown = {"none": [], "1 worked": worked[:1], "3 worked": worked}
+    shown |= {"1, the number only": bare[:1], "3, the number only": bare}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        TraceStore.open(Path(folder) / "traces.db", create=True) as store,
+    ):
+        for name, examples in shown.items():
+            scores = evaluate(agent, problems, store, name, examples=examples)
+            facts = {mode: [s.accuracy, s.formatted] for mode, s in scores.items()}
+            print(json.dumps({"benchmark": "base_examples", "shown": name, **facts}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
