@@ -56,6 +56,27 @@ class ExpertError(EapoError):
     """An expert failed; inside a graph it becomes a message to the policy."""
 
 
+class TransientExpertError(ExpertError):
+    """A failure that may pass: too many requests, a server error, a lost connection."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        """`retry_after_s` is how long the service asked to wait, where it did."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ExpertSetupError(ExpertError):
+    """A failure that every call would share: a wrong key, a model that the service does not
+    have."""
+
+
+class BudgetError(EapoError):
+    """The experts' budget is spent. What was done is kept, and the same command goes on with a
+    larger one."""
+
+    exit_code: ClassVar[int] = 4
+
+
 class GradingError(EapoError):
     """A grader failed: never turned into a reward of 0."""
 

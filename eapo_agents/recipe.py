@@ -51,10 +51,41 @@ class TaskSection(_Section):
     """Reward of a wrong answer in the right format (the paper's 0.1)."""
 
 
+class PriceSection(_Section):
+    """US dollars per million tokens."""
+
+    input_usd: float = Field(ge=0)
+    output_usd: float = Field(ge=0)
+
+
 class ExpertSection(_Section):
+    """One expert, by its name; `eapo_agents.experts.expert.Expert` says what each setting does."""
+
     kind: str
+    """`openai-chat`, `transformers`, `solver`, `human`, `scripted`, `noisy`, `tool` or `mcp`."""
     timeout_s: float = Field(30.0, gt=0)
+    queue_timeout_s: float = Field(600.0, gt=0)
+    retries: int = Field(2, ge=0, le=10)
+    concurrency: int | None = Field(None, ge=1)
+    per_minute: float | None = Field(None, gt=0)
+    price: PriceSection | None = None
+    fallback: str | None = None
+    tasks: list[str] = Field(default_factory=list)
+    offered: bool = True
+    stored: bool | None = None
+    """Whether replies are stored and found again; by default those that cost money or time."""
+    max_reply_chars: int = Field(20_000, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
+    """What the kind takes."""
+
+
+class BudgetSection(_Section):
+    """What a run may spend on experts; it ends with exit status 4 when that is spent, and goes on
+    when it is raised."""
+
+    calls: int | None = Field(None, ge=0)
+    tokens: int | None = Field(None, ge=0)
+    usd: float | None = Field(None, ge=0)
 
 
 class AcceptanceSection(_Section):
@@ -79,6 +110,15 @@ class ConsultSection(_Section):
     turns: TurnsSection = TurnsSection()
     max_queries: int = Field(3, ge=1)
     """K: the most queries that one turn may send."""
+    routing: Literal["named", "round_robin", "cheapest", "by_task"] = "named"
+    """Who picks the expert: the policy, by name, or the pool."""
+    ask_all: bool = False
+    """Offers a tool that asks every expert at once."""
+    quorum: int | None = Field(None, ge=1)
+    """Replies that the tool waits for; all by default."""
+    budget: BudgetSection = BudgetSection()
+    expert_store: str | None = None
+    """File of the ledger and the stored replies; by default experts.db beside the run's traces."""
 
 
 class CollectSection(_Section):

@@ -7,7 +7,10 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from eapo_agents.experts.pool import ExpertPool, make_expert
+from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.kinds import make_expert
+from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.experts.usage import Price
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.models import LoadedPolicy, load_policy
 from eapo_agents.policy.rendering import ChatRenderer
@@ -93,10 +96,21 @@ def load_agent(recipe: Recipe) -> Agent:
 
 
 def make_pool(recipe: Recipe) -> ExpertPool:
-    """The recipe's experts."""
+    """The recipe's experts.
+
+    Raises:
+        UsageError: an expert, the routing or the budget does not fit, or a key is not set.
+    """
+    consult = recipe.consult
+    experts = []
+    for name, section in consult.experts.items():
+        settings = section.model_dump()
+        price = settings.pop("price")
+        experts.append(make_expert(name=name, price=Price(**price) if price else None, **settings))
     return ExpertPool(
-        [
-            make_expert(e.kind, name=name, timeout_s=e.timeout_s, options=e.options)
-            for name, e in recipe.consult.experts.items()
-        ]
+        experts,
+        routing=consult.routing,
+        ask_all=consult.ask_all,
+        quorum=consult.quorum,
+        budget=Budget(**consult.budget.model_dump()),
     )

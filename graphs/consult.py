@@ -2,21 +2,22 @@
 
 Every call that the policy writes becomes a `Send` of its own to the consult node, so the replies of
 a turn are in flight together; LangGraph hands them back in the order of the calls, whatever order
-they finish in. The timeout and every failure are handled inside the node: a branch that raises
-would end the whole run, and one that LangGraph's error handler finishes comes a superstep after its
-siblings, when the policy has already gone on.
+they finish in. The timeout and every failure are handled by the pool: a branch that raises would
+end the whole run, and one that LangGraph's error handler finishes comes a superstep after its
+siblings, when the policy has already gone on. Only a spent budget ends the run, and a person who is
+asked interrupts it.
+
+Streamed with `stream_mode="custom"`, each query tells when it is asked (`ASKING`) and what became
+of it (`REPLIED`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from dataclasses import asdict
 from typing import Any
 
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -24,11 +25,14 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
+from eapo_agents.errors import BudgetError
+from eapo_agents.experts.call_store import CallSite
+from eapo_agents.experts.expert import Answer
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
 from eapo_agents.types import Consultation, ConsultationStatus
-from graphs.policy_node import make_policy_node
+from graphs.policy_node import BUDGET, make_policy_node
 from graphs.state import AgentState, RolloutContext
 
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
@@ -36,6 +40,7 @@ Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
 UNAVAILABLE = "The expert is unavailable. Go on alone."
 """What the policy is told of a withheld reply, a failure and a timeout alike."""
 NOT_SENT = "Not sent: too many queries in one turn."
+ASKING, REPLIED = "asking", "replied"
 
 
 class _Query(TypedDict):
@@ -69,21 +74,32 @@ def build_consult_graph(
 
     async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
         context = runtime.context or RolloutContext()
-        rho = acceptance.rho(context.global_step)
-        u = coin(
-            context.seed,
-            context.problem_id,
-            context.global_step,
-            context.rollout,
-            state["turn"],
-            state["slot"],
+        site = CallSite(
+            problem_id=context.problem_id,
+            global_step=context.global_step,
+            rollout=context.rollout,
+            turn=state["turn"],
+            slot=state["slot"],
         )
-        consultation = await _consult(state, pool, rho=rho, u=u, max_queries=max_queries)
+        rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
+        u = coin(
+            context.seed, site.problem_id, site.global_step, site.rollout, site.turn, site.slot
+        )
+        asking = {"slot": site.slot, "expert": state["name"], "query": query_text(state["args"])}
+        runtime.stream_writer({"event": ASKING, **asking})
+        try:
+            consultation, answer = await _consult(
+                state, pool, site, rho=rho, u=u, max_queries=max_queries
+            )
+        except BudgetError as error:
+            return {"messages": [_budget_message(state, error)]}
+        artifact = {**asdict(consultation), "status": consultation.status.value}
+        runtime.stream_writer({"event": REPLIED, **artifact, **_particulars(answer)})
         message = ToolMessage(
             content=consultation.reply,
             tool_call_id=state["id"],
             name=consultation.expert or None,
-            artifact={**asdict(consultation), "status": consultation.status.value},
+            artifact=artifact,
         )
         return {"messages": [message]}
 
@@ -98,7 +114,7 @@ def build_consult_graph(
     graph = StateGraph(AgentState, context_schema=RolloutContext)
     bound = policy.bind_tools(pool.tools) if pool.tools else policy
     graph.add_node(
-        "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step))
+        "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step), policy)
     )
     graph.add_node("consult", consult, input_schema=_Query)
     graph.add_edge(START, "policy")
@@ -122,58 +138,60 @@ def queries_of(message: AIMessage) -> list[dict[str, Any]]:
     return sorted(queries, key=lambda query: int(query["slot"]))
 
 
+def _budget_message(query: _Query, error: BudgetError) -> ToolMessage:
+    artifact = {BUDGET: str(error)}
+    return ToolMessage(content=UNAVAILABLE, tool_call_id=query["id"], artifact=artifact)
+
+
 async def _consult(
-    query: _Query, pool: ExpertPool, *, rho: float, u: float, max_queries: int
-) -> Consultation:
+    query: _Query, pool: ExpertPool, site: CallSite, *, rho: float, u: float, max_queries: int
+) -> tuple[Consultation, Answer | None]:
+    """What became of a query, and the experts' part in it where it was sent."""
     name = query["name"] or ""
     facts: dict[str, Any] = {
-        "slot": query["slot"],
+        "slot": site.slot,
         "expert": name,
-        "query": _query_text(query["args"]),
+        "query": query_text(query["args"]),
         "rho": rho,
         "u": u,
     }
-    expert = pool.get(name)
-    if query["problem"] or expert is None:
-        known = ", ".join(tool.name for tool in pool.tools)
-        reply = query["problem"] or f"There is no such expert. You can ask: {known}."
-        return Consultation(**facts, reply=reply, status=ConsultationStatus.INVALID, error=reply)
-    if query["slot"] >= max_queries:
-        return Consultation(**facts, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
-    if u >= rho:
-        return Consultation(**facts, reply=UNAVAILABLE, status=ConsultationStatus.WITHHELD)
-    started = time.perf_counter()
-    reply, status, failure = await _ask(expert.tool, query["args"], expert.timeout_s)
-    return Consultation(
-        **facts,
-        reply=reply,
-        status=status,
-        error=failure,
-        latency_s=time.perf_counter() - started,
-    )
+    refusal = query["problem"] or pool.refusal(name, query["args"])
+    if refusal or isinstance(query["args"], str):
+        reply = refusal or NOT_SENT
+        status, error = ConsultationStatus.INVALID, refusal
+    elif site.slot >= max_queries:
+        reply, status, error = NOT_SENT, ConsultationStatus.OVER_LIMIT, None
+    elif u >= rho:
+        reply, status, error = UNAVAILABLE, ConsultationStatus.WITHHELD, None
+    else:
+        answer = await pool.ask(name, query["args"], site)
+        return Consultation(
+            **facts,
+            reply=answer.text if answer.accepted else UNAVAILABLE,
+            status=answer.status,
+            error=answer.error,
+            latency_s=answer.latency_s,
+            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
+            cost_usd=answer.cost_usd or 0.0,
+        ), answer
+    pool.record(name, status, site)
+    return Consultation(**facts, reply=reply, status=status, error=error), None
 
 
-async def _ask(
-    tool: BaseTool, arguments: dict[str, Any] | str, timeout_s: float
-) -> tuple[str, ConsultationStatus, str | None]:
-    from pydantic import ValidationError
-
-    try:
-        async with asyncio.timeout(timeout_s):
-            reply = await tool.ainvoke(arguments)
-    except TimeoutError:
-        return UNAVAILABLE, ConsultationStatus.TIMEOUT, f"No reply within {timeout_s:g} s."
-    except ValidationError:
-        names = ", ".join(tool.args)
-        reason = f"{tool.name} takes these arguments: {names}."
-        return reason, ConsultationStatus.INVALID, reason
-    except Exception as error:  # whatever a tool raises is a message to the policy and a record
-        return UNAVAILABLE, ConsultationStatus.FAILED, f"{type(error).__name__}: {error}"
-    text = reply if isinstance(reply, str) else json.dumps(reply, default=str, ensure_ascii=False)
-    return text, ConsultationStatus.ACCEPTED, None
+def _particulars(answer: Answer | None) -> dict[str, Any]:
+    """What a screen shows beside the consultation."""
+    if answer is None:
+        return {}
+    return {
+        "cost_usd": answer.cost_usd,
+        "attempts": answer.attempts,
+        "cached": answer.cached,
+        "answered_by": answer.answered_by,
+    }
 
 
-def _query_text(arguments: dict[str, Any] | str) -> str:
+def query_text(arguments: dict[str, Any] | str) -> str:
+    """A call's arguments as text: the query alone where there is nothing else."""
     if isinstance(arguments, str):
         return arguments
     query = arguments.get("query")

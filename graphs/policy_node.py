@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable
 from langgraph.runtime import Runtime
 
+from eapo_agents.errors import BudgetError
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.types import StopReason
 from graphs.state import AgentState, RolloutContext
+
+BUDGET = "budget_spent"
+"""Key of a tool message's artifact that stands for a query which the budget did not allow."""
 
 
 class PolicyNode(Protocol):
@@ -23,9 +27,12 @@ class PolicyNode(Protocol):
 
 
 def make_policy_node(
-    policy: Runnable[Any, AIMessage], max_turns: Callable[[RolloutContext], int]
+    policy: Runnable[Any, AIMessage],
+    max_turns: Callable[[RolloutContext], int],
+    alone: Runnable[Any, AIMessage] | None = None,
 ) -> PolicyNode:
-    """A node that takes one turn. `max_turns` gives T for a rollout."""
+    """A node that takes one turn. `max_turns` gives T for a rollout, counted from the last thing
+    that the user said; `alone` is the policy without tools, for a context with `solo`."""
 
     async def call_policy(state: AgentState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
         context = runtime.context or RolloutContext()
@@ -37,14 +44,43 @@ def make_policy_node(
             rollout=context.rollout,
             turn=turn,
         )
-        message = await policy.ainvoke(state["messages"], rollout_key=key)
-        update: dict[str, Any] = {"messages": [message], "num_turns": turn + 1}
-        reason = stop_reason(message, last_turn=turn + 1 >= max_turns(context))
-        if reason is not None:
-            update["stop_reason"] = reason.value
-        return update
+        refuse_spent_budget(state["messages"])
+        solo = context.solo and alone is not None
+        speaking = alone if solo and alone is not None else policy
+        message = await speaking.ainvoke(state["messages"], rollout_key=key)
+        taken = turns_taken(state["messages"]) + 1
+        reason = stop_reason(message, last_turn=solo or taken >= max_turns(context))
+        return {
+            "messages": [message],
+            "num_turns": turn + 1,
+            "stop_reason": reason.value if reason else None,
+        }
 
     return call_policy
+
+
+def refuse_spent_budget(messages: Sequence[AnyMessage]) -> None:
+    """Ends the run where the queries of the last turn met a spent budget. It is told here, and not
+    where it happens, so that the other queries of that turn end and are not paid for in vain.
+
+    Raises:
+        BudgetError: it is spent.
+    """
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        if isinstance(message.artifact, dict) and BUDGET in message.artifact:
+            raise BudgetError(message.artifact[BUDGET])
+
+
+def turns_taken(messages: Sequence[AnyMessage]) -> int:
+    """The policy's turns since the user last spoke."""
+    taken = 0
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
+        taken += isinstance(message, AIMessage)
+    return taken
 
 
 def stop_reason(message: AIMessage, *, last_turn: bool) -> StopReason | None:

@@ -16,11 +16,15 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langgraph.graph.state import CompiledStateGraph
 
+from eapo_agents.errors import BudgetError, UsageError
 from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
-from eapo_agents.policy.engine import Cohort
+from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import score_text
+from eapo_agents.secrets import redact
 from eapo_agents.types import (
     Consultation,
     ConsultationStatus,
@@ -30,8 +34,10 @@ from eapo_agents.types import (
     Trajectory,
     Turn,
 )
-from graphs.consult import Graph
 from graphs.state import RolloutContext
+
+AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
+"""One of our graphs or a user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,7 @@ class RolloutPlan:
 
 
 async def run_group(
-    graph: Graph,
+    graph: AnyGraph,
     policy: PolicyChatModel,
     problem: Problem,
     num_rollouts: int,
@@ -57,7 +63,7 @@ async def run_group(
 
 
 async def run_rollouts(
-    graph: Graph,
+    graph: AnyGraph,
     policy: PolicyChatModel,
     plans_P: Sequence[RolloutPlan],
     *,
@@ -67,26 +73,46 @@ async def run_rollouts(
     format_reward: float = 0.1,
     examples: Sequence[tuple[str, str]] = (),
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
+    inputs: Callable[[Problem], Any] | None = None,
+    answer_of: Callable[[Any], str | None] | None = None,
 ) -> list[RolloutGroup]:
     """Runs every planned rollout at once, in one cohort of the engine, and scores what came out.
 
-    `examples` are questions and answers that stand before the problem in every prompt;
-    `on_trajectory` is told each trajectory as it ends.
+    Args:
+        graph: one of ours, or any LangGraph graph that calls `policy`.
+        examples: questions and answers that stand before the problem in every prompt.
+        on_trajectory: is told each trajectory as it ends.
+        inputs: problem -> the graph's input, where it is not a list of messages.
+        answer_of: the graph's final state -> the answer, where it is not the last message's text.
 
     A rollout that fails is recorded with its error and no reward, and the others go on. A grader
     that fails raises (`GradingError`): nothing is scored 0 for want of a score.
+
+    Raises:
+        BudgetError: the experts' budget was spent. The rollouts that needed no more of it have
+            ended and been told to `on_trajectory`; the others have left nothing.
     """
+    spent: list[BudgetError] = []
+    how = _How(graph, policy, format_reward, answer_of)
     num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
     with policy.engine.cohort(num_rollouts) as cohort:
 
-        async def one(problem: Problem, rollout: int) -> Trajectory:
+        async def one(problem: Problem, rollout: int) -> Trajectory | None:
             context = RolloutContext(
                 problem_id=problem.id, seed=seed, rollout=rollout, global_step=global_step
             )
-            messages = first_messages(system_prompt, problem.question, examples)
-            trajectory = await _run_one(
-                graph, policy, problem, context, cohort, messages, format_reward
+            given: Any = (
+                inputs(problem)
+                if inputs
+                else {"messages": first_messages(system_prompt, problem.question, examples)}
             )
+            try:
+                trajectory = await _run_one(how, problem, context, given)
+            except BudgetError as error:
+                spent.append(error)
+                return None
+            finally:
+                cohort.finished()
             on_trajectory(trajectory)
             return trajectory
 
@@ -95,9 +121,12 @@ async def run_rollouts(
                 [tasks.create_task(one(plan.problem, rollout)) for rollout in plan.rollouts]
                 for plan in plans_P
             ]
+    if spent:
+        raise spent[0]
     return [
         RolloutGroup(
-            problem=plan.problem, trajectories_G=tuple(task.result() for task in running_G)
+            problem=plan.problem,
+            trajectories_G=tuple(t for task in running_G if (t := task.result()) is not None),
         )
         for plan, running_G in zip(plans_P, running_PG, strict=True)
     ]
@@ -118,27 +147,44 @@ def first_messages(
     return [*messages, HumanMessage(question)]
 
 
-async def _run_one(
-    graph: Graph,
-    policy: PolicyChatModel,
-    problem: Problem,
-    context: RolloutContext,
-    cohort: Cohort,
-    messages: Sequence[AnyMessage],
-    format_reward: float,
-) -> Trajectory:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What all rollouts of a call share."""
+
+    graph: AnyGraph
+    policy: PolicyChatModel
+    format_reward: float
+    answer_of: Callable[[Any], str | None] | None
+
+
+async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: Any) -> Trajectory:
     started = time.perf_counter()
+    policy = how.policy
     facts: dict[str, Any] = {
         "problem": problem,
-        "graph": graph.name,
+        "graph": how.graph.name,
         "policy": policy.engine.policy_version,
         "sampling": policy.sampling,
         "seed": context.seed,
         "rollout": context.rollout,
         "global_step": context.global_step,
     }
+    key = RolloutKey(
+        seed=context.seed,
+        problem_id=problem.id,
+        step=context.global_step,
+        rollout=context.rollout,
+        turn=0,
+    )
     try:
-        state = await graph.ainvoke({"messages": list(messages)}, context=context)
+        with recording(key) as recorder:
+            state = await how.graph.ainvoke(given, context=context)
+        turns = turns_of(messages_in(state), recorder.records)
+        if not turns:
+            raise UsageError("The graph never called the policy.")
+        reason, answer = _outcome(state, turns, how.answer_of)
+    except BudgetError:
+        raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
         return Trajectory(
             **facts,
@@ -147,15 +193,10 @@ async def _run_one(
             answer=None,
             reward=None,
             correct=None,
-            error=f"{type(error).__name__}: {error}",
+            error=redact(f"{type(error).__name__}: {error}"),
             duration_s=time.perf_counter() - started,
         )
-    finally:
-        cohort.finished()
-    turns = turns_of(state["messages"])
-    reason = StopReason(state["stop_reason"])
-    answer = parse_turn(turns[-1].text).content if reason is StopReason.ANSWERED else None
-    reward, correct = score_text(answer, problem, format_reward=format_reward)
+    reward, correct = score_text(answer, problem, format_reward=how.format_reward)
     return Trajectory(
         **facts,
         turns=turns,
@@ -168,17 +209,44 @@ async def _run_one(
     )
 
 
-def turns_of(messages: Sequence[BaseMessage]) -> tuple[Turn, ...]:
-    """Reads the turns off the messages of a run: every message that a policy of ours wrote, in
-    order."""
-    records: list[Mapping[str, Any]] = []
-    consultations: list[list[Consultation]] = []
+def _outcome(
+    state: Any, turns: Sequence[Turn], answer_of: Callable[[Any], str | None] | None
+) -> tuple[StopReason, str | None]:
+    """Why the run ended, and its answer."""
+    if isinstance(state, Mapping) and "stop_reason" in state and answer_of is None:
+        reason = StopReason(state["stop_reason"])
+        return reason, parse_turn(turns[-1].text).content if reason is StopReason.ANSWERED else None
+    messages = messages_in(state)
+    answer = answer_of(state) if answer_of else messages[-1].text if messages else None
+    if answer and answer.strip():
+        return StopReason.ANSWERED, str(answer)
+    cut_off = turns[-1].finish_reason == "length"
+    return StopReason.LENGTH if cut_off else StopReason.EMPTY, None
+
+
+def messages_in(state: Any) -> Sequence[BaseMessage]:
+    """The messages of a graph's state, where it keeps some."""
+    found = state.get("messages", ()) if isinstance(state, Mapping) else ()
+    return [message for message in found if isinstance(message, BaseMessage)]
+
+
+def turns_of(
+    messages: Sequence[BaseMessage], records: Sequence[Mapping[str, Any]] | None = None
+) -> tuple[Turn, ...]:
+    """The turns of a run: every completion of a policy of ours, in order.
+
+    They are read off its messages; where a graph drops or rewrites messages, `records` has what was
+    recorded. Consultations ride on the tool messages that follow a turn.
+    """
+    in_messages: list[Mapping[str, Any]] = []
+    consultations: dict[str, list[Consultation]] = {}
     for message in messages:
         if isinstance(message, AIMessage) and RECORD in message.additional_kwargs:
-            records.append(message.additional_kwargs[RECORD])
-            consultations.append([])
-        elif isinstance(message, ToolMessage) and consultations and message.artifact:
-            consultations[-1].append(_consultation(message.artifact))
+            in_messages.append(message.additional_kwargs[RECORD])
+        elif isinstance(message, ToolMessage) and in_messages and _is_consultation(message):
+            asked = consultations.setdefault(in_messages[-1]["digest"], [])
+            asked.append(_consultation(message.artifact))
+    records = in_messages if records is None else records
     index_of = {record["digest"]: index for index, record in enumerate(records)}
     return tuple(
         Turn(
@@ -188,10 +256,14 @@ def turns_of(messages: Sequence[BaseMessage]) -> tuple[Turn, ...]:
             parent=index_of.get(record["parent"]),
             text=record["text"],
             finish_reason=record["finish_reason"],
-            consultations=tuple(asked),
+            consultations=tuple(consultations.get(record["digest"], ())),
         )
-        for record, asked in zip(records, consultations, strict=True)
+        for record in records
     )
+
+
+def _is_consultation(message: ToolMessage) -> bool:
+    return isinstance(message.artifact, Mapping) and "u" in message.artifact
 
 
 def _consultation(artifact: Mapping[str, Any]) -> Consultation:

@@ -17,9 +17,9 @@ class AgentState(TypedDict):
 
     messages: Annotated[list[AnyMessage], add_messages]
     num_turns: NotRequired[int]
-    """Turns that the policy has taken."""
-    stop_reason: NotRequired[str]
-    """A `StopReason`, set when the policy is done."""
+    """Turns that the policy has taken in the whole conversation."""
+    stop_reason: NotRequired[str | None]
+    """A `StopReason`, set when the policy is done with what the user said last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +32,7 @@ class RolloutContext:
     """Index within its group."""
     global_step: int = 0
     """Training step s (from 1), at which the schedules are read; 0 outside training."""
+    rho: float | None = None
+    """Takes the place of the schedule's rho, where a person sets it."""
+    solo: bool = False
+    """The consult graph without its experts, to compare: none in the prompt, none asked."""

@@ -1,59 +1,266 @@
-"""The pool of experts, offered to the policy as LangChain tools."""
+"""The pool of experts, offered to the policy as LangChain tools: who is asked, and who instead."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import import_module
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
+from pydantic import ValidationError
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import ExpertError, UsageError
+from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
+from eapo_agents.experts.expert import Answer, Expert, ExpertCaller
+from eapo_agents.experts.usage import Usage
+from eapo_agents.types import ConsultationStatus
 
-KINDS: dict[str, str] = {
-    "solver": "eapo_agents.experts.solver:solver_tool",
-    "scripted": "eapo_agents.experts.scripted:scripted_tool",
-}
-"""Kind -> "module:function" that makes the tool from its name and the recipe's options."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expert:
-    """One expert: a LangChain tool and how long a call to it may take."""
-
-    tool: BaseTool
-    timeout_s: float = 30.0
+ROUTINGS = ("named", "round_robin", "cheapest", "by_task")
+ANY = "expert"
+"""The one tool that is offered where the pool, not the policy, chooses."""
+ALL = "all_experts"
+"""The tool that asks everybody."""
 
 
-@dataclass(frozen=True, slots=True)
 class ExpertPool:
     """Named experts. Any LangChain tool can be put in."""
 
-    experts: Sequence[Expert] = field(default_factory=tuple)
+    def __init__(
+        self,
+        experts: Sequence[Expert] = (),
+        *,
+        routing: str = "named",
+        ask_all: bool = False,
+        quorum: int | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Puts experts together.
 
-    def __post_init__(self) -> None:
-        names = [expert.tool.name for expert in self.experts]
-        if len(set(names)) != len(names):
-            raise UsageError(f"Experts need different names, got {', '.join(names)}.")
+        Args:
+            routing: `named`, the policy picks one by name; else one tool is offered and the pool
+                picks: `round_robin` in turn, `cheapest` that takes calls, `by_task` the first for
+                the problem's task.
+            ask_all: offers a tool that asks every expert at once.
+            quorum: how many replies that tool waits for; None is all.
+
+        Raises:
+            UsageError: names, fallbacks, quorum or budget do not fit.
+        """
+        self.experts = tuple(experts)
+        self.budget = budget or Budget()
+        self._callers = {expert.name: ExpertCaller(expert) for expert in experts}
+        self._routing = routing
+        self._quorum = quorum
+        self._asked_together = [e for e in experts if e.offered and not e.interactive]
+        self._store = CallStore()
+        self._run_id = ""
+        self._check(ask_all)
+        offered = [expert.tool for expert in experts if expert.offered]
+        if routing != "named" and offered:
+            offered = [_query_tool(ANY, "an expert, chosen for the question")]
+        if ask_all:
+            names = ", ".join(expert.name for expert in self._asked_together)
+            offered.append(_query_tool(ALL, f"asks {names} at once"))
+        self.tools: list[BaseTool] = offered
+        """What the policy is offered."""
+
+    def open(self, file: str | Path, run_id: str) -> None:
+        """Keeps ledger and replies in a file from now on; the budget goes on from what the run has
+        spent.
+
+        Raises:
+            StoreError: the file cannot be used.
+        """
+        store = CallStore(file)
+        self._store.close()
+        self._store, self._run_id = store, run_id
+        budget = self.budget
+        budget.spent_calls, budget.spent_tokens, budget.spent_usd = store.spent(run_id)
 
     @property
-    def tools(self) -> list[BaseTool]:
-        """What the policy is offered."""
-        return [expert.tool for expert in self.experts]
+    def store(self) -> CallStore:
+        """Ledger and replies."""
+        return self._store
 
-    def get(self, name: str) -> Expert | None:
-        """The expert of that name, or None."""
-        return next((expert for expert in self.experts if expert.tool.name == name), None)
+    def refusal(self, name: str, arguments: Mapping[str, Any] | str) -> str | None:
+        """Why a call cannot be sent, in a sentence for the policy; None where it can."""
+        tool = next((tool for tool in self.tools if tool.name == name), None)
+        if tool is None:
+            known = ", ".join(tool.name for tool in self.tools)
+            return f"There is no such expert. You can ask: {known}."
+        if not isinstance(arguments, Mapping) or not _fits(tool, arguments):
+            return f"{name} takes these arguments: {', '.join(tool.args)}."
+        return None
+
+    async def ask(self, name: str, arguments: Mapping[str, Any], site: CallSite) -> Answer:
+        """Asks the tool of that name: one expert, the one that the pool picks, or all.
+
+        Whatever the experts do is an `Answer`. A fallback has its own timeout, after the first's.
+
+        Raises:
+            BudgetError: nothing may be spent any more.
+        """
+        if name == ALL and name not in self._callers:
+            return await self._ask_all(arguments, site)
+        if name == ANY and self._routing != "named":
+            name = self._route(site)
+        answer = await self._ask_one(name, arguments, site)
+        seen = {name}
+        while not answer.accepted:
+            following = self._callers[name].expert.fallback
+            if following is None or following in seen:
+                break
+            name = following
+            seen.add(name)
+            answer = _after(answer, await self._ask_one(name, arguments, site))
+        return answer
+
+    def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
+        """Books a query that was not sent."""
+        self._store.record(self._run_id, site, LedgerRow(expert=name, status=status.value))
+
+    async def _ask_one(self, name: str, arguments: Mapping[str, Any], site: CallSite) -> Answer:
+        return await self._callers[name].ask(
+            arguments, store=self._store, budget=self.budget, run_id=self._run_id, site=site
+        )
+
+    async def _ask_all(self, arguments: Mapping[str, Any], site: CallSite) -> Answer:
+        """Every expert at once, until enough have replied; the others are not waited for."""
+        names = [expert.name for expert in self._asked_together]
+        tasks = [asyncio.ensure_future(self._ask_one(name, arguments, site)) for name in names]
+        wanted = self._quorum or len(names)
+        replied: set[str] = set()
+        try:
+            waiting: set[asyncio.Future[Answer]] = set(tasks)
+            while waiting and len(replied) < wanted:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for name, task in zip(names, tasks, strict=True):
+                    if task.done() and task.result().accepted and len(replied) < wanted:
+                        replied.add(name)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        ended = [
+            (name, task.result())
+            for name, task in zip(names, tasks, strict=True)
+            if not task.cancelled() and task.exception() is None
+        ]
+        return _together([pair for pair in ended if pair[0] in replied], ended)
+
+    def _route(self, site: CallSite) -> str:
+        experts = [expert for expert in self.experts if expert.offered]
+        if self._routing == "round_robin":
+            # a function of names: the same run asks the same experts whatever the timing
+            return experts[(site.rollout + site.turn + site.slot) % len(experts)].name
+        if self._routing == "by_task":
+            task = site.problem_id.partition("/")[0]
+            special = [expert for expert in experts if task in expert.tasks]
+            general = [expert for expert in experts if not expert.tasks]
+            return (special or general or experts)[0].name
+        taking = [expert for expert in experts if self._callers[expert.name].available]
+        return min(taking or experts, key=_price).name
+
+    def _check(self, ask_all: bool) -> None:
+        names = [expert.name for expert in self.experts]
+        if len(set(names)) != len(names):
+            raise UsageError(f"Experts need different names, got {', '.join(names)}.")
+        if self._routing not in ROUTINGS:
+            raise UsageError(
+                f"Unknown routing '{self._routing}': use one of {', '.join(ROUTINGS)}."
+            )
+        for expert in self.experts:
+            if expert.fallback is not None:
+                self._check_fallback(expert)
+            if self.budget.usd is not None and expert.price is None:
+                raise UsageError(
+                    f"A budget in US dollars needs a price for every expert, and '{expert.name}' "
+                    "has none: give it price: {input_usd: ..., output_usd: ...} per million "
+                    "tokens, or limit calls or tokens."
+                )
+        if (ask_all or self._routing != "named") and {ANY, ALL} & set(names):
+            raise UsageError(f"'{ANY}' and '{ALL}' are the pool's own names: rename that expert.")
+        if ask_all and not self._asked_together:
+            raise UsageError("consult.ask_all needs an expert that is offered and is no person.")
+        if self._quorum is not None and not 1 <= self._quorum <= len(self._asked_together):
+            raise UsageError(
+                f"The quorum must be from 1 to the number of experts asked together "
+                f"({len(self._asked_together)}), got {self._quorum}."
+            )
+        if self._routing != "named" and any(e.interactive for e in self.experts):
+            raise UsageError("A person can be asked by name only: use routing 'named'.")
+
+    def _check_fallback(self, expert: Expert) -> None:
+        known = {other.name: other for other in self.experts if other is not expert}
+        if expert.fallback not in known:
+            raise UsageError(
+                f"The fallback of '{expert.name}' must be another expert, got '{expert.fallback}': "
+                f"use one of {', '.join(known) or 'none here'}."
+            )
+        if known[expert.fallback].interactive:
+            raise UsageError(
+                f"A person can be asked by name only: '{expert.fallback}' cannot be the fallback "
+                f"of '{expert.name}'."
+            )
+        if expert.tool.args.keys() != known[expert.fallback].tool.args.keys():
+            raise UsageError(
+                f"'{expert.fallback}' takes other arguments than '{expert.name}' and cannot be "
+                "its fallback."
+            )
 
 
-def make_expert(kind: str, *, name: str, timeout_s: float, options: Mapping[str, Any]) -> Expert:
-    """Makes an expert from a recipe's entry; an unknown kind lists the known ones."""
-    if kind not in KINDS:
-        raise UsageError(f"Unknown expert kind '{kind}': use one of {', '.join(sorted(KINDS))}.")
-    module, function = KINDS[kind].split(":")
-    make: Callable[..., BaseTool] = getattr(import_module(module), function)
+def _fits(tool: BaseTool, arguments: Mapping[str, Any]) -> bool:
+    schema = tool.args_schema
+    if isinstance(schema, dict):  # an MCP tool's; it checks the types itself
+        return set(schema.get("required", ())) <= arguments.keys()
     try:
-        return Expert(tool=make(name, **options), timeout_s=timeout_s)
-    except TypeError as error:
-        raise UsageError(f"The options of expert '{name}' ({kind}) do not fit: {error}.") from error
+        tool.get_input_schema()(**arguments)
+    except ValidationError:
+        return False
+    return True
+
+
+def _query_tool(name: str, description: str) -> BaseTool:
+    async def ask(query: str) -> str:
+        raise ExpertError("The pool asks; this tool only describes itself.")
+
+    return StructuredTool.from_function(coroutine=ask, name=name, description=description)
+
+
+def _price(expert: Expert) -> float:
+    return expert.price.input_usd + expert.price.output_usd if expert.price else float("inf")
+
+
+def _after(first: Answer, second: Answer) -> Answer:
+    """A fallback's answer, with what both cost."""
+    error = None if second.accepted else f"{first.error} Then: {second.error}"
+    return replace(
+        second,
+        error=error,
+        latency_s=first.latency_s + second.latency_s,
+        attempts=first.attempts + second.attempts,
+    )
+
+
+def _together(chosen: Sequence[tuple[str, Answer]], ended: Sequence[tuple[str, Answer]]) -> Answer:
+    """One answer of several: the replies in the experts' order, and what all of them cost."""
+    costs = [answer.cost_usd for _, answer in ended]
+    known = [cost for cost in costs if cost is not None]
+    errors = [f"{name}: {answer.error}" for name, answer in ended if answer.error]
+    return Answer(
+        status=ConsultationStatus.ACCEPTED if chosen else ConsultationStatus.FAILED,
+        text="\n".join(f"[{name}] {answer.text}" for name, answer in chosen),
+        error=None if chosen else "; ".join(errors) or "Nobody replied.",
+        latency_s=max((answer.latency_s for _, answer in ended), default=0.0),
+        usage=Usage(
+            prompt_tokens=sum(answer.usage.prompt_tokens for _, answer in ended),
+            completion_tokens=sum(answer.usage.completion_tokens for _, answer in ended),
+        ),
+        cost_usd=sum(known) if len(known) == len(costs) else None,
+        attempts=sum(answer.attempts for _, answer in ended),
+        cached=all(answer.cached for _, answer in ended),
+        answered_by=", ".join(name for name, _ in chosen),
+    )

@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.engine import Completion, RolloutKey
@@ -36,6 +36,10 @@ class Request:
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     key: RolloutKey
+    on_token: Callable[[int], None] | None = None
+    """Told each token as it is sampled, on the worker's thread."""
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for it any more."""
 
     @property
     def order(self) -> tuple[str, int, int, int, int]:
@@ -74,7 +78,7 @@ class Batcher:
         """Set when the program ends: whoever runs a batch should give it up."""
 
     async def submit(self, request: Request) -> Completion:
-        """Waits for its turn in a batch; cancelling drops the request if it has not started."""
+        """Waits for its turn in a batch; cancelling drops the request, or stops its sampling."""
         future: concurrent.futures.Future[Completion] = concurrent.futures.Future()
         with self._changed:
             if self._thread is None:
@@ -83,7 +87,11 @@ class Batcher:
                 atexit.register(_stop, weakref.ref(self))
             self._waiting.append((request, future))
             self._changed.notify_all()
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            request.abandoned.set()
+            raise
 
     @property
     def num_live(self) -> int:
@@ -152,8 +160,9 @@ class Batcher:
             for _, future in chunk:
                 future.set_exception(wrapped)
             return
-        for (_, future), completion in zip(chunk, completions, strict=True):
-            future.set_result(completion)
+        for (request, future), completion in zip(chunk, completions, strict=True):
+            if not request.abandoned.is_set():
+                future.set_result(completion)
 
 
 def _stop(batcher_ref: weakref.ref[Batcher]) -> None:

@@ -13,24 +13,34 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from dataclasses import asdict, replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolCall
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    InvalidToolCall,
+    ToolCall,
+)
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
 from eapo_agents.policy.engine import Completion, Engine, RolloutKey
+from eapo_agents.policy.recording import current_recorder
 from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
 from eapo_agents.types import Sampling
 
+_NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
 RECORD = "eapo"
 """Key of the token record in `AIMessage.additional_kwargs`."""
 
@@ -82,8 +92,12 @@ class PolicyChatModel(BaseChatModel):
         prefix_ids, context_ids, parent = self._prompt(messages, tools, digests)
         engine: Engine = self.engine
         turn = sum(message.type == "ai" for message in messages)
-        key = rollout_key or RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=turn)
-        completion = await engine.generate([*prefix_ids, *context_ids], self.sampling, key)
+        recorder = current_recorder()
+        key = rollout_key or (recorder.next_key() if recorder else replace(_NO_ROLLOUT, turn=turn))
+        async with _streaming(run_manager, self.renderer) as on_token:
+            completion = await engine.generate(
+                [*prefix_ids, *context_ids], self.sampling, key, on_token=on_token
+            )
         num_prompt = len(prefix_ids) + len(context_ids)
         message = self._message(completion, turn=turn, num_prompt=num_prompt)
         message.additional_kwargs[RECORD] = {
@@ -96,6 +110,10 @@ class PolicyChatModel(BaseChatModel):
             "digest": _chain(digests[-1] if digests else "", message),
             "policy": asdict(engine.policy_version),
         }
+        if recorder is not None:
+            recorder.records.append(message.additional_kwargs[RECORD])
+        if run_manager is not None:
+            message.id = f"run-{run_manager.run_id}"  # the id that the streamed pieces have
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _generate(
@@ -114,7 +132,7 @@ class PolicyChatModel(BaseChatModel):
                 outcome.append(error)
 
         # a thread of its own: the caller may be inside a running event loop
-        thread = threading.Thread(target=run)
+        thread = threading.Thread(target=copy_context().run, args=(run,))
         thread.start()
         thread.join()
         if isinstance(outcome[0], BaseException):
@@ -187,6 +205,46 @@ class PolicyChatModel(BaseChatModel):
                 total_tokens=num_prompt + num_sampled,
             ),
         )
+
+
+@asynccontextmanager
+async def _streaming(
+    run_manager: AsyncCallbackManagerForLLMRun | None, renderer: Any
+) -> AsyncIterator[Callable[[int], None] | None]:
+    """Tells the callbacks the text as it is sampled; yields None where nobody listens."""
+    if run_manager is None or not run_manager.handlers:
+        yield None
+        return
+    loop = asyncio.get_running_loop()
+    tokens: asyncio.Queue[int | None] = asyncio.Queue()
+    telling = asyncio.create_task(_tell(tokens, run_manager, renderer))
+
+    def on_token(token: int) -> None:
+        with suppress(RuntimeError):  # the loop may have ended, and nobody listens any more
+            loop.call_soon_threadsafe(tokens.put_nowait, token)
+
+    try:
+        yield on_token
+        tokens.put_nowait(None)
+        await telling
+    finally:
+        telling.cancel()
+
+
+async def _tell(
+    tokens: asyncio.Queue[int | None], run_manager: AsyncCallbackManagerForLLMRun, renderer: Any
+) -> None:
+    ids: list[int] = []
+    told = ""
+    while (token := await tokens.get()) is not None:
+        ids.append(token)
+        text = renderer.decode(ids)
+        if text.endswith("\ufffd"):
+            continue  # in the middle of a character
+        piece, told = text[len(told) :], text
+        if piece:
+            chunk = AIMessageChunk(content=piece, id=f"run-{run_manager.run_id}")
+            await run_manager.on_llm_new_token(piece, chunk=ChatGenerationChunk(message=chunk))
 
 
 def call_id(turn: int, slot: int) -> str:

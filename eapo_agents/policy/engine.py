@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,9 +41,17 @@ class Engine(Protocol):
         ...
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        key: RolloutKey,
+        *,
+        on_token: Callable[[int], None] | None = None,
     ) -> Completion:
         """Samples one completion. May be called from any event loop, many at once.
+
+        `on_token` is told each token as it is sampled, in whichever thread samples it. Cancelling
+        stops the sampling soon.
 
         Raises:
             EngineError: the engine failed; the message says how.

@@ -31,11 +31,19 @@ class ScriptedEngine:
         return PolicyVersion(model="scripted", base="scripted", weights="scripted", step=0)
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        key: RolloutKey,
+        *,
+        on_token: Callable[[int], None] | None = None,
     ) -> Completion:
         text = self._script(key, self._renderer.tokenizer.decode(list(prompt_ids)))
         ids = (*self._renderer.encode_text(text), self._renderer.end_of_turn_id)
         whole = len(ids) <= sampling.max_new_tokens
+        if on_token is not None:
+            for token in ids[: sampling.max_new_tokens]:
+                on_token(token)
         return Completion(
             completion_ids=ids[: sampling.max_new_tokens],
             logprobs=None,

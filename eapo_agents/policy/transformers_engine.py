@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,12 +76,17 @@ class TransformersEngine:
         )
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: Sampling, key: RolloutKey
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        key: RolloutKey,
+        *,
+        on_token: Callable[[int], None] | None = None,
     ) -> Completion:
         """See `Engine.generate`. A prompt that leaves no room for an answer gives an empty
         completion."""
         return await self._batcher.submit(
-            Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key)
+            Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key, on_token=on_token)
         )
 
     @contextmanager
@@ -125,6 +130,11 @@ class TransformersEngine:
             ):
                 tokens_B[index].append(token)
                 logprobs_B[index].append(logprob)
+                request = requests[index]
+                if request.abandoned.is_set():
+                    continue
+                if request.on_token is not None:
+                    request.on_token(token)
                 if token in self._stop_ids or len(tokens_B[index]) == limit_B[index]:
                     self._remember(requests[index], tokens_B[index], batch, position)
                 else:

@@ -10,7 +10,8 @@ import sys
 
 from transformers import AutoTokenizer
 
-from eapo_agents.experts.pool import ExpertPool, make_expert
+from eapo_agents.experts.kinds import make_expert
+from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.scripted import ScriptedEngine

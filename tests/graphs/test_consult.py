@@ -6,7 +6,9 @@ import time
 import pytest
 from langchain_core.tools import StructuredTool
 
-from eapo_agents.experts.pool import Expert, ExpertPool, make_expert
+from eapo_agents.experts.expert import Expert
+from eapo_agents.experts.kinds import make_expert
+from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus, StopReason

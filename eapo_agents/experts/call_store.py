@@ -1,0 +1,181 @@
+"""The experts' file: the ledger, one row a call or refusal, and the replies that were paid for.
+
+A row is committed as its call ends, so what was spent is known after a crash. A reply is found by
+the request that it answers: the same request later, in this run or another, costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.errors import StoreError
+from eapo_agents.experts.usage import Usage
+
+FORMAT = 1
+_BUSY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSite:
+    """Where in a run a call was made."""
+
+    problem_id: str = ""
+    global_step: int = 0
+    rollout: int = 0
+    turn: int = 0
+    slot: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """One expert's part in one query."""
+
+    expert: str
+    status: str
+    """A `ConsultationStatus`, or `cancelled` where nobody waited for the reply any more."""
+    cached: bool = False
+    """Answered without a call: from the stored replies, or by an equal call in flight."""
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+    """None where the expert has no price."""
+    latency_s: float = 0.0
+    error: str | None = None
+
+
+_ROW = [field.name for field in fields(LedgerRow)]
+_SITE = [field.name for field in fields(CallSite)]
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, run_id TEXT NOT NULL,
+    problem_id TEXT NOT NULL, global_step INTEGER NOT NULL, rollout INTEGER NOT NULL,
+    turn INTEGER NOT NULL, slot INTEGER NOT NULL,
+    expert TEXT NOT NULL, status TEXT NOT NULL, cached INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, cost_usd REAL, latency_s REAL NOT NULL, error TEXT);
+CREATE INDEX IF NOT EXISTS calls_of_run ON calls (run_id, expert, global_step);
+CREATE TABLE IF NOT EXISTS replies (
+    request TEXT PRIMARY KEY, at TEXT NOT NULL, text TEXT NOT NULL, usage TEXT NOT NULL);
+PRAGMA user_version = {FORMAT};
+"""
+
+
+class CallStore:
+    """Ledger and stored replies, in a file or in memory."""
+
+    def __init__(self, file: str | Path | None = None, *, create: bool = True) -> None:
+        """Opens a file, or makes one; None is memory.
+
+        Raises:
+            StoreError: missing (without `create`), no such file of ours, or of a newer format.
+        """
+        self.name = "memory" if file is None else str(file)
+        if file is not None:
+            path = Path(file)
+            if not create and not path.exists():
+                raise StoreError(
+                    f"There is no expert ledger '{file}': `eapo collect`, `train`, `run` and "
+                    "`chat` write one, experts.db, beside their traces."
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(
+                ":memory:" if file is None else str(file),
+                timeout=_BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if version > FORMAT or (tables and not version):
+                raise StoreError(
+                    f"'{file}' is no expert ledger of format {FORMAT} (it says {version}): "
+                    "give another file, or update eapo-agents."
+                )
+            if version < FORMAT:
+                self._db.executescript(_SCHEMA)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error as error:
+            raise StoreError(f"The expert ledger '{file}' cannot be opened: {error}.") from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def reply(self, request: str) -> tuple[str, Usage] | None:
+        """The stored reply to a request, as `request_key` names it."""
+        found = self._execute("SELECT text, usage FROM replies WHERE request = ?", (request,))
+        return (found[0][0], Usage(**json.loads(found[0][1]))) if found else None
+
+    def keep_reply(self, request: str, text: str, usage: Usage) -> None:
+        """Stores a reply; the first one stays."""
+        self._execute(
+            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)",
+            (request, _now(), text, json.dumps(asdict(usage))),
+        )
+
+    def record(self, run_id: str, site: CallSite, row: LedgerRow) -> None:
+        """Adds a row to the ledger."""
+        columns = ["at", "run_id", *_SITE, *_ROW]
+        marks = ", ".join("?" * len(columns))
+        self._execute(
+            f"INSERT INTO calls ({', '.join(columns)}) VALUES ({marks})",
+            (_now(), run_id, *astuple(site), *astuple(row)),
+        )
+
+    def spent(self, run_id: str) -> tuple[int, int, float]:
+        """Calls, tokens and US dollars that a run has cost so far."""
+        ((calls, tokens, usd),) = self._execute(
+            "SELECT count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), "
+            "coalesce(sum(cost_usd), 0) FROM calls WHERE run_id = ? AND attempts > 0",
+            (run_id,),
+        )
+        return calls, tokens, usd
+
+    def runs(self) -> list[str]:
+        """Runs that the ledger knows, the oldest first."""
+        return [
+            run for (run,) in self._execute("SELECT run_id FROM calls GROUP BY 1 ORDER BY min(id)")
+        ]
+
+    def rows(self, run_id: str | None = None) -> list[tuple[int, LedgerRow]]:
+        """(global step, row) of one run or of all, in the order of time."""
+        where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
+        found = self._execute(
+            f"SELECT global_step, {', '.join(_ROW)} FROM calls {where} ORDER BY id", values
+        )
+        return [
+            (step, LedgerRow(**{**dict(zip(_ROW, row, strict=True)), "cached": bool(row[2])}))
+            for step, *row in found
+        ]
+
+    def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            with self._lock:
+                return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"The expert ledger '{self.name}' cannot be used: {error}. Is the disk full, or "
+                "the file damaged or open elsewhere?"
+            ) from error
+
+
+def request_key(identity: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """Names a request: the expert's kind and settings, and what it is asked."""
+    text = json.dumps([identity, arguments], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

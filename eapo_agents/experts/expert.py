@@ -1,0 +1,391 @@
+"""One expert: its tool, and everything around a call to it.
+
+A call goes: reply store -> an equal call in flight -> budget -> queue -> attempts at the least busy
+endpoint, within the timeout -> ledger. Whatever happens it ends as an `Answer`; only a spent
+budget, an interrupt for a person and a cancellation leave as exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity.stop import stop_any, stop_base
+
+from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError
+from eapo_agents.experts.breaker import CircuitBreaker
+from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
+from eapo_agents.experts.per_loop import PerLoop
+from eapo_agents.experts.usage import FREE, NOTHING, Price, Usage
+from eapo_agents.secrets import redact
+from eapo_agents.types import ConsultationStatus
+
+CANCELLED = "cancelled"
+MAX_REPLY_CHARS = 20_000
+CUT = " [cut]"
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expert:
+    """An expert as a recipe describes it. Any LangChain tool can be one."""
+
+    tool: BaseTool
+    replicas: Sequence[BaseTool] = ()
+    """Further endpoints of the same expert; the least busy is asked first."""
+    kind: str = "tool"
+    timeout_s: float = 30.0
+    """For one call, its retries included; waiting in the queue is not."""
+    queue_timeout_s: float = 600.0
+    """How long a call may wait for `concurrency` and `per_minute`."""
+    retries: int = 2
+    """Further attempts after a failure that may pass."""
+    concurrency: int | None = None
+    """Calls in flight at once."""
+    per_minute: float | None = None
+    """Calls begun a minute."""
+    price: Price | None = FREE
+    """None where it is not known."""
+    fallback: str | None = None
+    """The expert that is asked when this one fails."""
+    tasks: Sequence[str] = ()
+    """With routing by task: the tasks that it is for; none means any."""
+    offered: bool = True
+    """Whether the policy may ask it by name; a mere fallback need not be offered."""
+    identity: Mapping[str, Any] | None = None
+    """What names a request beside its arguments; None: replies are not stored."""
+    max_reply_chars: int = MAX_REPLY_CHARS
+    """Longer replies are cut, and marked as cut."""
+    interactive: bool = False
+    """Asks a person: no timeout, no retry, and only by name."""
+
+    @property
+    def name(self) -> str:
+        """What the policy calls it."""
+        return self.tool.name
+
+    @property
+    def tools(self) -> list[BaseTool]:
+        """Every endpoint."""
+        return [self.tool, *self.replicas]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How one query ended."""
+
+    status: ConsultationStatus
+    text: str
+    """The reply; empty where there is none."""
+    error: str | None = None
+    latency_s: float = 0.0
+    usage: Usage = NOTHING
+    """What this query was billed: nothing where the reply was stored."""
+    cost_usd: float | None = 0.0
+    attempts: int = 0
+    cached: bool = False
+    answered_by: str = ""
+    """The expert that replied, where routing or a fallback chose it."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is a reply."""
+        return self.status is ConsultationStatus.ACCEPTED
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    tool: BaseTool
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    in_flight: int = 0
+
+
+class _TooSlow(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call and the attempts that it has taken."""
+
+    arguments: Mapping[str, Any]
+    tried: list[_Endpoint] = field(default_factory=list)
+    under_way: _Endpoint | None = None
+    """The endpoint that has not replied yet, or was cut off before it did."""
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tried)
+
+    async def attempt(self, endpoint: _Endpoint) -> ToolMessage:
+        self.tried.append(endpoint)
+        self.under_way = endpoint
+        endpoint.in_flight += 1
+        endpoint.breaker.start()
+        try:
+            reply = await endpoint.tool.ainvoke(_tool_call(endpoint.tool, self.arguments))
+        except asyncio.CancelledError:
+            endpoint.breaker.abandoned()
+            raise
+        except BaseException as error:
+            self.under_way = None
+            if isinstance(error, TransientExpertError | ExpertSetupError):
+                endpoint.breaker.failed(at_once=isinstance(error, ExpertSetupError))
+            else:
+                endpoint.breaker.abandoned()
+            raise
+        finally:
+            endpoint.in_flight -= 1
+        self.under_way = None
+        endpoint.breaker.succeeded()
+        return _as_message(reply)
+
+
+class ExpertCaller:
+    """Makes the calls to one expert, and keeps what they share."""
+
+    def __init__(self, expert: Expert) -> None:
+        self.expert = expert
+        self._endpoints = [_Endpoint(tool) for tool in expert.tools]
+        self._in_flight: PerLoop[dict[str, asyncio.Future[Answer | None]]] = PerLoop(dict)
+        self._places = PerLoop(lambda: asyncio.Semaphore(expert.concurrency or 1))
+        self._rate = (
+            InMemoryRateLimiter(
+                requests_per_second=expert.per_minute / 60,
+                check_every_n_seconds=min(0.1, 6 / expert.per_minute),
+                max_bucket_size=max(1.0, expert.per_minute / 60),
+            )
+            if expert.per_minute
+            else None
+        )
+
+    @property
+    def available(self) -> bool:
+        """Whether an endpoint would take a call now."""
+        return any(not endpoint.breaker.open_for_s() for endpoint in self._endpoints)
+
+    async def ask(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        store: CallStore,
+        budget: Budget,
+        run_id: str,
+        site: CallSite,
+    ) -> Answer:
+        """One query, to its end. See the module for the way it takes.
+
+        Raises:
+            BudgetError: nothing may be spent any more.
+        """
+        started = time.perf_counter()
+
+        def booked(answer: Answer, status: str | None = None) -> Answer:
+            answer = replace(answer, latency_s=time.perf_counter() - started)
+            row = LedgerRow(
+                expert=self.expert.name,
+                status=status or answer.status.value,
+                cached=answer.cached,
+                attempts=answer.attempts,
+                prompt_tokens=answer.usage.prompt_tokens,
+                completion_tokens=answer.usage.completion_tokens,
+                cost_usd=answer.cost_usd,
+                latency_s=answer.latency_s,
+                error=answer.error,
+            )
+            store.record(run_id, site, row)
+            return answer
+
+        if self.expert.interactive:
+            return booked(await self._ask_person(arguments))
+        if self.expert.identity is None:
+            return await self._paid(arguments, budget, booked)
+        request = request_key(self.expert.identity, arguments)
+        in_flight = self._in_flight.get()
+        while True:
+            stored = store.reply(request)
+            if stored is not None:
+                return booked(self._accepted(stored[0], Usage(), cached=True))
+            equal = in_flight.get(request)
+            if equal is None:
+                break
+            shared = await asyncio.shield(equal)
+            if shared is not None and not shared.accepted:
+                return booked(replace(shared, usage=Usage(), cost_usd=0.0, attempts=0, cached=True))
+        in_flight[request] = asyncio.get_running_loop().create_future()
+        answer = None
+        try:
+            answer = await self._paid(arguments, budget, booked)
+            if answer.accepted:
+                store.keep_reply(request, answer.text, answer.usage)
+        finally:
+            in_flight.pop(request).set_result(answer)
+        return answer
+
+    async def _paid(
+        self, arguments: Mapping[str, Any], budget: Budget, booked: Callable[..., Answer]
+    ) -> Answer:
+        """A call that costs: queue, timeout, attempts."""
+        budget.reserve()
+        call = _Call(arguments)
+        try:
+            reply = await self._in_time(call)
+        except asyncio.CancelledError:
+            booked(self._failed("Nobody waits for the reply any more.", call.attempts), CANCELLED)
+            raise
+        except _TooSlow as error:
+            late = self._failed(str(error), call.attempts)
+            return booked(replace(late, status=ConsultationStatus.TIMEOUT))
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # whatever a tool raises is a record, and a message
+            return booked(self._failed(_reason(error), call.attempts))
+        answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
+        budget.add(
+            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
+            usd=answer.cost_usd or 0.0,
+        )
+        return booked(answer)
+
+    async def _in_time(self, call: _Call) -> ToolMessage:
+        async with self._place():
+            timeout_s = self.expert.timeout_s
+            try:
+                async with asyncio.timeout(timeout_s) as limit:
+                    return await self._attempts(call, time.monotonic() + timeout_s)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                if call.under_way is not None:
+                    call.under_way.breaker.failed()
+                raise _TooSlow(f"No reply within {timeout_s:g} s.") from error
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the calls in flight, when the rate allows it too."""
+        places = self._places.get() if self.expert.concurrency else None
+        held = False
+        try:
+            try:
+                async with asyncio.timeout(self.expert.queue_timeout_s):
+                    if places is not None:
+                        held = await places.acquire()
+                    if self._rate is not None:
+                        await self._rate.aacquire()
+            except TimeoutError as error:
+                raise _TooSlow(
+                    f"No place in the queue within {self.expert.queue_timeout_s:g} s."
+                ) from error
+            yield
+        finally:
+            if held and places is not None:
+                places.release()
+
+    async def _attempts(self, call: _Call, deadline: float) -> ToolMessage:
+        def wait_s(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked_s = error.retry_after_s if isinstance(error, TransientExpertError) else None
+            if any(e not in call.tried and not e.breaker.open_for_s() for e in self._endpoints):
+                return 0.0  # another endpoint is there to be asked at once
+            longest_s = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), _LONGEST_WAIT_S)
+            # timing only: no trajectory depends on it
+            jitter_s = random.uniform(longest_s / 2, longest_s)
+            return asked_s + jitter_s / 10 if asked_s is not None else jitter_s
+
+        retrying = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(self.expert.retries + 1), _Deadline(deadline)),
+            wait=wait_s,
+            retry=retry_if_exception_type(TransientExpertError),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return await call.attempt(self._pick(call.tried))
+        raise AssertionError("unreachable: tenacity raises the last error")
+
+    def _pick(self, tried: Sequence[_Endpoint]) -> _Endpoint:
+        """The least busy endpoint whose circuit is closed, one that has not failed this call
+        first."""
+        usable = [e for e in self._endpoints if not e.breaker.open_for_s()]
+        if not usable:
+            wait_s = min(e.breaker.open_for_s() for e in self._endpoints)
+            raise ExpertError(
+                f"{self.expert.name} failed too often: it is left alone for {wait_s:.0f} s more."
+            )
+        return min(usable, key=lambda e: (tried.count(e), e.in_flight))
+
+    async def _ask_person(self, arguments: Mapping[str, Any]) -> Answer:
+        try:
+            reply = await self.expert.tool.ainvoke(_tool_call(self.expert.tool, arguments))
+        except GraphBubbleUp:
+            raise  # the graph stops here until the person has replied
+        except Exception as error:
+            return self._failed(_reason(error), 1)
+        return self._accepted(*_text_and_usage(_as_message(reply)), attempts=1)
+
+    def _accepted(
+        self, text: str, usage: Usage, *, attempts: int = 0, cached: bool = False
+    ) -> Answer:
+        # a lone surrogate, which JSON can carry, is no text that a file takes
+        text = redact(text).encode("utf-8", "replace").decode("utf-8")
+        if len(text) > self.expert.max_reply_chars:
+            text = text[: self.expert.max_reply_chars] + CUT
+        price = self.expert.price
+        return Answer(
+            status=ConsultationStatus.ACCEPTED,
+            text=text,
+            usage=usage,
+            cost_usd=0.0 if cached else price.cost_usd(usage) if price else None,
+            attempts=attempts,
+            cached=cached,
+            answered_by=self.expert.name,
+        )
+
+    def _failed(self, error: str, attempts: int) -> Answer:
+        # what a failed call was billed is not known, and most services bill nothing
+        return Answer(
+            status=ConsultationStatus.FAILED, text="", error=redact(error), attempts=attempts
+        )
+
+
+class _Deadline(stop_base):
+    """Stops where the next wait would end after the deadline: it could only time out."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= self._deadline
+
+
+def _tool_call(tool: BaseTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_call", "id": "call", "name": tool.name, "args": dict(arguments)}
+
+
+def _as_message(reply: Any) -> ToolMessage:
+    return reply if isinstance(reply, ToolMessage) else ToolMessage(str(reply), tool_call_id="call")
+
+
+def _text_and_usage(reply: ToolMessage) -> tuple[str, Usage]:
+    usage = reply.artifact if isinstance(reply.artifact, Usage) else Usage()
+    text = str(reply.text)
+    if not text and reply.content:
+        text = json.dumps(reply.content, ensure_ascii=False, default=str)
+    return text, usage
+
+
+def _reason(error: Exception) -> str:
+    said = str(error) or type(error).__name__
+    return said if isinstance(error, ExpertError) else f"{type(error).__name__}: {said}"

@@ -1,0 +1,74 @@
+"""A local transformers model as an expert, in this process. Calls are gathered into batches."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.tools import BaseTool, StructuredTool
+
+from eapo_agents.errors import ExpertError
+from eapo_agents.experts.usage import Usage
+from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.models import find_model
+from eapo_agents.types import Sampling
+
+
+def transformers_tool(
+    name: str,
+    *,
+    model: str,
+    adapter: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    system_prompt: str = "",
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    max_tokens: int = 512,
+    seed: int = 0,
+    description: str | None = None,
+) -> BaseTool:
+    """The model is loaded when it is first asked. The same query gets the same reply: its random
+    numbers are a function of seed and query.
+
+    Raises:
+        ModelError: there is no such model folder.
+    """
+    find_model(model)
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=max_tokens)
+
+    @cache
+    def parts() -> tuple[object, object]:
+        from eapo_agents.policy.models import load_policy
+        from eapo_agents.policy.rendering import ChatRenderer
+        from eapo_agents.policy.transformers_engine import TransformersEngine
+
+        loaded = load_policy(model, adapter=adapter, dtype=dtype, device=device)
+        renderer = ChatRenderer(loaded.tokenizer)
+        engine = TransformersEngine(
+            loaded.model, name=model, stop_ids=sorted(renderer.stop_ids), base=loaded.base
+        )
+        return renderer, engine
+
+    async def ask(query: str) -> tuple[str, Usage]:
+        from eapo_agents.policy.rendering import ChatRenderer
+        from eapo_agents.policy.transformers_engine import TransformersEngine
+
+        renderer, engine = parts()
+        assert isinstance(renderer, ChatRenderer)
+        assert isinstance(engine, TransformersEngine)
+        messages: list[BaseMessage] = [SystemMessage(system_prompt)] if system_prompt else []
+        prompt_ids = renderer.prompt([*messages, HumanMessage(query)], [])
+        key = RolloutKey(seed=seed, problem_id=query, step=0, rollout=0, turn=0)
+        completion = await engine.generate(prompt_ids, sampling, key)
+        text = renderer.decode(completion.completion_ids).strip()
+        if not text:
+            raise ExpertError("The model wrote nothing.")
+        return text, Usage(
+            prompt_tokens=len(prompt_ids), completion_tokens=len(completion.completion_ids)
+        )
+
+    told = description or f"the model {model.rstrip('/').rpartition('/')[2]}"
+    return StructuredTool.from_function(
+        coroutine=ask, name=name, description=told, response_format="content_and_artifact"
+    )

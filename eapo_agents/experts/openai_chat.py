@@ -1,0 +1,228 @@
+"""An expert behind any OpenAI-compatible chat endpoint: hosted services, vLLM, transformers.
+
+Retries are the pool's (`expert.py`), so the SDK's own are off: two layers would multiply. Redirects
+are never followed, since a query must not go to a host that nobody named, and a reply's body is
+read only up to a limit.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from langchain_core.tools import BaseTool, StructuredTool
+
+from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, UsageError
+from eapo_agents.experts.per_loop import PerLoop
+from eapo_agents.experts.usage import Usage
+from eapo_agents.secrets import read_key, redact
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+MAX_BODY_BYTES = 4_000_000
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 3600.0
+"""The pool's timeout is the one that counts; this one only ends what it has forgotten."""
+
+
+def openai_chat_tools(
+    name: str,
+    *,
+    model: str,
+    base_url: str | Sequence[str] | None = None,
+    api_key_env: str | None = None,
+    system_prompt: str = "",
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = 1024,
+    extra_body: Mapping[str, Any] | None = None,
+    description: str | None = None,
+) -> list[BaseTool]:
+    """One tool for each `base_url`; None is OpenAI's own, or OPENAI_BASE_URL.
+
+    The key comes from the environment variable `api_key_env`. It is OPENAI_API_KEY where no
+    `base_url` is given; to a `base_url` no key is sent unless `api_key_env` names one.
+
+    Raises:
+        UsageError: the key is not set, or a URL cannot be used.
+    """
+    urls = [base_url] if base_url is None or isinstance(base_url, str) else list(base_url)
+    if not urls:
+        raise UsageError(f"Expert '{name}' needs a base_url, or none at all, got an empty list.")
+    for url in urls:
+        _check_url(name, url)
+    variable = api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
+    key = read_key(variable, wanted_by=f"Expert '{name}'") if variable else "none"
+    request: dict[str, Any] = {"model": model}
+    settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    request.update({k: v for k, v in settings.items() if v is not None})
+    if extra_body:
+        request["extra_body"] = dict(extra_body)
+    told = description or f"the model {model.rstrip('/').rpartition('/')[2]}"
+    return [_tool(name, told, url, key, system_prompt, request) for url in urls]
+
+
+def _tool(
+    name: str,
+    description: str,
+    url: str | None,
+    key: str,
+    system_prompt: str,
+    request: Mapping[str, Any],
+) -> BaseTool:
+    clients = PerLoop(lambda: _client(url, key))
+
+    async def ask(query: str) -> tuple[str, Usage]:
+        messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
+        messages.append({"role": "user", "content": query})
+        try:
+            completion = await clients.get().chat.completions.create(
+                messages=messages,  # type: ignore[arg-type]  # plain dicts, as the wire has them
+                **request,
+            )
+        except ExpertError:
+            raise
+        except Exception as error:
+            raise _explain(error) from error
+        return _read(completion)
+
+    return StructuredTool.from_function(
+        coroutine=ask,
+        name=name,
+        description=description,
+        response_format="content_and_artifact",
+    )
+
+
+def _client(url: str | None, key: str) -> AsyncOpenAI:
+    import httpx2
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    return AsyncOpenAI(
+        base_url=url,
+        api_key=key,
+        max_retries=0,
+        http_client=DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
+            event_hooks={"response": [_limit_body]},
+        ),
+    )
+
+
+async def _limit_body(response: Any) -> None:
+    response.stream = _LimitedStream(response.stream)
+
+
+class _LimitedStream:
+    """A response body that ends in an error where it is too long."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        num_bytes = 0
+        async for chunk in self._stream:
+            num_bytes += len(chunk)
+            if num_bytes > MAX_BODY_BYTES:
+                raise ExpertError(f"The reply is longer than {MAX_BODY_BYTES:,} bytes.")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _read(completion: Any) -> tuple[str, Usage]:
+    """The reply's text and what it was billed; anything but a chat completion is a failure that
+    may pass."""
+    try:
+        choice = completion.choices[0]
+        text = choice.message.content
+        billed = completion.usage
+        usage = Usage(
+            prompt_tokens=int(billed.prompt_tokens or 0) if billed else 0,
+            completion_tokens=int(billed.completion_tokens or 0) if billed else 0,
+        )
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise TransientExpertError("The service's reply is no chat completion.") from error
+    if isinstance(text, str) and text.strip():
+        return text, usage
+    why = " before it wrote any answer" if choice.finish_reason == "length" else ""
+    raise ExpertError(f"The service's reply is empty{why} (finish_reason {choice.finish_reason}).")
+
+
+def _explain(error: Exception) -> ExpertError:
+    """The SDK's error as one of ours: whether it may pass, and a short reason without keys."""
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    if isinstance(error, APITimeoutError):
+        return TransientExpertError("The service does not answer.")
+    if isinstance(error, APIConnectionError):
+        cause = error.__cause__
+        if isinstance(cause, ExpertError):
+            return cause
+        return TransientExpertError(f"The connection failed: {_short(cause or error)}")
+    if isinstance(error, APIStatusError):
+        return _explain_status(error)
+    # what the SDK cannot read: broken JSON, a wrong encoding, a body that is no object
+    return TransientExpertError(f"The service's reply cannot be read: {_short(error)}")
+
+
+def _explain_status(error: APIStatusError) -> ExpertError:
+    status = error.status_code
+    said = f"HTTP {status}: {_short(error)}"
+    if 300 <= status < 400:
+        return ExpertError(f"HTTP {status}: a redirect, and redirects are not followed.")
+    if status in (401, 403, 404) or error.code == "insufficient_quota":
+        return ExpertSetupError(said)
+    if status in (408, 409, 429) or status >= 500:
+        return TransientExpertError(said, _retry_after_s(error.response.headers))
+    return ExpertError(said)
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Retry-After: seconds, or a date."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _short(error: BaseException) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return redact(said)[:200]
+
+
+def _check_url(name: str, url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            f"The base_url of expert '{name}' must be an http or https URL such as "
+            f"http://localhost:8000/v1, got '{url}'."
+        )
+    if parts.username or parts.password or parts.query:
+        raise UsageError(
+            f"The base_url of expert '{name}' must hold no user, password or query, since recipes "
+            "are printed and saved: put the key into an environment variable, named by api_key_env."
+        )
