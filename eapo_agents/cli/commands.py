@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe, load_recipe, to_yaml
-from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Trajectory
+from eapo_agents.types import ConsultationStatus, RolloutGroup, Trajectory
+
+EXPERTS = "experts.db"
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -65,55 +67,24 @@ def load_agent(recipe: Recipe) -> Any:
         return load(recipe)
 
 
-def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
-    """One question."""
-    import asyncio
-
-    agent = load_agent(recipe)
-    policy = agent.policy(agent.sampling)
-    from eapo_agents.schedules import AcceptanceSchedule
-
-    # outside training every reply is let in
-    experts_answer = AcceptanceSchedule(kind="constant")
-    graph = (
-        agent.solo_graph(policy) if solo else agent.consult_graph(policy, acceptance=experts_answer)
-    )
-    from graphs.rollout import first_messages, turns_of
-    from graphs.state import RolloutContext
-
-    messages = first_messages(recipe.task.system_prompt, question)
-    context = RolloutContext(problem_id=question, seed=recipe.seed)
-    state = asyncio.run(graph.ainvoke({"messages": messages}, context=context))
-    turns = turns_of(state["messages"])
-    answer = state["messages"][-1].text
-    if as_json:
-        facts = {
-            "question": question,
-            "answer": answer,
-            "stop_reason": state["stop_reason"],
-            "turns": [
-                {
-                    "text": turn.text,
-                    "tokens": len(turn.completion_ids),
-                    "consultations": [asdict(c) for c in turn.consultations],
-                }
-                for turn in turns
-            ],
-        }
-        print(json.dumps(facts, ensure_ascii=False))
-        return
-    for turn in turns[:-1]:
-        console.print(f"policy  {safe_text(turn.text)}", markup=False, style="dim")
-        for consultation in turn.consultations:
-            console.print(_line(consultation), markup=False)
-    console.print(f"({state['stop_reason']}, {len(turns)} turns)", style="dim")
-    print(safe_text(answer))
+def expert_file(recipe: Recipe, folder: Path) -> Path:
+    """Where ledger and stored replies of a run go: the recipe's file, or one in the folder."""
+    return Path(recipe.consult.expert_store or folder / EXPERTS)
 
 
-def _line(consultation: Consultation) -> str:
-    facts = f"u {consultation.u:.2f}, rho {consultation.rho:.2f}, {consultation.latency_s:.2f} s"
-    reply = safe_text(consultation.error or consultation.reply)
-    return f"{consultation.expert or '?'}  {consultation.status.value} ({facts})  {reply}"
+def store_folder(store_at: str) -> Path:
+    """The folder of a trace store; `runs` for one on a server."""
+    return Path("runs") if "://" in store_at else Path(store_at).parent
+
+
+def refuse_people(pool: Any, command: str) -> None:
+    """Raises RecipeError where an expert is a person: nobody is there to reply."""
+    for expert in pool.experts:
+        if expert.interactive:
+            raise RecipeError(
+                f"The expert '{expert.name}' is a person, and nobody can be asked during "
+                f"`eapo {command}`: use `eapo chat` or `eapo run`, or take it out."
+            )
 
 
 @dataclass(slots=True)
@@ -255,6 +226,8 @@ def collect(recipe: Recipe, store_at: str, run_id: str, step: int, *, as_json: b
     started = time.perf_counter()
     console.print(to_yaml(recipe).rstrip(), style="dim", markup=False)
     agent = load_agent(recipe)
+    refuse_people(agent.pool, "collect")
+    agent.pool.open(expert_file(recipe, store_folder(store_at)), run_id)
     with TraceStore.open(store_at, create=True) as store:
         num_run, tally = collect_into(agent, store, run_id, step, problems)
     summary = {
@@ -294,7 +267,9 @@ def train(
         from trainers.run import refuse_few_problems
 
         refuse_few_problems(recipe, problems)
+        refuse_people(agent.pool, "train")
         save_recipe(recipe, out)
+        agent.pool.open(expert_file(recipe, out), "train")
         with TraceStore.open(str(out / "traces.db"), create=True) as store:
             folder = train_live_into(agent, problems, store, "train", out)
     history = read_history(out)
@@ -338,11 +313,13 @@ def train_logged_into(agent: Any, usable: list[RolloutGroup], out: Path) -> Path
 
 
 def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:
-    """The collections of a store, or one of them, as groups."""
+    """The collections of a store, else its rated conversations, or one run of it, as groups."""
     from eapo_agents.errors import TraceError
 
-    known = [run.run_id for run in store.runs() if run.kind in ("collect", "train")]
-    wanted = [run_id] if run_id else [r.run_id for r in store.runs() if r.kind == "collect"]
+    runs = list(store.runs())
+    known = [run.run_id for run in runs if run.kind in ("collect", "train", "chat")]
+    of_kind = {kind: [r.run_id for r in runs if r.kind == kind] for kind in ("collect", "chat")}
+    wanted = [run_id] if run_id else of_kind["collect"] or of_kind["chat"]
     if run_id is not None and run_id not in known:
         raise TraceError(
             f"The store has no collection '{run_id}': it has {', '.join(known) or 'none'}."

@@ -116,6 +116,7 @@ def _collect(run: DemoRun) -> dict[str, Any]:
     skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
     wanted = run.recipe.collect.problems
     problems = commands.problems_of(run.recipe, "train", skipped + wanted)[skipped:]
+    run.agent.pool.open(commands.expert_file(run.recipe, run.folder), "collect")
     _, tally = commands.collect_into(run.agent, run.store, "collect", 1, problems)
     return tally.summary()
 
@@ -132,6 +133,7 @@ def _train_logged(run: DemoRun) -> dict[str, Any]:
 def _train_live(run: DemoRun) -> dict[str, Any]:
     problems = commands.problems_of(run.recipe, "train", None)
     out = run.folder / "train_live"
+    run.agent.pool.open(commands.expert_file(run.recipe, run.folder), "train_live")
     policy = commands.train_live_into(run.agent, problems, run.store, "train_live", out)
     return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 

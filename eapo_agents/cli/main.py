@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import eapo_agents
-from eapo_agents.cli import traces
+from eapo_agents.cli import experts, traces
 from eapo_agents.errors import EapoError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(traces.app, name="traces")
+app.add_typer(experts.app, name="experts")
 
 RecipeOption = Annotated[
     str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")
@@ -65,10 +66,38 @@ def run(
     solo: Annotated[bool, typer.Option("--solo", help="Without experts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Asks the agent one question and shows its turns."""
-    from eapo_agents.cli import commands
+    """Asks the agent one question and shows its turns as they happen."""
+    from eapo_agents.cli import chat
 
-    commands.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
+    chat.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
+
+
+@app.command(name="chat")
+def talk(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    thread: Annotated[
+        str | None, typer.Option("--thread", help="Go on with this conversation.")
+    ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--continue", "-c", help="Go on with the latest conversation.")
+    ] = False,
+    list_threads: Annotated[
+        bool, typer.Option("--threads", help="List the conversations and end.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Talks with the agent: experts side by side, threads that are kept, ratings that train."""
+    from eapo_agents.cli import chat
+
+    chat.chat(
+        _recipe(recipe, overrides, policy),
+        thread=thread,
+        go_on=go_on,
+        list_threads=list_threads,
+        store_at=store,
+    )
 
 
 @app.command(name="warm-start")

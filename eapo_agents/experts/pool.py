@@ -81,6 +81,25 @@ class ExpertPool:
         budget.spent_calls, budget.spent_tokens, budget.spent_usd = store.spent(run_id)
 
     @property
+    def run_id(self) -> str:
+        """The run that calls are booked to."""
+        return self._run_id
+
+    def takes_calls(self, name: str) -> bool:
+        """Whether an expert's circuit is closed."""
+        return self._callers[name].available
+
+    def refuse_unpriced(self) -> None:
+        """Raises UsageError where an expert has no price, which a budget in money needs."""
+        for expert in self.experts:
+            if expert.price is None:
+                raise UsageError(
+                    f"A budget in US dollars needs a price for every expert, and '{expert.name}' "
+                    "has none: give it price: {input_usd: ..., output_usd: ...} per million "
+                    "tokens, or limit calls or tokens."
+                )
+
+    @property
     def store(self) -> CallStore:
         """Ledger and replies."""
         return self._store
@@ -175,12 +194,8 @@ class ExpertPool:
         for expert in self.experts:
             if expert.fallback is not None:
                 self._check_fallback(expert)
-            if self.budget.usd is not None and expert.price is None:
-                raise UsageError(
-                    f"A budget in US dollars needs a price for every expert, and '{expert.name}' "
-                    "has none: give it price: {input_usd: ..., output_usd: ...} per million "
-                    "tokens, or limit calls or tokens."
-                )
+        if self.budget.usd is not None:
+            self.refuse_unpriced()
         if (ask_all or self._routing != "named") and {ANY, ALL} & set(names):
             raise UsageError(f"'{ANY}' and '{ALL}' are the pool's own names: rename that expert.")
         if ask_all and not self._asked_together:

@@ -109,6 +109,7 @@ class PolicyChatModel(BaseChatModel):
             "parent": parent,
             "digest": _chain(digests[-1] if digests else "", message),
             "policy": asdict(engine.policy_version),
+            "sampling": asdict(self.sampling),
         }
         if recorder is not None:
             recorder.records.append(message.additional_kwargs[RECORD])

@@ -1,0 +1,364 @@
+"""`eapo chat` and `eapo run`: the agent in a terminal, a pipe or a program."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from eapo_agents.cli.chat_commands import COMMANDS, run_command
+from eapo_agents.cli.commands import expert_file, load_agent, store_folder
+from eapo_agents.cli.output import safe_text
+from eapo_agents.cli.turn_view import TurnView, screen
+from eapo_agents.errors import EapoError, UsageError
+from eapo_agents.recipe import Recipe
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from rich.console import Console
+
+    from graphs.conversation import Conversation, Event, PersonAsked
+
+THREADS = "threads.db"
+HISTORY = ".chat_history"
+
+
+def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
+    """One question, shown as it happens; the answer alone on stdout where that is no terminal."""
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    agent = load_agent(recipe)
+    run_id = f"run-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    agent.pool.open(expert_file(recipe, Path("runs")), run_id)
+    talk = conversation(agent, InMemorySaver(), run_id)
+    talk.solo = solo
+    console = screen()
+    events: list[Event] = []
+
+    async def one() -> None:
+        view = TurnView(console) if not as_json else None
+        await _to_its_end(talk, talk.ask(question), console, view, events)
+
+    asyncio.run(one())
+    if as_json:
+        print(json.dumps(_result(question, events), ensure_ascii=False))
+    elif console.stderr:
+        print(safe_text(events[-1].answer))  # type: ignore[union-attr]
+
+
+def conversation(agent: Any, checkpointer: Any, thread_id: str) -> Conversation:
+    """A thread of the agent's consult graph. Outside training every reply is let in."""
+    from eapo_agents.schedules import AcceptanceSchedule
+    from graphs.conversation import Conversation
+
+    policy = agent.policy(agent.sampling)
+    let_in = AcceptanceSchedule(kind="constant")
+    return Conversation(
+        graph=agent.consult_graph(policy, checkpointer, acceptance=let_in),
+        policy=policy,
+        thread_id=thread_id,
+        system_prompt=agent.recipe.task.system_prompt,
+        seed=agent.recipe.seed,
+    )
+
+
+async def _to_its_end(
+    talk: Conversation,
+    events: AsyncIterator[Event],
+    console: Console,
+    view: TurnView | None,
+    kept: list[Event],
+    ask_person: Any = None,
+) -> None:
+    """Shows a turn; people who are asked on the way are asked here."""
+    from graphs.conversation import PersonAsked
+
+    while True:
+        waiting: list[PersonAsked] = []
+        try:
+            async for event in events:
+                kept.append(event)
+                if isinstance(event, PersonAsked):
+                    waiting.append(event)
+                elif view is not None:
+                    view.show(event)
+        finally:
+            if view is not None:
+                view.close()
+        if not waiting:
+            return
+        replies = {one.id: await (ask_person or _ask_plainly)(one, console) for one in waiting}
+        events = talk.reply(replies)
+
+
+async def _ask_plainly(asked: PersonAsked, console: Console) -> str:
+    """Reads a person's reply from the terminal."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"The expert '{asked.expert}' is a person, and nobody can be asked here: run it in a "
+            "terminal."
+        )
+    console.print(Text(f"? {safe_text(asked.expert)} is asked: {safe_text(asked.query)}"))
+    return await asyncio.to_thread(input, "reply> ")
+
+
+def _result(question: str, events: Sequence[Event]) -> dict[str, Any]:
+    """One turn as an object for programs."""
+    from graphs.conversation import Ended, Replied, Wrote
+
+    ended = next(event for event in events if isinstance(event, Ended))
+    turns: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if isinstance(event, Wrote):
+            turn = turns.setdefault(event.turn, {"text": "", "consultations": []})
+            turn["text"] += event.text
+        elif isinstance(event, Replied) and turns:
+            turns[list(turns)[-1]]["consultations"].append(asdict(event))
+    return {
+        "question": question,
+        "answer": ended.answer,
+        "stop_reason": ended.stop_reason,
+        "turns": list(turns.values()),
+        "sampled_tokens": ended.sampled_tokens,
+        "seconds": ended.seconds,
+    }
+
+
+@dataclass(slots=True)
+class Chat:
+    """A session: one thread at a time, and what the commands may change."""
+
+    recipe: Recipe
+    agent: Any
+    checkpointer: Any
+    folder: Path
+    store_at: str
+    console: Console
+    talk: Conversation
+    prompt: PromptSession[str] | None = None
+    """None where input is no terminal."""
+    answers: dict[bool, str] | None = None
+    """The last question's answers, alone (True) and with experts (False)."""
+
+    def open(self, thread_id: str) -> None:
+        """Turns to a thread; budget and ledger are the thread's own."""
+        self.agent.pool.open(expert_file(self.recipe, self.folder), f"chat-{thread_id}")
+        self.talk = conversation(self.agent, self.checkpointer, thread_id)
+        self.answers = None
+
+    async def turn(self, events: AsyncIterator[Event], *, compare: bool = False) -> None:
+        """One turn to its end; Ctrl-C stops it, and not the program."""
+        from graphs.conversation import Ended
+
+        kept: list[Event] = []
+        view = TurnView(self.console)
+        task = asyncio.ensure_future(
+            _to_its_end(self.talk, events, self.console, view, kept, self._ask_person)
+        )
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # no signals on Windows' loops
+            loop.add_signal_handler(signal.SIGINT, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            self.say("Stopped. /again asks it anew.")
+            return
+        except EapoError as error:
+            self.say(str(error), style="red")
+            return
+        finally:
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(signal.SIGINT)
+        ended = next((event for event in kept if isinstance(event, Ended)), None)
+        if ended is None:
+            return
+        if self.console.stderr:
+            print(safe_text(ended.answer), flush=True)
+        self.answers = {**(self.answers or {} if compare else {}), self.talk.solo: ended.answer}
+        if len(self.answers) == 2:
+            self.say(f"alone         {_brief(self.answers[True])}")
+            self.say(f"with experts  {_brief(self.answers[False])}")
+
+    def say(self, text: str, style: str = "dim") -> None:
+        """A word from the program itself."""
+        self.console.print(Text(safe_text(text), style=style))
+
+    async def _ask_person(self, asked: PersonAsked, console: Console) -> str:
+        if self.prompt is None:
+            return await _ask_plainly(asked, console)
+        self.say(f"? {asked.expert} is asked: {asked.query}", style="bold")
+        return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)
+
+
+def _brief(answer: str) -> str:
+    said = " ".join(answer.split())
+    return said if len(said) <= 200 else f"{said[:200]} …"
+
+
+def chat(
+    recipe: Recipe, *, thread: str | None, go_on: bool, list_threads: bool, store_at: str
+) -> None:
+    """A session in the terminal, or a question a line from a pipe."""
+    folder = store_folder(store_at)
+    asyncio.run(_chat(recipe, thread, go_on, list_threads, store_at, folder))
+
+
+async def _chat(
+    recipe: Recipe,
+    thread: str | None,
+    go_on: bool,
+    list_threads: bool,
+    store_at: str,
+    folder: Path,
+) -> None:
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    folder.mkdir(parents=True, exist_ok=True)
+    async with AsyncSqliteSaver.from_conn_string(str(folder / THREADS)) as saver:
+        await saver.setup()
+        known = await threads(saver)
+        if list_threads:
+            _print_threads(known)
+            return
+        if thread is not None and thread not in known:
+            raise UsageError(
+                f"There is no thread '{thread}' in '{folder / THREADS}': `eapo chat --threads` "
+                "lists them; without --thread a new one begins."
+            )
+        if go_on and not known:
+            raise UsageError("There is no thread to continue yet: start one with `eapo chat`.")
+        if go_on and thread is None:
+            thread = next(iter(known))
+        thread_id = thread or secrets.token_hex(4)
+        agent = load_agent(recipe)
+        session = Chat(
+            recipe=recipe,
+            agent=agent,
+            checkpointer=saver,
+            folder=folder,
+            store_at=store_at,
+            console=screen(),
+            talk=conversation(agent, saver, thread_id),
+            prompt=_prompt_session(folder) if sys.stdin.isatty() else None,
+        )
+        session.open(thread_id)
+        await session.talk.load()
+        await _greet(session, resumed=thread is not None)
+        await _loop(session)
+        if await session.talk.messages():
+            session.say(f"eapo chat --thread {session.talk.thread_id} goes on with this.")
+
+
+async def threads(saver: Any) -> dict[str, str]:
+    """Thread ids, the latest first, and the last question of each."""
+    known: dict[str, str] = {}
+    async for saved in saver.alist(None):
+        thread_id = saved.config["configurable"]["thread_id"]
+        if thread_id not in known:
+            said = saved.checkpoint["channel_values"].get("messages", [])
+            questions = [message.text for message in said if message.type == "human"]
+            known[thread_id] = str(questions[-1]) if questions else ""
+    return known
+
+
+def _print_threads(known: dict[str, str]) -> None:
+    for thread_id, question in known.items():
+        print(f"{thread_id}  {_brief(safe_text(question))[:100]}")
+    if not known:
+        print("There are no threads yet.")
+
+
+async def _greet(session: Chat, *, resumed: bool) -> None:
+    version = session.agent.engine.policy_version
+    names = ", ".join(tool.name for tool in session.agent.pool.tools) or "none"
+    session.say(
+        f"eapo chat · {version.model}, step {version.step} · experts: {names} · thread "
+        f"{session.talk.thread_id} · /help"
+    )
+    if not resumed:
+        return
+    await run_command(session, "/history")
+    waiting = await session.talk.waiting()
+    if waiting:
+        session.say("Somebody was asked, and the reply is still to come.")
+        replies = {one.id: await session._ask_person(one, session.console) for one in waiting}
+        await session.turn(session.talk.reply(replies))
+    elif (await session.talk.snapshot()).next:
+        session.say("The last turn was cut off: going on with it.")
+        await session.turn(session.talk.go_on())
+
+
+async def _loop(session: Chat) -> None:
+    async for line in _lines(session):
+        said = line.strip()
+        if not said:
+            continue
+        if said in ("/quit", "/exit"):
+            return
+        try:
+            if said.startswith("/"):
+                await run_command(session, said)
+            else:
+                await session.turn(session.talk.ask(said))
+        except EapoError as error:
+            session.say(str(error), style="red")
+
+
+async def _lines(session: Chat) -> AsyncIterator[str]:
+    """What the user types or pipes in."""
+    if session.prompt is None:
+        for line in sys.stdin:
+            yield line
+        return
+    while True:
+        try:
+            yield await session.prompt.prompt_async(
+                "> ", bottom_toolbar=lambda: _status(session), rprompt=""
+            )
+        except KeyboardInterrupt:
+            session.say("Ctrl-D or /quit ends the session.")
+        except EOFError:
+            return
+
+
+def _status(session: Chat) -> str:
+    talk = session.talk
+    budget = session.agent.pool.budget
+    rho = "" if talk.solo else f" · rho {1.0 if talk.rho is None else talk.rho:g}"
+    spent = f"{budget.spent_calls} calls, ${budget.spent_usd:.4f}"
+    limits = [f"{limit:g} {what}" for what, _, limit in budget.lines() if limit is not None]
+    most = f" of {', '.join(limits)}" if limits else ""
+    mode = "alone" if talk.solo else "with experts"
+    return f" {mode}{rho} · spent {spent}{most} · thread {talk.thread_id} "
+
+
+def _prompt_session(folder: Path) -> PromptSession[str]:
+    """Enter sends; Alt-Enter breaks the line; history in a file; Tab completes commands."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return PromptSession(
+        history=FileHistory(str(folder / HISTORY)),
+        completer=WordCompleter(sorted(COMMANDS), sentence=True),
+        complete_while_typing=False,
+        key_bindings=keys,
+        enable_open_in_editor=True,
+    )

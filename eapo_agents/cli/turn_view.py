@@ -1,0 +1,238 @@
+"""Shows a turn of the agent as it happens: the policy's text, the consultations side by side, the
+answer.
+
+Text from models and experts goes through `safe_text`, and is never read as markup. State is told by
+a glyph and a word, colour only repeats it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from eapo_agents.cli.output import safe_text
+
+if TYPE_CHECKING:
+    from graphs.conversation import Asking, Ended, Event, Replied
+
+WIDE = 100
+"""Columns from which consultations stand side by side."""
+REPLY_LINES = 8
+CALL = "<tool_call>"
+MARKS = {
+    "accepted": ("✓", "green"),
+    "withheld": ("∅", "magenta"),
+    "failed": ("✗", "red"),
+    "timeout": ("✗", "red"),
+    "invalid": ("✗", "red"),
+    "over_limit": ("✗", "red"),
+}
+
+
+def money(cost_usd: float | None) -> str:
+    """Dollars, or that there is no price; never $0 for what is not known."""
+    if cost_usd is None:
+        return "unpriced"
+    return "free" if cost_usd == 0 else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:.2f}"
+
+
+@dataclass(slots=True)
+class TurnView:
+    """Prints events to a console."""
+
+    console: Console
+    _speaking: str | None = None
+    _held: str = ""
+    _silent: bool = False
+    _asked: dict[int, tuple[Asking, float]] = field(default_factory=dict)
+    _replied: dict[int, Replied] = field(default_factory=dict)
+    _live: Live | None = None
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        from graphs.conversation import Asking, Ended, Replied, Wrote
+
+        match event:
+            case Wrote():
+                self._settle()
+                self._write(event.text, event.turn)
+            case Asking():
+                self._end_line()
+                self._asked[event.slot] = (event, time.monotonic())
+                self._refresh()
+            case Replied():
+                self._replied[event.slot] = event
+                self._refresh()
+            case Ended():
+                self.close()
+                self._footer(event)
+
+    def close(self) -> None:
+        """Leaves the screen whole, whatever was going on."""
+        self._settle()
+        self._end_line()
+
+    def _write(self, text: str, turn: str) -> None:
+        if turn != self._speaking:
+            self._end_line()
+            self._speaking, self._held, self._silent = turn, "", False
+            self.console.print("policy", style="bold cyan", end="  ")
+        if self._silent:
+            return
+        text = self._held + text
+        said, call, _ = text.partition(CALL)
+        # what may be the beginning of a call is held back until it is told apart
+        keep = 0 if call else next((n for n in range(10, 0, -1) if said.endswith(CALL[:n])), 0)
+        self._held = said[len(said) - keep :] if keep else ""
+        self._silent = bool(call)
+        said = said[: len(said) - keep]
+        if said:
+            self.console.print(Text(safe_text(said)), end="", soft_wrap=True)
+
+    def _end_line(self) -> None:
+        if self._speaking is not None:
+            if self._held:
+                self.console.print(Text(safe_text(self._held)), end="", soft_wrap=True)
+            self.console.print()
+        self._speaking, self._held = None, ""
+
+    def _refresh(self) -> None:
+        if self.console.is_terminal:
+            if self._live is None:
+                self._live = Live(
+                    get_renderable=self._under_way,
+                    console=self.console,
+                    transient=True,
+                    refresh_per_second=8,
+                )
+                self._live.start()
+        elif set(self._asked) == set(self._replied):
+            self._settle()
+
+    def _under_way(self) -> RenderableType:
+        """One line an expert: never taller than the screen, however long the replies."""
+        lines = []
+        for slot, (asking, since) in sorted(self._asked.items()):
+            done = self._replied.get(slot)
+            if done is None:
+                head = Text(
+                    f"… {safe_text(asking.expert)}  asking {time.monotonic() - since:.1f} s"
+                )
+            else:
+                head = _headline(done)
+            head.append(f"  {_flat(asking.query)}", style="dim")
+            head.truncate(self.console.width - 1, overflow="ellipsis")
+            lines.append(head)
+        return Group(*lines)
+
+    def _settle(self) -> None:
+        """Prints the consultations for good."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        replied = [self._replied[slot] for slot in sorted(self._replied)]
+        self._asked, self._replied = {}, {}
+        if not replied:
+            return
+        if self.console.is_terminal:
+            self.console.print(_panels(replied, self.console.width))
+        else:
+            for one in replied:
+                self.console.print(_headline(one), soft_wrap=True)
+                self.console.print(Text(f"  asked   {_flat(one.query)}"), soft_wrap=True)
+                self.console.print(Text(f"  {_outcome(one)}"), soft_wrap=True)
+
+    def _footer(self, ended: Ended) -> None:
+        turns = f"{ended.turns} turn{'' if ended.turns == 1 else 's'}"
+        facts = f"{ended.stop_reason} · {turns} · {ended.sampled_tokens} tokens"
+        self.console.print(f"{facts} · {ended.seconds:.1f} s", style="dim", highlight=False)
+
+
+def _panels(replied: Sequence[Replied], width: int) -> RenderableType:
+    beside = len(replied) if width >= WIDE else 1
+    panel_width = width // beside - 1
+    made = [_panel(one, panel_width) for one in replied]
+    return Columns(made, padding=(0, 1), expand=False) if beside > 1 else Group(*made)
+
+
+def _panel(one: Replied, width: int) -> Panel:
+    _, colour = MARKS.get(one.status, ("?", "default"))
+    body = Text(f"asked {_flat(one.query)}\n", style="dim")
+    body.append(_cut(_outcome(one), REPLY_LINES, width - 4), style="default")
+    return Panel(
+        body,
+        title=_headline(one),
+        title_align="left",
+        subtitle=Text(f"coin {one.u:.2f}, rho {one.rho:.2f}", style="dim"),
+        subtitle_align="right",
+        border_style=colour,
+        width=width,
+    )
+
+
+def _headline(one: Replied) -> Text:
+    mark, colour = MARKS.get(one.status, ("?", "default"))
+    line = Text(f"{mark} ", style=colour)
+    line.append(safe_text(one.expert), style="bold")
+    line.append(f"  {one.status.replace('_', ' ')}", style=colour)
+    if one.answered_by and one.answered_by != one.expert:
+        line.append(f" by {safe_text(one.answered_by)}")
+    if one.status in ("accepted", "failed", "timeout"):
+        line.append(f"  {one.latency_s:.2f} s")
+        line.append(f"  {'stored' if one.cached else money(one.cost_usd)}")
+        if one.attempts > 1:
+            line.append(f"  {one.attempts} attempts")
+    return line
+
+
+def _outcome(one: Replied) -> str:
+    if one.status == "accepted":
+        return safe_text(one.reply) or "(an empty reply)"
+    if one.status == "withheld":
+        return "not asked: the coin fell against it"
+    return safe_text(one.error or one.reply)
+
+
+def _flat(text: str) -> str:
+    return " ".join(safe_text(text).split())
+
+
+def _cut(text: str, num_lines: int, width: int) -> str:
+    """The first lines of a text as they stand on a screen of that width."""
+    lines = text.splitlines() or [""]
+    kept: list[str] = []
+    room = num_lines * max(width, 1)
+    for index, line in enumerate(lines):
+        if len(kept) == num_lines or room <= 0:
+            kept.append(f"… {len(lines) - index} more lines: /history shows all")
+            break
+        kept.append(line if len(line) <= room else f"{line[:room]} …")
+        room -= max(len(line), width)
+    return "\n".join(kept)
+
+
+def screen() -> Console:
+    """Where turns are shown: stdout where it is a terminal, else stderr, so that stdout has the
+    answer alone."""
+    return Console(stderr=not sys.stdout.isatty(), highlight=False)
+
+
+def table_of(rows: Sequence[dict[str, Any]], title: str | None = None) -> RenderableType:
+    """A plain table of facts."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in rows[0] if rows else ["none"]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe_text(str(value))) for value in row.values()))
+    return table
