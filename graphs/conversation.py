@@ -170,8 +170,11 @@ class Conversation:
         Raises:
             TraceError: nothing has been said, or by several policies.
         """
-        messages = await self.messages()
-        return conversation_trajectory(messages, self.thread_id, self.seed, reward)
+        values = (await self.snapshot()).values
+        made = conversation_trajectory(
+            values.get("messages", ()), self.thread_id, self.seed, reward
+        )
+        return replace(made, stop_reason=StopReason(values.get("stop_reason") or "error"))
 
     def _config(self) -> RunnableConfig:
         return {"configurable": {"thread_id": self.thread_id}}
@@ -252,14 +255,13 @@ def conversation_trajectory(
         grader=PERSON,
         metadata={"thread": thread_id, "questions": questions},
     )
-    turns = turns_of(messages)
-    answer = str(messages[-1].text) if isinstance(messages[-1], AIMessage) else None
+    last = messages[-1]
     return Trajectory(
         problem=problem,
-        graph="consult",
-        turns=turns,
-        stop_reason=StopReason.ANSWERED if answer else StopReason.EMPTY,
-        answer=answer,
+        graph="chat",
+        turns=turns_of(messages),
+        stop_reason=StopReason.ANSWERED,
+        answer=str(last.text) if isinstance(last, AIMessage) else None,
         reward=reward,
         # of several questions, no single answer can be said to be right
         correct=reward > 0.5 if reward is not None and len(questions) == 1 else None,

@@ -19,7 +19,7 @@ from rich.text import Text
 from eapo_agents.cli.chat_commands import COMMANDS, run_command
 from eapo_agents.cli.commands import expert_file, load_agent, store_folder
 from eapo_agents.cli.output import safe_text
-from eapo_agents.cli.turn_view import TurnView, screen
+from eapo_agents.cli.turn_view import TurnView, money, screen
 from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.recipe import Recipe
 
@@ -191,7 +191,8 @@ class Chat:
 
     def say(self, text: str, style: str = "dim") -> None:
         """A word from the program itself."""
-        self.console.print(Text(safe_text(text), style=style))
+        piped = not self.console.is_terminal
+        self.console.print(Text(safe_text(text), style=style), soft_wrap=piped)
 
     async def _ask_person(self, asked: PersonAsked, console: Console) -> str:
         if self.prompt is None:
@@ -335,7 +336,8 @@ def _status(session: Chat) -> str:
     talk = session.talk
     budget = session.agent.pool.budget
     rho = "" if talk.solo else f" · rho {1.0 if talk.rho is None else talk.rho:g}"
-    spent = f"{budget.spent_calls} calls, ${budget.spent_usd:.4f}"
+    spent = f"{budget.spent_calls} call{'' if budget.spent_calls == 1 else 's'}"
+    spent += f", {money(budget.spent_usd)}" if budget.spent_usd else ""
     limits = [f"{limit:g} {what}" for what, _, limit in budget.lines() if limit is not None]
     most = f" of {', '.join(limits)}" if limits else ""
     mode = "alone" if talk.solo else "with experts"

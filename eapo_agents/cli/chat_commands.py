@@ -112,7 +112,7 @@ async def _history(chat: Chat, argument: str) -> None:
             text += f"\n-> {call['name']}: {safe_text(str(call['args']))}"
         line = Text(f"{safe_text(who):8} ", style="bold")
         line.append(text.strip(), style="not bold")
-        chat.console.print(line)
+        chat.console.print(line, soft_wrap=not chat.console.is_terminal)
 
 
 async def _save(chat: Chat, argument: str) -> None:

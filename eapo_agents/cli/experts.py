@@ -18,7 +18,7 @@ SetOption = Annotated[list[str], typer.Option("--set", help="Override a recipe's
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_LEDGER = "runs/experts.db"
-PING = "What is 1 + 1?"
+PING = "1 + 1"
 
 
 @app.command("ls")

@@ -7,6 +7,7 @@ a glyph and a word, colour only repeats it.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ WIDE = 100
 """Columns from which consultations stand side by side."""
 REPLY_LINES = 8
 CALL = "<tool_call>"
+_MAYBE_CALL = re.compile(
+    r"\s*(?:" + "|".join(CALL[:n] for n in range(len(CALL) - 1, 0, -1)) + r")?\Z"
+)
 MARKS = {
     "accepted": ("✓", "green"),
     "withheld": ("∅", "magenta"),
@@ -53,6 +57,7 @@ class TurnView:
     _speaking: str | None = None
     _held: str = ""
     _silent: bool = False
+    _begun: bool = False
     _asked: dict[int, tuple[Asking, float]] = field(default_factory=dict)
     _replied: dict[int, Replied] = field(default_factory=dict)
     _live: Live | None = None
@@ -84,26 +89,30 @@ class TurnView:
     def _write(self, text: str, turn: str) -> None:
         if turn != self._speaking:
             self._end_line()
-            self._speaking, self._held, self._silent = turn, "", False
-            self.console.print("policy", style="bold cyan", end="  ")
+            self._speaking, self._held, self._silent, self._begun = turn, "", False, False
         if self._silent:
             return
         text = self._held + text
         said, call, _ = text.partition(CALL)
-        # what may be the beginning of a call is held back until it is told apart
-        keep = 0 if call else next((n for n in range(10, 0, -1) if said.endswith(CALL[:n])), 0)
-        self._held = said[len(said) - keep :] if keep else ""
         self._silent = bool(call)
-        said = said[: len(said) - keep]
-        if said:
-            self.console.print(Text(safe_text(said)), end="", soft_wrap=True)
+        # held back until it is told apart: the beginning of a call, and the space before one
+        kept = "" if call else _MAYBE_CALL.search(said).group()  # type: ignore[union-attr]
+        self._held = kept
+        self._say(said[: len(said) - len(kept)].rstrip() if call else said[: len(said) - len(kept)])
+
+    def _say(self, text: str) -> None:
+        if not text:
+            return
+        if not self._begun:
+            self.console.print("policy", style="bold cyan", end="  ")
+            self._begun = True
+        self.console.print(Text(safe_text(text)), end="", soft_wrap=True)
 
     def _end_line(self) -> None:
-        if self._speaking is not None:
-            if self._held:
-                self.console.print(Text(safe_text(self._held)), end="", soft_wrap=True)
+        self._say(self._held.rstrip())
+        if self._begun:
             self.console.print()
-        self._speaking, self._held = None, ""
+        self._speaking, self._held, self._begun = None, "", False
 
     def _refresh(self) -> None:
         if self.console.is_terminal:
@@ -188,7 +197,8 @@ def _headline(one: Replied) -> Text:
         line.append(f" by {safe_text(one.answered_by)}")
     if one.status in ("accepted", "failed", "timeout"):
         line.append(f"  {one.latency_s:.2f} s")
-        line.append(f"  {'stored' if one.cached else money(one.cost_usd)}")
+        if one.status == "accepted":
+            line.append(f"  {'stored' if one.cached else money(one.cost_usd)}")
         if one.attempts > 1:
             line.append(f"  {one.attempts} attempts")
     return line

@@ -275,7 +275,7 @@ def _together(chosen: Sequence[tuple[str, Answer]], ended: Sequence[tuple[str, A
             completion_tokens=sum(answer.usage.completion_tokens for _, answer in ended),
         ),
         cost_usd=sum(known) if len(known) == len(costs) else None,
-        attempts=sum(answer.attempts for _, answer in ended),
+        attempts=max((answer.attempts for _, answer in ended), default=0),
         cached=all(answer.cached for _, answer in ended),
         answered_by=", ".join(name for name, _ in chosen),
     )

@@ -226,7 +226,7 @@ async def _streaming(
 
     try:
         yield on_token
-        tokens.put_nowait(None)
+        loop.call_soon(tokens.put_nowait, None)  # after the tokens that are on their way
         await telling
     finally:
         telling.cancel()
