@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-FAILURES = 5
+FAILURES = 10
 """Failures in a row that open the circuit."""
 COOLDOWN_S = 30.0
 

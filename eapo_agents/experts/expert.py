@@ -91,6 +91,7 @@ class Answer:
     """The reply; empty where there is none."""
     error: str | None = None
     latency_s: float = 0.0
+    """Of the call with its retries; the wait in the queue is not in it."""
     usage: Usage = NOTHING
     """What this query was billed: nothing where the reply was stored."""
     cost_usd: float | None = 0.0
@@ -121,6 +122,8 @@ class _Call:
     """One call and the attempts that it has taken."""
 
     arguments: Mapping[str, Any]
+    begun: float | None = None
+    """When it left the queue."""
     tried: list[_Endpoint] = field(default_factory=list)
     under_way: _Endpoint | None = None
     """The endpoint that has not replied yet, or was cut off before it did."""
@@ -192,8 +195,9 @@ class ExpertCaller:
         """
         started = time.perf_counter()
 
-        def booked(answer: Answer, status: str | None = None) -> Answer:
-            answer = replace(answer, latency_s=time.perf_counter() - started)
+        def booked(answer: Answer, status: str | None = None, since: float | None = None) -> Answer:
+            latency_s = time.perf_counter() - (started if since is None else since)
+            answer = replace(answer, latency_s=latency_s)
             row = LedgerRow(
                 expert=self.expert.name,
                 status=status or answer.status.value,
@@ -243,24 +247,26 @@ class ExpertCaller:
         try:
             reply = await self._in_time(call)
         except asyncio.CancelledError:
-            booked(self._failed("Nobody waits for the reply any more.", call.attempts), CANCELLED)
+            cancelled = self._failed("Nobody waits for the reply any more.", call.attempts)
+            booked(cancelled, CANCELLED, call.begun)
             raise
         except _TooSlow as error:
             late = self._failed(str(error), call.attempts)
-            return booked(replace(late, status=ConsultationStatus.TIMEOUT))
+            return booked(replace(late, status=ConsultationStatus.TIMEOUT), None, call.begun)
         except GraphBubbleUp:
             raise
         except Exception as error:  # whatever a tool raises is a record, and a message
-            return booked(self._failed(_reason(error), call.attempts))
+            return booked(self._failed(_reason(error), call.attempts), None, call.begun)
         answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
         budget.add(
             tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
             usd=answer.cost_usd or 0.0,
         )
-        return booked(answer)
+        return booked(answer, None, call.begun)
 
     async def _in_time(self, call: _Call) -> ToolMessage:
         async with self._place():
+            call.begun = time.perf_counter()
             timeout_s = self.expert.timeout_s
             try:
                 async with asyncio.timeout(timeout_s) as limit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,7 +23,6 @@ from eapo_agents.secrets import read_key, redact
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-MAX_BODY_BYTES = 4_000_000
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0
 """The pool's timeout is the one that counts; this one only ends what it has forgotten."""
@@ -102,6 +101,8 @@ def _client(url: str | None, key: str) -> AsyncOpenAI:
     import httpx2
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+    from eapo_agents.experts.limited_body import limit_body
+
     return AsyncOpenAI(
         base_url=url,
         api_key=key,
@@ -110,34 +111,9 @@ def _client(url: str | None, key: str) -> AsyncOpenAI:
             follow_redirects=False,
             timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
-            event_hooks={"response": [_limit_body]},
+            event_hooks={"response": [limit_body]},
         ),
     )
-
-
-async def _limit_body(response: Any) -> None:
-    response.stream = _LimitedStream(response.stream)
-
-
-class _LimitedStream:
-    """A response body that ends in an error where it is too long."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._chunks()
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        num_bytes = 0
-        async for chunk in self._stream:
-            num_bytes += len(chunk)
-            if num_bytes > MAX_BODY_BYTES:
-                raise ExpertError(f"The reply is longer than {MAX_BODY_BYTES:,} bytes.")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 def _read(completion: Any) -> tuple[str, Usage]:
@@ -178,7 +154,7 @@ def _explain(error: Exception) -> ExpertError:
 
 def _explain_status(error: APIStatusError) -> ExpertError:
     status = error.status_code
-    said = f"HTTP {status}: {_short(error)}"
+    said = f"HTTP {status}: " + _short(error).removeprefix(f"Error code: {status} - ")
     if 300 <= status < 400:
         return ExpertError(f"HTTP {status}: a redirect, and redirects are not followed.")
     if status in (401, 403, 404) or error.code == "insufficient_quota":
