@@ -153,7 +153,10 @@ class _Call:
             endpoint.in_flight -= 1
         self.under_way = None
         endpoint.breaker.succeeded()
-        return _as_message(reply)
+        message = _as_message(reply)
+        if message.status == "error":  # how MCP servers and some tools tell of a failure
+            raise ExpertError(str(message.text) or "The tool failed.")
+        return message
 
 
 class ExpertCaller:

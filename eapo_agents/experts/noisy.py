@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import ExpertError, UsageError
 from eapo_agents.experts.usage import Usage
 from eapo_agents.schedules import counter_key, counter_uniform
 
@@ -66,6 +66,8 @@ def noisy_tool(
         call = {"type": "tool_call", "id": "call", "name": inner.name, "args": {"query": query}}
         reply = await inner.ainvoke(call)
         assert isinstance(reply, ToolMessage)
+        if reply.status == "error":
+            raise ExpertError(str(reply.text))
         usage = reply.artifact if isinstance(reply.artifact, Usage) else Usage()
         text = str(reply.text)
         if noise == "wrong":
