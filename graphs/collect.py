@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup, Trajectory
-from graphs.consult import Graph
-from graphs.rollout import RolloutPlan, group_key, run_rollouts
+from graphs.agent import Agent
+from graphs.rollout import AnyGraph, RolloutPlan, group_key, run_rollouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +29,52 @@ class Collection:
     system_prompt: str
     format_reward: float
     global_step: int = 0
+    inputs: Callable[[Problem], Any] | None = None
+    answer_of: Callable[[Any], str | None] | None = None
+    """See `run_rollouts`."""
+
+
+def trace(
+    agent: Agent,
+    graph: AnyGraph,
+    problems: Sequence[Problem],
+    store: TraceStore,
+    *,
+    run_id: str,
+    inputs: Callable[[Problem], Any] | None = None,
+    answer_of: Callable[[Any], str | None] | None = None,
+) -> int:
+    """Collects traces of any LangGraph graph whose model is the agent's policy, under the recipe's
+    `collect` section; the same call resumes. Returns how many rollouts it ran.
+
+    Args:
+        inputs: problem -> the graph's input; by default the recipe's prompt as `messages`.
+        answer_of: final state -> the answer; by default the last message's text.
+    """
+    recipe = agent.recipe
+    store.start_run(
+        run_id,
+        kind="collect",
+        recipe=recipe.model_dump(mode="json"),
+        sampling=agent.sampling,
+        policy=agent.engine.policy_version,
+    )
+    wanted = Collection(
+        run_id=run_id,
+        problems=problems,
+        num_rollouts=recipe.collect.rollouts,
+        concurrency=recipe.collect.concurrency,
+        seed=recipe.seed,
+        system_prompt=recipe.task.system_prompt,
+        format_reward=recipe.task.format_reward,
+        inputs=inputs,
+        answer_of=answer_of,
+    )
+    return collect(graph, agent.policy(agent.sampling), store, wanted)
 
 
 def collect(
-    graph: Graph,
+    graph: AnyGraph,
     policy: PolicyChatModel,
     store: TraceStore,
     wanted: Collection,
@@ -42,6 +85,9 @@ def collect(
 
     Each trajectory is committed as it ends. Groups that another live process has claimed are
     left to it.
+
+    Raises:
+        BudgetError: the experts' budget is spent; what has ended is in the store.
     """
     num_run = 0
 
@@ -60,6 +106,8 @@ def collect(
                 global_step=wanted.global_step,
                 format_reward=wanted.format_reward,
                 on_trajectory=commit,
+                inputs=wanted.inputs,
+                answer_of=wanted.answer_of,
             )
         )
         for group in groups:

@@ -103,6 +103,15 @@ def train_logged(
     return _train(agent, source, folder, steps, on_step)
 
 
+def train_traced(agent: Agent, store: TraceStore, run_id: str, folder: Path) -> Path:
+    """Trains on one run of a store; returns the trained policy's folder.
+
+    Raises:
+        TraceError: the traces must not be trained on, or there is nothing to learn from them.
+    """
+    return train_logged(agent, usable_groups(agent, list(store.groups(run_id))), folder)
+
+
 def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
     """The groups that this agent's policy may train on and can learn from.
 

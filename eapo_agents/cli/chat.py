@@ -24,6 +24,7 @@ from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.recipe import Recipe
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AnyMessage
     from prompt_toolkit import PromptSession
     from rich.console import Console
 
@@ -51,7 +52,7 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
 
     asyncio.run(one())
     if as_json:
-        print(json.dumps(_result(question, events), ensure_ascii=False))
+        print(json.dumps(_result(question, events, asyncio.run(talk.messages()))))
     elif console.stderr:
         print(safe_text(events[-1].answer))  # type: ignore[union-attr]
 
@@ -112,24 +113,30 @@ async def _ask_plainly(asked: PersonAsked, console: Console) -> str:
     return await asyncio.to_thread(input, "reply> ")
 
 
-def _result(question: str, events: Sequence[Event]) -> dict[str, Any]:
-    """One turn as an object for programs."""
-    from graphs.conversation import Ended, Replied, Wrote
+def _result(
+    question: str, events: Sequence[Event], messages: Sequence[AnyMessage]
+) -> dict[str, Any]:
+    """A question and all that came of it, as an object for programs."""
+    from graphs.conversation import Ended, Replied
+    from graphs.rollout import turns_of
 
     ended = next(event for event in events if isinstance(event, Ended))
-    turns: dict[str, dict[str, Any]] = {}
-    for event in events:
-        if isinstance(event, Wrote):
-            turn = turns.setdefault(event.turn, {"text": "", "consultations": []})
-            turn["text"] += event.text
-        elif isinstance(event, Replied) and turns:
-            turns[list(turns)[-1]]["consultations"].append(asdict(event))
+    costs = [event.cost_usd for event in events if isinstance(event, Replied)]
+    known = [cost for cost in costs if cost is not None]
     return {
         "question": question,
         "answer": ended.answer,
         "stop_reason": ended.stop_reason,
-        "turns": list(turns.values()),
+        "turns": [
+            {
+                "text": turn.text,
+                "tokens": len(turn.completion_ids),
+                "consultations": [asdict(c) for c in turn.consultations],
+            }
+            for turn in turns_of(messages)
+        ],
         "sampled_tokens": ended.sampled_tokens,
+        "cost_usd": sum(known) if len(known) == len(costs) else None,
         "seconds": ended.seconds,
     }
 

@@ -64,7 +64,7 @@ class AskingEngine:
     def cohort(self, num_rollouts):
         return self.engine.cohort(num_rollouts)
 
-    async def generate(self, prompt_ids, sampling, key):
+    async def generate(self, prompt_ids, sampling, key, *, on_token=None):
         if key.turn:
             return await self.engine.generate(prompt_ids, sampling, key)
         from eapo_agents.policy.engine import Completion
