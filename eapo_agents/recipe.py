@@ -271,6 +271,22 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"In the recipe '{file}', {_explain(error)}") from error
 
 
+def fixed_part(recipe: Recipe) -> dict[str, Any]:
+    """What may not change while a run goes on. Its length may, and what experts may cost and how
+    they are reached."""
+    fixed = recipe.model_dump(mode="json")
+    del fixed["train"]["steps"], fixed["consult"]["budget"], fixed["consult"]["expert_store"]
+    for expert in fixed["consult"]["experts"].values():
+        for setting in _REACHING:
+            del expert[setting]
+        for option in ("base_url", "api_key_env"):
+            expert["options"].pop(option, None)
+    return fixed
+
+
+_REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price", "stored")
+
+
 def to_yaml(recipe: Recipe) -> str:
     """The resolved recipe, every setting written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -86,6 +90,32 @@ def scripted(renderer):
         )
 
     return make
+
+
+class Faulty:
+    """A chat endpoint that misbehaves as its path says: tests/experts/faulty_server.py."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).parent / "experts" / "faulty_server.py"
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        self.port = int(self.process.stdout.readline())
+
+    def url(self, fault: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{fault}/v1"
+
+    def counts(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/counts") as response:
+            return json.load(response)
+
+
+@pytest.fixture(scope="session")
+def faulty():
+    server = Faulty()
+    yield server
+    server.process.kill()
 
 
 VERSION = PolicyVersion(model="small", base="base", weights="weights", step=0)

@@ -12,7 +12,7 @@ from typing import Any
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
 from eapo_agents.errors import RecipeError
-from eapo_agents.recipe import Recipe, load_recipe, to_yaml
+from eapo_agents.recipe import Recipe, fixed_part, load_recipe, to_yaml
 from eapo_agents.types import ConsultationStatus, RolloutGroup, Trajectory
 
 EXPERTS = "experts.db"
@@ -30,18 +30,16 @@ def save_recipe(recipe: Recipe, folder: Path) -> None:
     """Prints the resolved recipe and saves it with the run.
 
     Raises:
-        RecipeError: the folder holds a run of another recipe; only its number of steps may change.
+        RecipeError: the folder holds a run of another recipe; only its number of steps may change,
+            and what experts may cost.
     """
     text = to_yaml(recipe)
     saved = folder / "recipe.yaml"
-    if saved.exists():
-        before = load_recipe(saved)
-        train = before.train.model_copy(update={"steps": recipe.train.steps})
-        if before.model_copy(update={"train": train}) != recipe:
-            raise RecipeError(
-                f"'{folder}' holds a run of another recipe (its recipe.yaml): "
-                "give another --out, or delete the folder to start anew."
-            )
+    if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
+        raise RecipeError(
+            f"'{folder}' holds a run of another recipe (its recipe.yaml): "
+            "give another --out, or delete the folder to start anew."
+        )
     console.print(text.rstrip(), style="dim", markup=False)
     write_atomically(folder / "recipe.yaml", text)
 

@@ -115,17 +115,17 @@ def _facts(expert: Any) -> dict[str, Any]:
 
     price = expert.price
     paid = price is not None and (price.input_usd or price.output_usd)
+    endpoints = len(expert.tools)
     return {
         "expert": expert.name,
-        "kind": expert.kind,
-        "description": expert.tool.description,
-        "endpoints": len(expert.tools),
-        "price": f"${price.input_usd:g} in, ${price.output_usd:g} out / M"
+        "kind": expert.kind + (f" x{endpoints}" if endpoints > 1 else ""),
+        "$/M in, out": f"{price.input_usd:g}, {price.output_usd:g}"
         if paid
         else money(None if price is None else 0),
         "timeout": f"{expert.timeout_s:g} s",
         "fallback": expert.fallback or "",
         "stored": "yes" if expert.identity is not None else "no",
+        "description": expert.tool.description,
     }
 
 
@@ -143,12 +143,19 @@ def _answer_facts(name: str, answer: Any) -> dict[str, Any]:
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     from eapo_agents.cli.turn_view import money
 
-    row = {key: value for key, value in row.items() if key not in ("statuses", "unpriced_calls")}
-    row["cost_usd"] = money(row["cost_usd"])
-    for name in ("p50_s", "p90_s", "p99_s"):
-        row[name] = "" if row[name] is None else f"{row[name]:.2f}"
-    row["acceptance"] = "" if row["acceptance"] is None else f"{row['acceptance']:.0%}"
-    return row
+    def seconds(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    step = {"step": row["step"]} if "step" in row else {}
+    return {
+        "expert": row["expert"],
+        **step,
+        **{name: row[name] for name in ("calls", "cached", "withheld", "failed", "tokens")},
+        "cost": money(row["cost_usd"]),
+        "p50 s": seconds(row["p50_s"]),
+        "p99 s": seconds(row["p99_s"]),
+        "accepted": "" if row["acceptance"] is None else f"{row['acceptance']:.0%}",
+    }
 
 
 def _pool(recipe: str, overrides: Sequence[str]) -> Any:

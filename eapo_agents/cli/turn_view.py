@@ -240,9 +240,11 @@ def table_of(rows: Sequence[dict[str, Any]], title: str | None = None) -> Render
     """A plain table of facts."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in rows[0] if rows else ["none"]:
-        table.add_column(name, overflow="fold")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    names = list(rows[0]) if rows else ["none"]
+    for name in names:
+        # the last column takes what room there is
+        table.add_column(name, overflow="fold", no_wrap=name != names[-1])
     for row in rows:
         table.add_row(*(Text(safe_text(str(value))) for value in row.values()))
     return table

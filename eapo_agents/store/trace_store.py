@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from sqlalchemy import Engine, Row, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 import eapo_agents
 from eapo_agents.errors import StoreError
+from eapo_agents.recipe import Recipe, fixed_part
 from eapo_agents.store import schema
 from eapo_agents.store.opening import guard, open_engine
 from eapo_agents.types import (
@@ -131,7 +133,7 @@ class TraceStore:
             there = connection.execute(
                 select(schema.runs).where(schema.runs.c.run_id == run_id)
             ).one()
-        before, now = json.loads(there.recipe), json.loads(row["recipe"])
+        before, now = _fixed(json.loads(there.recipe)), _fixed(recipe)
         differing = [key for key in _SHAPING if before.get(key) != now.get(key)]
         if json.loads(there.sampling) != asdict(sampling):
             differing.append("sampling")
@@ -356,6 +358,14 @@ def _start_time(pid: int) -> str | None:
         return f"{psutil.Process(pid).create_time():.2f}"
     except psutil.NoSuchProcess:
         return None
+
+
+def _fixed(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a recipe that a run may not change, with the defaults of today filled in."""
+    try:
+        return fixed_part(Recipe.model_validate(recipe))
+    except ValidationError:  # a caller's own description of its run
+        return recipe
 
 
 def _now() -> str:

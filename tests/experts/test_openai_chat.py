@@ -1,12 +1,7 @@
 """Experts behind real HTTP: a server that misbehaves in every way that services do."""
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -27,30 +22,6 @@ S = ConsultationStatus
 PRICE = Price(input_usd=100.0, output_usd=200.0)
 COST = (10 * 100 + 5 * 200) / 1e6
 KEY = "sk-planted-4f1d9c"
-
-
-class Faulty:
-    def __init__(self) -> None:
-        script = Path(__file__).parent / "faulty_server.py"
-        self.process = subprocess.Popen(
-            [sys.executable, str(script)], stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout
-        self.port = int(self.process.stdout.readline())
-
-    def url(self, fault: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{fault}/v1"
-
-    def counts(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/counts") as response:
-            return json.load(response)
-
-
-@pytest.fixture(scope="module")
-def faulty():
-    server = Faulty()
-    yield server
-    server.process.kill()
 
 
 def expert(url, name="a", **settings):
