@@ -18,6 +18,11 @@ ALLOWED = {
 }
 
 
+def only_for_types(node: ast.stmt) -> bool:
+    """`if TYPE_CHECKING:`, which is never run."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imports(file: Path) -> list[tuple[str, bool]]:
     """(top-level package, whether at module level) of every import of ours in a file."""
     tree = ast.parse(file.read_text())
@@ -29,7 +34,10 @@ def imports(file: Path) -> list[tuple[str, bool]]:
                     body=[
                         node
                         for node in tree.body
-                        if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+                        if not isinstance(
+                            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+                        )
+                        and not only_for_types(node)
                     ],
                     type_ignores=[],
                 )

@@ -171,7 +171,7 @@ def problems_of(recipe: Recipe, split: str, limit: int | None) -> Any:
 
 
 def collect_into(
-    agent: Any, store: Any, run_id: str, step: int, problems: Any
+    agent: Any, store: Any, run_id: str, step: int, problems: Any, experts: Path
 ) -> tuple[int, Tally]:
     """Collects with a progress bar; returns rollouts run now, and the tally of the whole
     collection."""
@@ -189,6 +189,7 @@ def collect_into(
         sampling=agent.sampling,
         policy=agent_version,
     )
+    agent.pool.open(experts, run_id)
     wanted = Collection(
         run_id=run_id,
         problems=problems,
@@ -225,9 +226,9 @@ def collect(recipe: Recipe, store_at: str, run_id: str, step: int, *, as_json: b
     console.print(to_yaml(recipe).rstrip(), style="dim", markup=False)
     agent = load_agent(recipe)
     refuse_people(agent.pool, "collect")
-    agent.pool.open(expert_file(recipe, store_folder(store_at)), run_id)
+    experts = expert_file(recipe, store_folder(store_at))
     with TraceStore.open(store_at, create=True) as store:
-        num_run, tally = collect_into(agent, store, run_id, step, problems)
+        num_run, tally = collect_into(agent, store, run_id, step, problems, experts)
     summary = {
         "run_id": run_id,
         "store": store_at,
@@ -267,9 +268,9 @@ def train(
         refuse_few_problems(recipe, problems)
         refuse_people(agent.pool, "train")
         save_recipe(recipe, out)
-        agent.pool.open(expert_file(recipe, out), "train")
         with TraceStore.open(str(out / "traces.db"), create=True) as store:
-            folder = train_live_into(agent, problems, store, "train", out)
+            experts = expert_file(recipe, out)
+            folder = train_live_into(agent, problems, store, "train", out, experts)
     history = read_history(out)
     summary = {
         "policy": str(folder),
@@ -286,7 +287,9 @@ def train(
     show({k: v for k, v in summary.items() if as_json or k != "history"}, as_json)
 
 
-def train_live_into(agent: Any, problems: Any, store: Any, run_id: str, out: Path) -> Path:
+def train_live_into(
+    agent: Any, problems: Any, store: Any, run_id: str, out: Path, experts: Path
+) -> Path:
     """Live training with progress, its rollouts in `store`; returns the trained policy's folder."""
     from trainers.run import train_live
 
@@ -298,6 +301,7 @@ def train_live_into(agent: Any, problems: Any, store: Any, run_id: str, out: Pat
         sampling=agent.sampling,
         policy=agent.engine.policy_version,
     )
+    agent.pool.open(experts, run_id)
     with training_bar(recipe.train.steps, out) as on_step:
         return train_live(agent, problems, store, out, run_id, on_step)
 

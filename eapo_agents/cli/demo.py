@@ -116,8 +116,8 @@ def _collect(run: DemoRun) -> dict[str, Any]:
     skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
     wanted = run.recipe.collect.problems
     problems = commands.problems_of(run.recipe, "train", skipped + wanted)[skipped:]
-    run.agent.pool.open(commands.expert_file(run.recipe, run.folder), "collect")
-    _, tally = commands.collect_into(run.agent, run.store, "collect", 1, problems)
+    experts = commands.expert_file(run.recipe, run.folder)
+    _, tally = commands.collect_into(run.agent, run.store, "collect", 1, problems, experts)
     return tally.summary()
 
 
@@ -133,8 +133,8 @@ def _train_logged(run: DemoRun) -> dict[str, Any]:
 def _train_live(run: DemoRun) -> dict[str, Any]:
     problems = commands.problems_of(run.recipe, "train", None)
     out = run.folder / "train_live"
-    run.agent.pool.open(commands.expert_file(run.recipe, run.folder), "train_live")
-    policy = commands.train_live_into(run.agent, problems, run.store, "train_live", out)
+    experts = commands.expert_file(run.recipe, run.folder)
+    policy = commands.train_live_into(run.agent, problems, run.store, "train_live", out, experts)
     return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 
 

@@ -175,8 +175,9 @@ def _panels(replied: Sequence[Replied], width: int) -> RenderableType:
 
 def _panel(one: Replied, width: int) -> Panel:
     _, colour = MARKS.get(one.status, ("?", "default"))
-    body = Text(f"asked {_flat(one.query)}\n", style="dim")
-    body.append(_cut(_outcome(one), REPLY_LINES, width - 4), style="default")
+    body = Text()
+    body.append(f"asked {_flat(one.query)}\n", style="dim")
+    body.append(_cut(_outcome(one), REPLY_LINES, width - 4))
     return Panel(
         body,
         title=_headline(one),

@@ -36,6 +36,10 @@ class Budget:
                 )
         self.spent_calls += 1
 
+    def release(self) -> None:
+        """Gives a reserved call back: none went out."""
+        self.spent_calls -= 1
+
     def add(self, *, tokens: int, usd: float) -> None:
         """Books what a call was billed."""
         self.spent_tokens += tokens

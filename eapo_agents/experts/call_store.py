@@ -10,7 +10,8 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -118,21 +119,33 @@ class CallStore:
         found = self._execute("SELECT text, usage FROM replies WHERE request = ?", (request,))
         return (found[0][0], Usage(**json.loads(found[0][1]))) if found else None
 
-    def keep_reply(self, request: str, text: str, usage: Usage) -> None:
-        """Stores a reply; the first one stays."""
-        self._execute(
-            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)",
-            (request, _now(), text, json.dumps(asdict(usage))),
-        )
-
-    def record(self, run_id: str, site: CallSite, row: LedgerRow) -> None:
-        """Adds a row to the ledger."""
+    def record(
+        self,
+        run_id: str,
+        site: CallSite,
+        row: LedgerRow,
+        reply: tuple[str, str, Usage] | None = None,
+    ) -> None:
+        """Adds a row to the ledger and, in the same transaction, stores a new reply: (request,
+        text, usage)."""
         columns = ["at", "run_id", *_SITE, *_ROW]
         marks = ", ".join("?" * len(columns))
-        self._execute(
-            f"INSERT INTO calls ({', '.join(columns)}) VALUES ({marks})",
-            (_now(), run_id, *astuple(site), *astuple(row)),
-        )
+        insert = f"INSERT INTO calls ({', '.join(columns)}) VALUES ({marks})"
+        values = (_now(), run_id, *astuple(site), *astuple(row))
+        if reply is None:
+            self._execute(insert, values)
+            return
+        request, text, usage = reply
+        kept = (request, _now(), text, json.dumps(asdict(usage)))
+        with self._guarded():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.execute(insert, values)
+                self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", kept)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def spent(self, run_id: str) -> tuple[int, int, float]:
         """Calls, tokens and US dollars that a run has cost so far."""
@@ -161,9 +174,14 @@ class CallStore:
         ]
 
     def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        with self._guarded():
+            return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
             with self._lock:
-                return self._db.execute(sql, values).fetchall()
+                yield
         except sqlite3.Error as error:
             raise StoreError(
                 f"The expert ledger '{self.name}' cannot be used: {error}. Is the disk full, or "

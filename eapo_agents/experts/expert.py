@@ -11,7 +11,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -159,6 +159,40 @@ class _Call:
         return message
 
 
+@dataclass(slots=True)
+class _Booking:
+    """Writes one query's end into the ledger, and its reply into the store."""
+
+    expert: str
+    store: CallStore
+    run_id: str
+    site: CallSite
+    request: str | None = None
+    """Under which the reply is stored; None where it is not."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def book(
+        self, answer: Answer, *, since: float | None = None, status: str | None = None
+    ) -> Answer:
+        """The answer with its latency, counted from `since` or from the beginning."""
+        latency_s = time.perf_counter() - (self.started if since is None else since)
+        row = LedgerRow(
+            expert=self.expert,
+            status=status or answer.status.value,
+            cached=answer.cached,
+            attempts=answer.attempts,
+            prompt_tokens=answer.usage.prompt_tokens,
+            completion_tokens=answer.usage.completion_tokens,
+            cost_usd=answer.cost_usd,
+            latency_s=latency_s,
+            error=answer.error,
+        )
+        new = answer.accepted and not answer.cached
+        reply = (self.request, answer.text, answer.usage) if self.request and new else None
+        self.store.record(self.run_id, self.site, row, reply)
+        return replace(answer, latency_s=latency_s)
+
+
 class ExpertCaller:
     """Makes the calls to one expert, and keeps what they share."""
 
@@ -196,53 +230,33 @@ class ExpertCaller:
         Raises:
             BudgetError: nothing may be spent any more.
         """
-        started = time.perf_counter()
-
-        def booked(answer: Answer, status: str | None = None, since: float | None = None) -> Answer:
-            latency_s = time.perf_counter() - (started if since is None else since)
-            answer = replace(answer, latency_s=latency_s)
-            row = LedgerRow(
-                expert=self.expert.name,
-                status=status or answer.status.value,
-                cached=answer.cached,
-                attempts=answer.attempts,
-                prompt_tokens=answer.usage.prompt_tokens,
-                completion_tokens=answer.usage.completion_tokens,
-                cost_usd=answer.cost_usd,
-                latency_s=answer.latency_s,
-                error=answer.error,
-            )
-            store.record(run_id, site, row)
-            return answer
-
+        booking = _Booking(self.expert.name, store, run_id, site)
         if self.expert.interactive:
-            return booked(await self._ask_person(arguments))
+            return booking.book(await self._ask_person(arguments))
         if self.expert.identity is None:
-            return await self._paid(arguments, budget, booked)
-        request = request_key(self.expert.identity, arguments)
+            return await self._paid(arguments, budget, booking)
+        request = booking.request = request_key(self.expert.identity, arguments)
         in_flight = self._in_flight.get()
         while True:
             stored = store.reply(request)
             if stored is not None:
-                return booked(self._accepted(stored[0], Usage(), cached=True))
+                return booking.book(self._accepted(stored[0], NOTHING, cached=True))
             equal = in_flight.get(request)
             if equal is None:
                 break
             shared = await asyncio.shield(equal)
             if shared is not None and not shared.accepted:
-                return booked(replace(shared, usage=Usage(), cost_usd=0.0, attempts=0, cached=True))
+                return booking.book(replace(shared, attempts=0, cached=True))
         in_flight[request] = asyncio.get_running_loop().create_future()
         answer = None
         try:
-            answer = await self._paid(arguments, budget, booked)
-            if answer.accepted:
-                store.keep_reply(request, answer.text, answer.usage)
+            answer = await self._paid(arguments, budget, booking)
         finally:
             in_flight.pop(request).set_result(answer)
         return answer
 
     async def _paid(
-        self, arguments: Mapping[str, Any], budget: Budget, booked: Callable[..., Answer]
+        self, arguments: Mapping[str, Any], budget: Budget, booking: _Booking
     ) -> Answer:
         """A call that costs: queue, timeout, attempts."""
         budget.reserve()
@@ -251,21 +265,22 @@ class ExpertCaller:
             reply = await self._in_time(call)
         except asyncio.CancelledError:
             cancelled = self._failed("Nobody waits for the reply any more.", call.attempts)
-            booked(cancelled, CANCELLED, call.begun)
+            booking.book(cancelled, since=call.begun, status=CANCELLED)
             raise
-        except _TooSlow as error:
-            late = self._failed(str(error), call.attempts)
-            return booked(replace(late, status=ConsultationStatus.TIMEOUT), None, call.begun)
         except GraphBubbleUp:
             raise
         except Exception as error:  # whatever a tool raises is a record, and a message
-            return booked(self._failed(_reason(error), call.attempts), None, call.begun)
+            answer = self._failed(_reason(error), call.attempts)
+            if isinstance(error, _TooSlow):
+                answer = replace(answer, status=ConsultationStatus.TIMEOUT)
+            return booking.book(answer, since=call.begun)
+        finally:
+            if not call.attempts:
+                budget.release()
         answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
-        budget.add(
-            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
-            usd=answer.cost_usd or 0.0,
-        )
-        return booked(answer, None, call.begun)
+        tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens
+        budget.add(tokens=tokens, usd=answer.cost_usd or 0.0)
+        return booking.book(answer, since=call.begun)
 
     async def _in_time(self, call: _Call) -> ToolMessage:
         async with self._place():

@@ -119,7 +119,7 @@ def test_collect_look_train_and_evaluate(eapo, project):
     leave_logprobs_out(project / "traces.db", project / "bare.db")
     error = eapo("train", "--recipe", "small.yaml", "--from-traces", "bare.db", status=2)
     assert "without logprobs" in error
-    assert not (project / "runs").exists()
+    assert not (project / "runs" / "train").exists()
     trained = eapo(*train, "--json")
     assert trained["steps"] == 1
     assert eapo(*train, "--json")["weights"] == trained["weights"]  # done before: nothing changes

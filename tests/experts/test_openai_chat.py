@@ -272,7 +272,7 @@ async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_
     accepted = [c for c in asked if c.status is S.ACCEPTED]
     # a reply of the server that nobody waited for any more is the only way to lose one
     assert counts["mix/ok"] - 5 <= len(accepted) <= counts["mix/ok"]
-    assert len(accepted) > 0.85 * len(asked)  # 70% of the requests are answered; retries do more
+    assert len(accepted) > 0.8 * len(asked)  # 70% of the requests are answered; retries do more
     (line,) = costs(pool.store.rows())
     assert line.statuses == {
         status.value: n
