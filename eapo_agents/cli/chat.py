@@ -205,7 +205,16 @@ class Chat:
         if self.prompt is None:
             return await _ask_plainly(asked, console)
         self.say(f"? {asked.expert} is asked: {asked.query}", style="bold")
-        return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)
+        try:
+            return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)
+        except (KeyboardInterrupt, EOFError):
+            raise asyncio.CancelledError from None  # it stops the turn, not the program
+
+    async def answer(self, waiting: Sequence[PersonAsked]) -> AsyncIterator[Event]:
+        """Asks people what they had been asked before the program ended, and goes on."""
+        replies = {one.id: await self._ask_person(one, self.console) for one in waiting}
+        async for event in self.talk.reply(replies):
+            yield event
 
 
 def _brief(answer: str) -> str:
@@ -299,8 +308,7 @@ async def _greet(session: Chat, *, resumed: bool) -> None:
     waiting = await session.talk.waiting()
     if waiting:
         session.say("Somebody was asked, and the reply is still to come.")
-        replies = {one.id: await session._ask_person(one, session.console) for one in waiting}
-        await session.turn(session.talk.reply(replies))
+        await session.turn(session.answer(waiting))
     elif (await session.talk.snapshot()).next:
         session.say("The last turn was cut off: going on with it.")
         await session.turn(session.talk.go_on())

@@ -149,9 +149,12 @@ class PolicyChatModel(BaseChatModel):
         """Tokens that earlier turns already hold, tokens to add, and the parent record's digest."""
         records: dict[str, Mapping[str, Any]] = {}
         last = None
+        base = self.engine.policy_version.base
         for index, message in enumerate(messages):
             record = message.additional_kwargs.get(RECORD)
-            if record and record["digest"] == digests[index]:
+            # another model's tokens would mean other words to this one
+            ours = record and record["policy"]["base"] == base
+            if record and ours and record["digest"] == digests[index]:
                 records[record["digest"]] = record
                 last = index
         if last is None:

@@ -80,7 +80,8 @@ class Terminal:
 
 def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat = Terminal(folder, saved_model, 80)
-    chat.until("experts: solver, slow, late, bad, me", "spent 0 calls")
+    shown = chat.until("experts: solver, slow, late, bad, me", "spent 0 calls · thread")
+    thread = re.search(r"spent 0 calls · thread ([0-9a-f]{8})", shown).group(1)
     chat.say("solver, late, bad -> 7 + 3 * 4")
     shown = chat.until("answered · 2 turns")
     assert "policy  I had better ask." in shown
@@ -106,9 +107,12 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat.until("There is no command '/frobnicate'")
     chat.say("/rho 2")
     chat.until("from 0 to 1, got 2")
+    chat.say("me -> nobody replies")
+    chat.until("? me is asked: nobody replies", "reply>")
+    chat.process.send("\x03")
+    chat.until("Stopped. /again asks it anew.\n>")
     chat.say("me -> what now?")
-    shown = chat.until("? me is asked: what now?", "reply>")
-    thread = re.search(r"thread ([0-9a-f]{8})", shown).group(1)
+    chat.until("? me is asked: what now?", "reply>")
     chat.process.kill(9)
     chat.process.wait()
 

@@ -13,7 +13,7 @@ from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
-    "eval.max_new_tokens": 8,
+    "eval.max_new_tokens": 4,
     "eval.greedy": "false",
     "eval.base_examples": "[]",
     "warm_start.problems": 16,

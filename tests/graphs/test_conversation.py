@@ -204,6 +204,19 @@ async def test_rated_conversations_are_a_group_that_is_trained_on(agent, tmp_pat
     assert agent.engine.policy_version.weights != before.weights
 
 
+async def test_another_model_that_goes_on_reads_the_words_and_not_the_tokens(agent, scripted):
+    saver = InMemorySaver()
+    await events_of(talk_of(scripted(["Hello you."]), saver=saver).ask("Hi."))
+    talk = talk_of(agent.policy(Sampling(max_new_tokens=4)), saver=saver)
+    await events_of(talk.ask("And now?"))
+    *_, last = [m for m in await talk.messages() if m.type == "ai"]
+    record = last.additional_kwargs["eapo"]
+    assert record["parent"] is None
+    prompt = agent.renderer.tokenizer.decode(record["context_ids"])
+    assert "Hello you." in prompt
+    assert "And now?" in prompt
+
+
 async def test_a_conversation_of_two_policies_is_no_trace(agent, scripted, tmp_path):
     saver = InMemorySaver()
     talk = talk_of(agent.policy(Sampling(max_new_tokens=4)), saver=saver)
