@@ -99,6 +99,7 @@ def main() -> None:
     finally:
         server.kill()
     facts = {
+        "benchmark": "expert_calls",
         "three_experts_of_1_s": round(together, 3),
         "64_chains_over_one": round(chains / (2 * DELAY_S), 3),
         "calls_a_second_pool": round(pooled),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -15,12 +19,14 @@ from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.models import LoadedPolicy, load_policy
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.transformers_engine import TransformersEngine
-from eapo_agents.recipe import Recipe
+from eapo_agents.recipe import Recipe, load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import Problem, Sampling
 from graphs.consult import Graph, build_consult_graph
 from graphs.rollout import first_messages
 from graphs.solo import build_solo_graph
+
+_loading = threading.Lock()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,6 +99,19 @@ def load_agent(recipe: Recipe) -> Agent:
         base=loaded.base,
     )
     return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+
+
+def agent_of_environment() -> Agent:
+    """The agent of the recipe `EAPO_RECIPE` (cpu-smol by default) and of the trained policy in
+    `EAPO_POLICY`, loaded once a process."""
+    with _loading:
+        return _load(os.environ.get("EAPO_RECIPE", "cpu-smol"), os.environ.get("EAPO_POLICY"))
+
+
+@cache
+def _load(recipe: str, policy: str | None) -> Agent:
+    overrides = [f"policy.adapter={json.dumps(policy)}"] if policy else []
+    return load_agent(load_recipe(recipe, overrides))
 
 
 def make_pool(recipe: Recipe) -> ExpertPool:

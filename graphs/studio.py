@@ -1,45 +1,19 @@
 """What `langgraph dev` and LangGraph Studio open (langgraph.json): the consult and the solo graph.
 
 The recipe is `EAPO_RECIPE`, by default cpu-smol; a trained policy's folder is `EAPO_POLICY`. The
-server brings its own checkpointer. The model is loaded when a graph is first wanted, once for both.
+server imports this file once for each graph when it starts, and brings its own checkpointer; the
+model is loaded once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import threading
-from functools import cache
-
-from eapo_agents.recipe import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule
-from graphs.agent import Agent, load_agent
-from graphs.consult import Graph
+from graphs.agent import agent_of_environment
 
-_loading = threading.Lock()
+_agent = agent_of_environment()
+_policy = _agent.policy(_agent.sampling)
 
-
-async def consult() -> Graph:
-    """The graph with experts, every reply let in."""
-    agent = await asyncio.to_thread(_agent)
-    let_in = AcceptanceSchedule(kind="constant")
-    return agent.consult_graph(agent.policy(agent.sampling), acceptance=let_in)
-
-
-async def solo() -> Graph:
-    """The graph without experts."""
-    agent = await asyncio.to_thread(_agent)
-    return agent.solo_graph(agent.policy(agent.sampling))
-
-
-def _agent() -> Agent:
-    with _loading:
-        return _load()
-
-
-@cache
-def _load() -> Agent:
-    policy = os.environ.get("EAPO_POLICY")
-    overrides = [f"policy.adapter={json.dumps(policy)}"] if policy else []
-    return load_agent(load_recipe(os.environ.get("EAPO_RECIPE", "cpu-smol"), overrides))
+consult = _agent.consult_graph(_policy, acceptance=AcceptanceSchedule(kind="constant"))
+"""The graph with experts, every reply let in."""
+solo = _agent.solo_graph(_policy)
+"""The graph without experts."""

@@ -32,6 +32,10 @@ CALL = "<tool_call>"
 _MAYBE_CALL = re.compile(
     r"\s*(?:" + "|".join(CALL[:n] for n in range(len(CALL) - 1, 0, -1)) + r")?\Z"
 )
+NO_ANSWER = {
+    "length": "cut off at sampling.max_new_tokens",
+    "turn_budget": "still asking in its last turn",
+}
 MARKS = {
     "accepted": ("✓", "green"),
     "withheld": ("∅", "magenta"),
@@ -162,6 +166,9 @@ class TurnView:
 
     def _footer(self, ended: Ended) -> None:
         turns = f"{ended.turns} turn{'' if ended.turns == 1 else 's'}"
+        if not ended.answer.strip():
+            why = NO_ANSWER.get(ended.stop_reason, "it wrote nothing")
+            self.console.print(Text(f"(no answer: {why})"))
         facts = f"{ended.stop_reason} · {turns} · {ended.sampled_tokens} tokens"
         self.console.print(f"{facts} · {ended.seconds:.1f} s", style="dim", highlight=False)
 
