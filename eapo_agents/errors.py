@@ -83,3 +83,10 @@ class GradingError(EapoError):
 
 class EngineError(EapoError):
     """A policy engine failed while generating."""
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What lies behind groups of errors, as task groups raise them: the first one."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -23,7 +23,7 @@ from langgraph.errors import GraphBubbleUp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.stop import stop_any, stop_base
 
-from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError
+from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, innermost
 from eapo_agents.experts.breaker import CircuitBreaker
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
@@ -410,6 +410,7 @@ def _text_and_usage(reply: ToolMessage) -> tuple[str, Usage]:
     return text, usage
 
 
-def _reason(error: Exception) -> str:
+def _reason(raised: Exception) -> str:
+    error = innermost(raised)
     said = str(error) or type(error).__name__
     return said if isinstance(error, ExpertError) else f"{type(error).__name__}: {said}"

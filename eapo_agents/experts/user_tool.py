@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as as_tool
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import UsageError, innermost
 from eapo_agents.secrets import read_key
 
 
@@ -115,14 +115,12 @@ def _list_tools(name: str, connection: Mapping[str, Any]) -> list[BaseTool]:
     thread.join()
     if isinstance(outcome[0], BaseException):
         raise UsageError(
-            f"The MCP server of expert '{name}' does not answer: {_innermost(outcome[0])}."
+            f"The MCP server of expert '{name}' does not answer: {_short(innermost(outcome[0]))}."
         ) from outcome[0]
     return list(outcome[0])
 
 
-def _innermost(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+def _short(error: BaseException) -> str:
     return str(error).rstrip(".") or type(error).__name__
 
 

@@ -1,7 +1,10 @@
 """Kinds of experts, each with its real part: a model, an MCP server, a person, a user's tool."""
 
 import asyncio
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,36 @@ def test_a_tool_of_an_mcp_server_is_an_expert(monkeypatch):
         expert("mcp", tool="add", command="/nonexistent/server")
     with pytest.raises(UsageError, match="either command or url"):
         expert("mcp", tool="add")
+
+
+def test_a_tool_of_an_mcp_server_over_http_is_an_expert_and_its_key_is_kept(monkeypatch):
+    monkeypatch.setenv("MCP_KEY", "sk-of-the-mcp-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = str(Path(__file__).parent / "mcp_server.py")
+    server = subprocess.Popen([sys.executable, script, str(port)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 20
+        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        at = {"url": f"http://127.0.0.1:{port}/mcp"}
+        pool = ExpertPool(
+            [
+                expert("mcp", "sum", tool="add", **at),
+                expert("mcp", "known", tool="whoami", api_key_env="MCP_KEY", **at),
+                expert("mcp", "unknown", tool="whoami", **at),
+            ]
+        )
+        assert ask(pool, {"a": 2, "b": 3}, "sum").text == "5"
+        assert ask(pool, {}, "known").text == "Bearer [key]"
+        assert ask(pool, {}, "unknown").text == "nothing"
+    finally:
+        server.kill()
+        server.wait()
+    gone = ask(pool, {"a": 2, "b": 3}, "sum")
+    assert gone.status is S.FAILED
+    assert "TaskGroup" not in gone.error
 
 
 def test_a_noisy_expert_spoils_about_as_many_replies_as_it_was_told():
