@@ -36,6 +36,8 @@ from eapo_agents.types import (
 )
 from graphs.state import RolloutContext
 
+INTERRUPTS = "__interrupt__"
+"""LangGraph's key of what a graph waits for."""
 AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
 """One of our graphs or a user's."""
 
@@ -179,6 +181,8 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
     try:
         with recording(key) as recorder:
             state = await how.graph.ainvoke(given, context=context)
+        if isinstance(state, Mapping) and INTERRUPTS in state:
+            raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
         turns = turns_of(messages_in(state), recorder.records)
         if not turns:
             raise UsageError("The graph never called the policy.")

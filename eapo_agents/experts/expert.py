@@ -28,6 +28,7 @@ from eapo_agents.experts.breaker import CircuitBreaker
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
 from eapo_agents.experts.per_loop import PerLoop
+from eapo_agents.experts.threads import invoke
 from eapo_agents.experts.usage import FREE, NOTHING, Price, Usage
 from eapo_agents.secrets import redact
 from eapo_agents.types import ConsultationStatus
@@ -138,7 +139,7 @@ class _Call:
         endpoint.in_flight += 1
         endpoint.breaker.start()
         try:
-            reply = await endpoint.tool.ainvoke(_tool_call(endpoint.tool, self.arguments))
+            reply = await invoke(endpoint.tool, _tool_call(endpoint.tool, self.arguments))
         except asyncio.CancelledError:
             endpoint.breaker.abandoned()
             raise

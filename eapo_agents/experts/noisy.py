@@ -11,6 +11,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError, UsageError
+from eapo_agents.experts.threads import invoke
 from eapo_agents.experts.usage import Usage
 from eapo_agents.schedules import counter_key, counter_uniform
 
@@ -64,7 +65,7 @@ def noisy_tool(
             said = {"empty": "", "refusal": REFUSAL, "injection": INJECTION.format(name=name)}
             return said[noise], Usage()
         call = {"type": "tool_call", "id": "call", "name": inner.name, "args": {"query": query}}
-        reply = await inner.ainvoke(call)
+        reply = await invoke(inner, call)
         assert isinstance(reply, ToolMessage)
         if reply.status == "error":
             raise ExpertError(str(reply.text))

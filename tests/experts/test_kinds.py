@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, StructuredTool, tool
 
 from eapo_agents.errors import ModelError, UsageError
 from eapo_agents.experts.call_store import CallSite
+from eapo_agents.experts.expert import Expert
 from eapo_agents.experts.kinds import KINDS, make_expert
 from eapo_agents.experts.noisy import REFUSAL, spoil
 from eapo_agents.experts.pool import ExpertPool
@@ -94,6 +95,34 @@ def test_tools_that_the_user_has_are_experts():
     for wrong in ("nothing.at:all", "json", "json:nothing", f"{here}:not_a_tool"):
         with pytest.raises(UsageError):
             expert("tool", object=wrong)
+
+
+def test_a_tool_that_blocks_for_ever_holds_up_nobody():
+    def block(query: str) -> str:
+        """blocks"""
+        time.sleep(3600)
+        return query
+
+    class Blocking(BaseTool):
+        name: str = "b"
+        description: str = "blocks"
+
+        def _run(self, query: str) -> str:
+            return block(query)
+
+    started = time.perf_counter()
+    tools = [StructuredTool.from_function(block, name="a"), Blocking()]
+    pool = ExpertPool([Expert(tool=t, timeout_s=0.3) for t in tools])
+    answers = [ask(pool, {"query": "q"}, name) for name in "ab"]
+    assert [answer.status for answer in answers] == [S.TIMEOUT] * 2
+    assert time.perf_counter() - started < 2  # the loop has ended too
+
+    def fails(query: str) -> str:
+        """fails"""
+        raise ValueError("no luck")
+
+    failing = ExpertPool([Expert(tool=StructuredTool.from_function(fails, name="f"))])
+    assert "no luck" in ask(failing, {"query": "q"}, "f").error
 
 
 def test_a_tool_of_an_mcp_server_is_an_expert(monkeypatch):
@@ -242,15 +271,14 @@ async def test_a_person_is_asked_and_a_restart_forgets_nothing(scripted, tmp_pat
         assert sorted(row.expert for _, row in pool.store.rows()) == ["me", "me"]
 
 
-async def test_where_nobody_can_be_asked_a_person_is_an_expert_that_failed(scripted, problem):
+async def test_a_rollout_that_asks_a_person_is_an_error(scripted, problem):
     policy = scripted([format_call("me", {"query": "q"}), "Answer: 19"])
     graph, _ = person_graph(policy, None)
     (trajectory,) = (
         await run_group(graph, policy, problem, 1, system_prompt="", seed=0)
     ).trajectories_G
-    assert trajectory.stop_reason is StopReason.ERROR or (
-        trajectory.turns[0].consultations[0].status is S.FAILED
-    )
+    assert trajectory.stop_reason is StopReason.ERROR
+    assert "waits for a person" in trajectory.error
 
 
 async def test_an_injected_reply_becomes_no_call_no_turn_and_no_answer(scripted, renderer, problem):
