@@ -7,8 +7,8 @@ end the whole run, and one that LangGraph's error handler finishes comes a super
 siblings, when the policy has already gone on. Only a spent budget ends the run, and a person who is
 asked interrupts it.
 
-Streamed with `stream_mode="custom"`, each query tells when it is asked (`ASKING`) and what became
-of it (`REPLIED`).
+Streamed with `stream_mode="custom"`, each query tells when it is asked (`ASKING`), what the expert
+writes (`WRITING`, in a context with `watched`) and what became of it (`REPLIED`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing_extensions import TypedDict
 from eapo_agents.errors import BudgetError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.expert import Answer
+from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
@@ -40,7 +41,7 @@ Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
 UNAVAILABLE = "The expert is unavailable. Go on alone."
 """What the policy is told of a withheld reply, a failure and a timeout alike."""
 NOT_SENT = "Not sent: too many queries in one turn."
-ASKING, REPLIED = "asking", "replied"
+ASKING, WRITING, REPLIED = "asking", "writing", "replied"
 
 
 class _Query(TypedDict):
@@ -87,10 +88,15 @@ def build_consult_graph(
         )
         asking = {"slot": site.slot, "expert": state["name"], "query": query_text(state["args"])}
         runtime.stream_writer({"event": ASKING, **asking})
+
+        def tell(text: str) -> None:
+            runtime.stream_writer({"event": WRITING, "slot": site.slot, "text": text})
+
         try:
-            consultation, answer = await _consult(
-                state, pool, site, rho=rho, u=u, max_queries=max_queries
-            )
+            with listening(tell if context.watched else None):
+                consultation, answer = await _consult(
+                    state, pool, site, rho=rho, u=u, max_queries=max_queries
+                )
         except BudgetError as error:
             return {"messages": [_budget_message(state, error)]}
         artifact = {**asdict(consultation), "status": consultation.status.value}

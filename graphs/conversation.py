@@ -20,7 +20,7 @@ from eapo_agents.errors import TraceError, UsageError
 from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
 from eapo_agents.store import TraceStore
 from eapo_agents.types import PolicyVersion, Problem, Sampling, StopReason, Trajectory
-from graphs.consult import ASKING, REPLIED, Graph
+from graphs.consult import ASKING, REPLIED, WRITING, Graph
 from graphs.rollout import first_messages, turns_of
 from graphs.state import RolloutContext
 
@@ -44,6 +44,15 @@ class Asking:
     slot: int
     expert: str
     query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertWrote:
+    """A piece of an expert's reply, as it is written. Whether the policy sees it is told by
+    `Replied`."""
+
+    slot: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +96,7 @@ class Ended:
     seconds: float
 
 
-Event = Wrote | Asking | Replied | PersonAsked | Ended
+Event = Wrote | Asking | ExpertWrote | Replied | PersonAsked | Ended
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,6 +199,7 @@ class Conversation:
             seed=self.seed,
             rollout=self._rollout,
             rho=self.rho,
+            watched=True,
             solo=self.solo,
         )
         stream = self.graph.astream(
@@ -291,6 +301,8 @@ def _event(mode: str, part: Any) -> Event | None:
     match facts.pop("event", None):
         case kind if kind == ASKING:
             return Asking(**{**facts, "expert": facts["expert"] or "?"})
+        case kind if kind == WRITING:
+            return ExpertWrote(**facts)
         case kind if kind == REPLIED:
             return Replied(**{**facts, "expert": facts["expert"] or "?"})
     return None

@@ -34,5 +34,7 @@ class RolloutContext:
     """Training step s (from 1), at which the schedules are read; 0 outside training."""
     rho: float | None = None
     """Takes the place of the schedule's rho, where a person sets it."""
+    watched: bool = False
+    """Somebody watches: experts that can, stream what they write."""
     solo: bool = False
     """The consult graph without its experts, to compare: none in the prompt, none asked."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WIDE = 100
 """Columns from which consultations stand side by side."""
 REPLY_LINES = 8
+TAIL_CHARS = 400
+"""Of a reply that is being written, the end is shown."""
 CALL = "<tool_call>"
 _MAYBE_CALL = re.compile(
     r"\s*(?:" + "|".join(CALL[:n] for n in range(len(CALL) - 1, 0, -1)) + r")?\Z"
@@ -63,12 +65,13 @@ class TurnView:
     _silent: bool = False
     _begun: bool = False
     _asked: dict[int, tuple[Asking, float]] = field(default_factory=dict)
+    _written: dict[int, str] = field(default_factory=dict)
     _replied: dict[int, Replied] = field(default_factory=dict)
     _live: Live | None = None
 
     def show(self, event: Event) -> None:
         """Shows one event."""
-        from graphs.conversation import Asking, Ended, Replied, Wrote
+        from graphs.conversation import Asking, Ended, ExpertWrote, Replied, Wrote
 
         match event:
             case Wrote():
@@ -78,6 +81,9 @@ class TurnView:
                 self._end_line()
                 self._asked[event.slot] = (event, time.monotonic())
                 self._refresh()
+            case ExpertWrote():
+                written = self._written.get(event.slot, "") + event.text
+                self._written[event.slot] = written[-TAIL_CHARS:]
             case Replied():
                 self._replied[event.slot] = event
                 self._refresh()
@@ -142,7 +148,9 @@ class TurnView:
                 )
             else:
                 head = _headline(done)
-            head.append(f"  {_flat(asking.query)}", style="dim")
+            tail = _flat(self._written.get(slot, "")) if done is None else ""
+            room = max(self.console.width - len(head.plain) - 4, 0)
+            head.append(f"  {tail[-room:] if tail and room else _flat(asking.query)}", style="dim")
             head.truncate(self.console.width - 1, overflow="ellipsis")
             lines.append(head)
         return Group(*lines)
@@ -153,7 +161,7 @@ class TurnView:
             self._live.stop()
             self._live = None
         replied = [self._replied[slot] for slot in sorted(self._replied)]
-        self._asked, self._replied = {}, {}
+        self._asked, self._written, self._replied = {}, {}, {}
         if not replied:
             return
         if self.console.is_terminal:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, UsageError
+from eapo_agents.experts.listening import Listener, current_listener
 from eapo_agents.experts.per_loop import PerLoop
 from eapo_agents.experts.usage import Usage
 from eapo_agents.secrets import read_key, redact
@@ -23,6 +24,7 @@ from eapo_agents.secrets import read_key, redact
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
+NO_COMPLETION = "The service's reply is no chat completion."
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0
 """The pool's timeout is the one that counts; this one only ends what it has forgotten."""
@@ -78,16 +80,20 @@ def _tool(
     async def ask(query: str) -> tuple[str, Usage]:
         messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
         messages.append({"role": "user", "content": query})
+        listener = current_listener()
+        create = clients.get().chat.completions.create
         try:
-            completion = await clients.get().chat.completions.create(
-                messages=messages,  # type: ignore[arg-type]  # plain dicts, as the wire has them
-                **request,
+            if listener is None:
+                return _read(await create(messages=messages, **request))  # type: ignore[arg-type]
+            options = {"stream": True, "stream_options": {"include_usage": True}}
+            return await _read_stream(
+                await create(messages=messages, **request, **options),  # type: ignore[call-overload]
+                listener,
             )
         except ExpertError:
             raise
         except Exception as error:
             raise _explain(error) from error
-        return _read(completion)
 
     return StructuredTool.from_function(
         coroutine=ask,
@@ -122,17 +128,47 @@ def _read(completion: Any) -> tuple[str, Usage]:
     try:
         choice = completion.choices[0]
         text = choice.message.content
-        billed = completion.usage
-        usage = Usage(
-            prompt_tokens=int(billed.prompt_tokens or 0) if billed else 0,
-            completion_tokens=int(billed.completion_tokens or 0) if billed else 0,
-        )
+        usage = _usage(completion.usage)
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise TransientExpertError("The service's reply is no chat completion.") from error
+        raise TransientExpertError(NO_COMPLETION) from error
+    return _not_empty(text, choice.finish_reason), usage
+
+
+async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
+    """The same of a reply that comes in pieces; the listener is told them, reasoning too."""
+    pieces: list[str] = []
+    usage, finish_reason = Usage(known=False), None
+    async with stream:
+        async for chunk in stream:
+            try:
+                usage = _usage(chunk.usage) if chunk.usage else usage
+                for choice in chunk.choices:
+                    finish_reason = choice.finish_reason or finish_reason
+                    said = choice.delta.content or ""
+                    extra = choice.delta.model_extra or {}
+                    listener(said or extra.get("reasoning") or extra.get("reasoning_content") or "")
+                    pieces.append(said)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise TransientExpertError(NO_COMPLETION) from error
+    if finish_reason is None and not pieces:
+        raise TransientExpertError(NO_COMPLETION)
+    return _not_empty("".join(pieces), finish_reason), usage
+
+
+def _usage(billed: Any) -> Usage:
+    if billed is None:
+        return Usage(known=False)
+    return Usage(
+        prompt_tokens=int(billed.prompt_tokens or 0),
+        completion_tokens=int(billed.completion_tokens or 0),
+    )
+
+
+def _not_empty(text: Any, finish_reason: str | None) -> str:
     if isinstance(text, str) and text.strip():
-        return text, usage
-    why = " before it wrote any answer" if choice.finish_reason == "length" else ""
-    raise ExpertError(f"The service's reply is empty{why} (finish_reason {choice.finish_reason}).")
+        return text
+    why = " before it wrote any answer" if finish_reason == "length" else ""
+    raise ExpertError(f"The service's reply is empty{why} (finish_reason {finish_reason}).")
 
 
 def _explain(error: Exception) -> ExpertError:

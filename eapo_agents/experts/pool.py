@@ -15,6 +15,7 @@ from eapo_agents.errors import ExpertError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
 from eapo_agents.experts.expert import Answer, Expert, ExpertCaller
+from eapo_agents.experts.listening import listening
 from eapo_agents.experts.usage import Usage
 from eapo_agents.types import ConsultationStatus
 
@@ -149,7 +150,8 @@ class ExpertPool:
     async def _ask_all(self, arguments: Mapping[str, Any], site: CallSite) -> Answer:
         """Every expert at once, until enough have replied; the others are not waited for."""
         names = [expert.name for expert in self._asked_together]
-        tasks = [asyncio.ensure_future(self._ask_one(name, arguments, site)) for name in names]
+        with listening(None):  # several at once would be told as one
+            tasks = [asyncio.ensure_future(self._ask_one(name, arguments, site)) for name in names]
         wanted = self._quorum or len(names)
         replied: set[str] = set()
         try:

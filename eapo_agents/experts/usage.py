@@ -11,6 +11,8 @@ class Usage:
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    known: bool = True
+    """False where the service did not tell."""
 
 
 NOTHING = Usage()
@@ -23,8 +25,10 @@ class Price:
     input_usd: float = 0.0
     output_usd: float = 0.0
 
-    def cost_usd(self, usage: Usage) -> float:
-        """What a call cost."""
+    def cost_usd(self, usage: Usage) -> float | None:
+        """What a call cost; None where its tokens are not known and have a price."""
+        if not usage.known and (self.input_usd or self.output_usd):
+            return None
         paid = self.input_usd * usage.prompt_tokens + self.output_usd * usage.completion_tokens
         return paid / 1e6
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.costs import costs
@@ -14,6 +15,7 @@ from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus
 from graphs.consult import build_consult_graph
+from graphs.conversation import Conversation, ExpertWrote, Replied
 from graphs.rollout import run_group
 
 PRICE = Price(input_usd=1.0, output_usd=2.0)
@@ -42,6 +44,27 @@ async def test_three_real_experts_are_asked_in_one_turn(chat_server, scripted, p
         assert 0 < c.cost_usd < 1e-3
         assert c.reply in renderer.tokenizer.decode(second.context_ids)
     assert sum(line.tokens for line in costs(pool.store.rows())) == sum(c.tokens for c in asked)
+
+
+async def test_a_reply_can_be_watched_while_it_is_written(chat_server, scripted):
+    ask = format_call("smol", {"query": "Tell me a story."})
+    policy = scripted([ask, "Answer: 19"])
+    pool = ExpertPool([expert(chat_server, max_tokens=24)])
+    graph = build_consult_graph(
+        policy,
+        pool,
+        acceptance=AcceptanceSchedule(kind="constant"),
+        turns=TurnBudget(),
+        checkpointer=InMemorySaver(),
+    )
+    talk = Conversation(graph=graph, policy=policy, thread_id="t", system_prompt="", seed=0)
+    events = [event async for event in talk.ask("Q")]
+    pieces = [event.text for event in events if isinstance(event, ExpertWrote)]
+    (replied,) = [event for event in events if isinstance(event, Replied)]
+    assert len([piece for piece in pieces if piece]) > 5
+    assert "".join(pieces) == replied.reply
+    assert replied.tokens > 20
+    assert replied.cost_usd > 0
 
 
 def test_the_same_request_in_another_run_is_not_sent_again(chat_server, tmp_path):
