@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from eapo_agents.cli.chat_commands import COMMANDS, run_command
 from eapo_agents.cli.commands import expert_file, load_agent, store_folder
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.turn_view import TurnView, money, screen
-from eapo_agents.errors import EapoError, UsageError
+from eapo_agents.errors import EapoError, StoreError, UsageError
 from eapo_agents.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -183,6 +184,9 @@ class Chat:
         except EapoError as error:
             self.say(str(error), style="red")
             return
+        except sqlite3.Error as error:
+            self.say(f"The conversation cannot be kept: {error}. Is the disk full?", style="red")
+            return
         finally:
             with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(signal.SIGINT)
@@ -238,11 +242,7 @@ async def _chat(
     store_at: str,
     folder: Path,
 ) -> None:
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
-    folder.mkdir(parents=True, exist_ok=True)
-    async with AsyncSqliteSaver.from_conn_string(str(folder / THREADS)) as saver:
-        await saver.setup()
+    async with _open_threads(folder / THREADS) as saver:
         known = await threads(saver)
         if list_threads:
             _print_threads(known)
@@ -274,6 +274,28 @@ async def _chat(
         await _loop(session)
         if await session.talk.messages():
             session.say(f"eapo chat --thread {session.talk.thread_id} goes on with this.")
+
+
+@contextlib.asynccontextmanager
+async def _open_threads(file: Path) -> AsyncIterator[Any]:
+    """The kept conversations.
+
+    Raises:
+        StoreError: the file cannot be made or read.
+    """
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            saver = await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(str(file)))
+            await saver.setup()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"The conversations in '{file}' cannot be used ({error}): move the file away, or "
+                "give another folder with --store."
+            ) from error
+        yield saver
 
 
 async def threads(saver: Any) -> dict[str, str]:

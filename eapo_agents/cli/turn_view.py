@@ -176,7 +176,9 @@ class TurnView:
         turns = f"{ended.turns} turn{'' if ended.turns == 1 else 's'}"
         if not ended.answer.strip():
             why = NO_ANSWER.get(ended.stop_reason, "it wrote nothing")
-            self.console.print(Text(f"(no answer: {why})"))
+            if ended.stop_reason == "length" and not ended.sampled_tokens:
+                why = "the conversation no longer fits the model's context; /new begins another"
+            self.console.print(Text(f"(no answer: {why})"), soft_wrap=True)
         facts = f"{ended.stop_reason} · {turns} · {ended.sampled_tokens} tokens"
         self.console.print(f"{facts} · {ended.seconds:.1f} s", style="dim", highlight=False)
 

@@ -81,15 +81,15 @@ class CallStore:
         """
         self.name = "memory" if file is None else str(file)
         if file is not None:
-            path = Path(file)
-            if not create and not path.exists():
+            if not create and not Path(file).exists():
                 raise StoreError(
                     f"There is no expert ledger '{file}': `eapo collect`, `train`, `run` and "
                     "`chat` write one, experts.db, beside their traces."
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         try:
+            if file is not None:
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(
                 ":memory:" if file is None else str(file),
                 timeout=_BUSY_S,
@@ -107,7 +107,7 @@ class CallStore:
                 self._db.executescript(_SCHEMA)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The expert ledger '{file}' cannot be opened: {error}.") from error
 
     def close(self) -> None:

@@ -135,7 +135,7 @@ class ExpertPool:
                 break
             name = following
             seen.add(name)
-            answer = _after(answer, await self._ask_one(name, arguments, site))
+            answer = _after(answer, name, await self._ask_one(name, arguments, site))
         return answer
 
     def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
@@ -251,9 +251,10 @@ def _price(expert: Expert) -> float:
     return expert.price.input_usd + expert.price.output_usd if expert.price else float("inf")
 
 
-def _after(first: Answer, second: Answer) -> Answer:
-    """A fallback's answer, with what both cost."""
-    error = None if second.accepted else f"{first.error} Then: {second.error}"
+def _after(first: Answer, name: str, second: Answer) -> Answer:
+    """The answer of the fallback `name`, with what both took."""
+    before = (first.error or "").rstrip(".")
+    error = None if second.accepted else f"{before}; then {name}: {second.error}"
     return replace(
         second,
         error=error,

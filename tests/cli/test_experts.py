@@ -171,6 +171,17 @@ def test_a_planted_key_is_nowhere_in_what_a_run_writes(eapo, asking, faulty, tmp
         assert KEY.encode() not in file.read_bytes(), file
 
 
+def test_a_file_of_conversations_that_is_none_is_refused(eapo, asking, tmp_path):
+    write_recipe(tmp_path, {"a": {"kind": "scripted", "options": {"default": "x"}}})
+    (tmp_path / "runs").mkdir()
+    file = tmp_path / "runs" / "threads.db"
+    file.write_text("junk, and enough of it to be no database at all")
+    status, _, err = eapo("chat", "-r", "r.yaml")
+    assert status == 2
+    assert "cannot be used (file is not a database)" in err
+    assert file.read_text().startswith("junk")
+
+
 def test_run_shows_consultations_and_prints_the_answer_alone(eapo, asking, tmp_path):
     write_recipe(tmp_path, {"a": {"kind": "scripted", "options": {"default": "the reply"}}})
     status, out, err = eapo("run", "What is 1 + 1?", "-r", "r.yaml")

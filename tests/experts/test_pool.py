@@ -82,7 +82,7 @@ def test_fallbacks_follow_one_another_and_never_in_a_circle():
         ]
     )
     assert (ask(pool, "a").text, ask(pool, "a").answered_by) == ("C", "c")
-    assert "Then:" in ask(pool, "d").error
+    assert "; then e: " in ask(pool, "d").error
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,9 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path):
 
     with pytest.raises(StoreError, match="There is no expert ledger"):
         CallStore(tmp_path / "missing.db", create=False)
+    (tmp_path / "a_file").touch()
+    with pytest.raises(StoreError, match="cannot be opened"):
+        CallStore(tmp_path / "a_file" / "experts.db")
     (tmp_path / "text.db").write_text("no database, but some text that is long enough to be one")
     with pytest.raises(StoreError, match="cannot be opened"):
         CallStore(tmp_path / "text.db")
