@@ -10,6 +10,7 @@ import hashlib
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
@@ -80,12 +81,11 @@ class CallStore:
             StoreError: missing (without `create`), no such file of ours, or of a newer format.
         """
         self.name = "memory" if file is None else str(file)
-        if file is not None:
-            if not create and not Path(file).exists():
-                raise StoreError(
-                    f"There is no expert ledger '{file}': `eapo collect`, `train`, `run` and "
-                    "`chat` write one, experts.db, beside their traces."
-                )
+        if file is not None and not create and not Path(file).exists():
+            raise StoreError(
+                f"There is no expert ledger '{file}': `eapo collect`, `train`, `run` and `chat` "
+                "write one, experts.db, beside their traces."
+            )
         self._lock = threading.Lock()
         try:
             if file is not None:
@@ -96,19 +96,35 @@ class CallStore:
                 isolation_level=None,
                 check_same_thread=False,
             )
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"The expert ledger '{file}' cannot be opened: {error}.") from error
+
+    def _prepare(self) -> None:
+        """Makes the tables of a new file; several processes may come to it at once."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if version > FORMAT or (tables and not version):
                 raise StoreError(
-                    f"'{file}' is no expert ledger of format {FORMAT} (it says {version}): "
+                    f"'{self.name}' is no expert ledger of format {FORMAT} (it says {version}): "
                     "give another file, or update eapo-agents."
                 )
-            if version < FORMAT:
-                self._db.executescript(_SCHEMA)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The expert ledger '{file}' cannot be opened: {error}.") from error
+            for statement in _SCHEMA.split(";") if version < FORMAT else ():
+                self._db.execute(statement)
+        finally:
+            self._db.execute("COMMIT")
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError:  # SQLite does not wait for this lock by itself
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        self._db.execute("PRAGMA synchronous = NORMAL")
 
     def close(self) -> None:
         """Closes the file."""

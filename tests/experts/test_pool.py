@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -194,6 +195,18 @@ def test_the_ledger_is_summed_by_expert_and_by_step(tmp_path):
     assert [(line.global_step, line.calls) for line in by_step] == [(1, 4), (2, 4)]
     assert store.spent("run") == (8, 120, 4.0)
     assert store.runs() == ["run", "other"]
+
+
+def test_many_may_open_a_new_ledger_at_once_and_every_row_is_there(tmp_path):
+    def write(number):
+        store = CallStore(tmp_path / f"{number % 5}.db")
+        for _ in range(20):
+            store.record("run", CallSite(), LedgerRow(expert="a", status="accepted", attempts=1))
+        store.close()
+
+    with ThreadPoolExecutor(20) as threads:
+        list(threads.map(write, range(40)))
+    assert [CallStore(tmp_path / f"{n}.db").spent("run")[0] for n in range(5)] == [160] * 5
 
 
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path):
