@@ -1,17 +1,15 @@
-"""`eapo chat` and `eapo run`: the agent in a terminal, a pipe or a program."""
+"""`eapo chat`: a session with the agent, in a terminal or a pipe."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,125 +19,19 @@ from eapo_agents.cli.chat_commands import COMMANDS, run_command
 from eapo_agents.cli.commands import expert_file, load_agent, store_folder
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.turn_view import TurnView, money, screen
+from eapo_agents.cli.turns import ask_plainly, conversation, to_its_end
 from eapo_agents.errors import EapoError, StoreError, UsageError
 from eapo_agents.recipe import Recipe
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AnyMessage
     from prompt_toolkit import PromptSession
     from rich.console import Console
 
-    from graphs.conversation import Conversation, Event, PersonAsked
+    from graphs.conversation import Conversation
+    from graphs.events import Event, PersonAsked
 
 THREADS = "threads.db"
 HISTORY = ".chat_history"
-
-
-def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
-    """One question, shown as it happens; the answer alone on stdout where that is no terminal."""
-    from langgraph.checkpoint.memory import InMemorySaver
-
-    agent = load_agent(recipe)
-    run_id = f"run-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    agent.pool.open(expert_file(recipe, Path("runs")), run_id)
-    talk = conversation(agent, InMemorySaver(), run_id)
-    talk.solo = solo
-    console = screen()
-    events: list[Event] = []
-
-    async def one() -> None:
-        view = TurnView(console) if not as_json else None
-        await _to_its_end(talk, talk.ask(question), console, view, events)
-
-    asyncio.run(one())
-    if as_json:
-        print(json.dumps(_result(question, events, asyncio.run(talk.messages()))))
-    elif console.stderr:
-        print(safe_text(events[-1].answer))  # type: ignore[union-attr]
-
-
-def conversation(agent: Any, checkpointer: Any, thread_id: str) -> Conversation:
-    """A thread of the agent's consult graph. Outside training every reply is let in."""
-    from eapo_agents.schedules import AcceptanceSchedule
-    from graphs.conversation import Conversation
-
-    policy = agent.policy(agent.sampling)
-    let_in = AcceptanceSchedule(kind="constant")
-    return Conversation(
-        graph=agent.consult_graph(policy, checkpointer, acceptance=let_in),
-        policy=policy,
-        thread_id=thread_id,
-        system_prompt=agent.recipe.task.system_prompt,
-        seed=agent.recipe.seed,
-    )
-
-
-async def _to_its_end(
-    talk: Conversation,
-    events: AsyncIterator[Event],
-    console: Console,
-    view: TurnView | None,
-    kept: list[Event],
-    ask_person: Any = None,
-) -> None:
-    """Shows a turn; people who are asked on the way are asked here."""
-    from graphs.conversation import PersonAsked
-
-    while True:
-        waiting: list[PersonAsked] = []
-        try:
-            async for event in events:
-                kept.append(event)
-                if isinstance(event, PersonAsked):
-                    waiting.append(event)
-                elif view is not None:
-                    view.show(event)
-        finally:
-            if view is not None:
-                view.close()
-        if not waiting:
-            return
-        replies = {one.id: await (ask_person or _ask_plainly)(one, console) for one in waiting}
-        events = talk.reply(replies)
-
-
-async def _ask_plainly(asked: PersonAsked, console: Console) -> str:
-    """Reads a person's reply from the terminal."""
-    if not sys.stdin.isatty():
-        raise UsageError(
-            f"The expert '{asked.expert}' is a person, and nobody can be asked here: run it in a "
-            "terminal."
-        )
-    console.print(Text(f"? {safe_text(asked.expert)} is asked: {safe_text(asked.query)}"))
-    return await asyncio.to_thread(input, "reply> ")
-
-
-def _result(
-    question: str, events: Sequence[Event], messages: Sequence[AnyMessage]
-) -> dict[str, Any]:
-    """A question and all that came of it, as an object for programs."""
-    from graphs.conversation import Ended, Replied
-    from graphs.rollout import turns_of
-
-    ended = next(event for event in events if isinstance(event, Ended))
-    costs = [event.cost_usd for event in events if isinstance(event, Replied)]
-    known = [cost for cost in costs if cost is not None]
-    return {
-        "question": question,
-        "answer": ended.answer,
-        "stop_reason": ended.stop_reason,
-        "turns": [
-            {
-                "text": turn.text,
-                "tokens": len(turn.completion_ids),
-                "consultations": [asdict(c) for c in turn.consultations],
-            }
-            for turn in turns_of(messages)
-        ],
-        "sampled_tokens": ended.sampled_tokens,
-        "cost_usd": sum(known) if len(known) == len(costs) else None,
-        "seconds": ended.seconds,
-    }
 
 
 @dataclass(slots=True)
@@ -166,12 +58,12 @@ class Chat:
 
     async def turn(self, events: AsyncIterator[Event], *, compare: bool = False) -> None:
         """One turn to its end; Ctrl-C stops it, and not the program."""
-        from graphs.conversation import Ended
+        from graphs.events import Ended
 
         kept: list[Event] = []
         view = TurnView(self.console)
         task = asyncio.ensure_future(
-            _to_its_end(self.talk, events, self.console, view, kept, self._ask_person)
+            to_its_end(self.talk, events, self.console, view, kept, self._ask_person)
         )
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError):  # no signals on Windows' loops
@@ -207,7 +99,7 @@ class Chat:
 
     async def _ask_person(self, asked: PersonAsked, console: Console) -> str:
         if self.prompt is None:
-            return await _ask_plainly(asked, console)
+            return await ask_plainly(asked, console)
         self.say(f"? {asked.expert} is asked: {asked.query}", style="bold")
         try:
             return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)

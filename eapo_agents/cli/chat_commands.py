@@ -130,7 +130,7 @@ async def _rate(chat: Chat, argument: str) -> None:
 async def _keep(chat: Chat, reward: float | None) -> None:
     """The conversation into the trace store, in the group of those that began alike."""
     from eapo_agents.store import TraceStore
-    from graphs.conversation import keep_trajectory
+    from graphs.ratings import keep_trajectory
 
     trajectory = await chat.talk.trajectory(reward)
     with TraceStore.open(chat.store_at, create=True) as store:

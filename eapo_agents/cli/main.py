@@ -67,9 +67,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Asks the agent one question and shows its turns as they happen."""
-    from eapo_agents.cli import chat
+    from eapo_agents.cli import run as one
 
-    chat.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
+    one.run(_recipe(recipe, overrides, policy), question, solo=solo, as_json=as_json)
 
 
 @app.command(name="chat")

@@ -23,7 +23,7 @@ from rich.text import Text
 from eapo_agents.cli.output import safe_text
 
 if TYPE_CHECKING:
-    from graphs.conversation import Asking, Ended, Event, Replied
+    from graphs.events import Asking, Ended, Event, Replied
 
 WIDE = 100
 """Columns from which consultations stand side by side."""
@@ -71,7 +71,7 @@ class TurnView:
 
     def show(self, event: Event) -> None:
         """Shows one event."""
-        from graphs.conversation import Asking, Ended, ExpertWrote, Replied, Wrote
+        from graphs.events import Asking, Ended, ExpertWrote, Replied, Wrote
 
         match event:
             case Wrote():

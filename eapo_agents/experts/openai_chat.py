@@ -1,8 +1,8 @@
 """An expert behind any OpenAI-compatible chat endpoint: hosted services, vLLM, transformers.
 
-Retries are the pool's (`expert.py`), so the SDK's own are off: two layers would multiply. Redirects
-are never followed, since a query must not go to a host that nobody named, and a reply's body is
-read only up to a limit.
+Retries are the pool's (`calling.py`), so the SDK's own are off: two layers would multiply.
+Redirects are never followed, since a query must not go to a host that nobody named, and a reply's
+body is read only up to a limit.
 """
 
 from __future__ import annotations

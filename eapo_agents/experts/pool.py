@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from eapo_agents.errors import ExpertError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
-from eapo_agents.experts.expert import Answer, Expert, ExpertCaller
+from eapo_agents.experts.calling import ExpertCaller
+from eapo_agents.experts.expert import Answer, Expert
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.usage import Usage
 from eapo_agents.types import ConsultationStatus

@@ -23,7 +23,7 @@ def eapo(run_command, monkeypatch, tmp_path):
 @pytest.fixture
 def asking(loaded_policy, monkeypatch):
     """Commands get a policy that asks: an untrained one never does."""
-    from eapo_agents.cli import chat, commands
+    from eapo_agents.cli import chat, commands, run
     from graphs.agent import Agent, make_pool
 
     def load(recipe):
@@ -44,6 +44,7 @@ def asking(loaded_policy, monkeypatch):
 
     monkeypatch.setattr(commands, "load_agent", load)
     monkeypatch.setattr(chat, "load_agent", load)
+    monkeypatch.setattr(run, "load_agent", load)
 
 
 def write_recipe(folder, experts, **consult):

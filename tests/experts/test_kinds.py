@@ -20,7 +20,8 @@ from eapo_agents.policy.tool_calls import format_call, parse_turn
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus, StopReason
 from graphs.consult import build_consult_graph
-from graphs.conversation import Conversation, Ended, PersonAsked, Replied
+from graphs.conversation import Conversation
+from graphs.events import Ended, PersonAsked, Replied
 from graphs.rollout import run_group
 
 S = ConsultationStatus

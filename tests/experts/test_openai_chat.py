@@ -64,7 +64,7 @@ def test_a_reply_comes_with_tokens_and_cost(faulty):
 def test_what_may_pass_is_tried_again_and_what_will_not_is_not(
     faulty, monkeypatch, fault, attempts, says
 ):
-    monkeypatch.setattr("eapo_agents.experts.expert._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("eapo_agents.experts.calling._FIRST_WAIT_S", 0.01)
     before = faulty.counts()
     answer = ask(ExpertPool([expert(faulty.url(fault))]))
     after = faulty.counts()
@@ -89,7 +89,7 @@ def test_nobody_listening_is_a_failure(faulty):
 
 
 def test_two_failures_and_then_a_reply(faulty, monkeypatch):
-    monkeypatch.setattr("eapo_agents.experts.expert._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("eapo_agents.experts.calling._FIRST_WAIT_S", 0.01)
     answer = ask(ExpertPool([expert(faulty.url("flaky"))]), query="two failures")
     assert (answer.status, answer.text, answer.attempts) == (S.ACCEPTED, "at last", 3)
 
@@ -248,7 +248,7 @@ def test_concurrency_and_rate_are_limited(faulty):
 async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_up(
     faulty, scripted, problem, monkeypatch
 ):
-    monkeypatch.setattr("eapo_agents.experts.expert._FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("eapo_agents.experts.calling._FIRST_WAIT_S", 0.05)
     timeout_s, rollouts = 2.0, 334
     pool = ExpertPool([expert(faulty.url("mix"), timeout_s=timeout_s, concurrency=40)])
 

@@ -15,7 +15,8 @@ from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus
 from graphs.consult import build_consult_graph
-from graphs.conversation import Conversation, ExpertWrote, Replied
+from graphs.conversation import Conversation
+from graphs.events import ExpertWrote, Replied
 from graphs.rollout import run_group
 
 PRICE = Price(input_usd=1.0, output_usd=2.0)

@@ -14,7 +14,9 @@ from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Sampling
 from graphs.consult import build_consult_graph
-from graphs.conversation import Asking, Conversation, Ended, Replied, Wrote, keep_trajectory
+from graphs.conversation import Conversation
+from graphs.events import Asking, Ended, Replied, Wrote
+from graphs.ratings import keep_trajectory
 from trainers.rows import trajectory_rows
 from trainers.run import train_traced
 

@@ -1,0 +1,349 @@
+"""Calls an expert: everything around a call is here, and only here.
+
+A call goes: reply store -> an equal call in flight -> budget -> queue -> attempts at the least busy
+endpoint, within the timeout -> ledger. Whatever happens it ends as an `Answer`; only a spent
+budget, an interrupt for a person and a cancellation leave as exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+from langchain_core.rate_limiters import InMemoryRateLimiter
+from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity.stop import stop_any, stop_base
+
+from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, innermost
+from eapo_agents.experts.breaker import CircuitBreaker
+from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
+from eapo_agents.experts.expert import Answer, Expert
+from eapo_agents.experts.per_loop import PerLoop
+from eapo_agents.experts.threads import invoke
+from eapo_agents.experts.usage import NOTHING, Usage
+from eapo_agents.secrets import redact
+from eapo_agents.types import ConsultationStatus
+
+CANCELLED = "cancelled"
+CUT = " [cut]"
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+
+
+@dataclass(slots=True)
+class _Endpoint:
+    tool: BaseTool
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    in_flight: int = 0
+
+
+class _TooSlow(Exception):
+    pass
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call and the attempts that it has taken."""
+
+    arguments: Mapping[str, Any]
+    begun: float | None = None
+    """When it left the queue."""
+    tried: list[_Endpoint] = field(default_factory=list)
+    under_way: _Endpoint | None = None
+    """The endpoint that has not replied yet, or was cut off before it did."""
+
+    @property
+    def attempts(self) -> int:
+        return len(self.tried)
+
+    async def attempt(self, endpoint: _Endpoint) -> ToolMessage:
+        self.tried.append(endpoint)
+        self.under_way = endpoint
+        endpoint.in_flight += 1
+        endpoint.breaker.start()
+        try:
+            reply = await invoke(endpoint.tool, _tool_call(endpoint.tool, self.arguments))
+        except asyncio.CancelledError:
+            endpoint.breaker.abandoned()
+            raise
+        except BaseException as error:
+            self.under_way = None
+            if isinstance(error, TransientExpertError | ExpertSetupError):
+                endpoint.breaker.failed(at_once=isinstance(error, ExpertSetupError))
+            else:
+                endpoint.breaker.abandoned()
+            raise
+        finally:
+            endpoint.in_flight -= 1
+        self.under_way = None
+        endpoint.breaker.succeeded()
+        message = _as_message(reply)
+        if message.status == "error":  # how MCP servers and some tools tell of a failure
+            raise ExpertError(str(message.text) or "The tool failed.")
+        return message
+
+
+@dataclass(slots=True)
+class _Booking:
+    """Writes one query's end into the ledger, and its reply into the store."""
+
+    expert: str
+    store: CallStore
+    run_id: str
+    site: CallSite
+    request: str | None = None
+    """Under which the reply is stored; None where it is not."""
+    started: float = field(default_factory=time.perf_counter)
+
+    def book(
+        self, answer: Answer, *, since: float | None = None, status: str | None = None
+    ) -> Answer:
+        """The answer with its latency, counted from `since` or from the beginning."""
+        latency_s = time.perf_counter() - (self.started if since is None else since)
+        row = LedgerRow(
+            expert=self.expert,
+            status=status or answer.status.value,
+            cached=answer.cached,
+            attempts=answer.attempts,
+            prompt_tokens=answer.usage.prompt_tokens,
+            completion_tokens=answer.usage.completion_tokens,
+            cost_usd=answer.cost_usd,
+            latency_s=latency_s,
+            error=answer.error,
+        )
+        new = answer.accepted and not answer.cached
+        reply = (self.request, answer.text, answer.usage) if self.request and new else None
+        self.store.record(self.run_id, self.site, row, reply)
+        return replace(answer, latency_s=latency_s)
+
+
+class ExpertCaller:
+    """Makes the calls to one expert, and keeps what they share."""
+
+    def __init__(self, expert: Expert) -> None:
+        self.expert = expert
+        self._endpoints = [_Endpoint(tool) for tool in expert.tools]
+        self._in_flight: PerLoop[dict[str, asyncio.Future[Answer | None]]] = PerLoop(dict)
+        self._places = PerLoop(lambda: asyncio.Semaphore(expert.concurrency or 1))
+        self._rate = (
+            InMemoryRateLimiter(
+                requests_per_second=expert.per_minute / 60,
+                check_every_n_seconds=min(0.1, 6 / expert.per_minute),
+                max_bucket_size=max(1.0, expert.per_minute / 60),
+            )
+            if expert.per_minute
+            else None
+        )
+
+    @property
+    def available(self) -> bool:
+        """Whether an endpoint would take a call now."""
+        return any(not endpoint.breaker.open_for_s() for endpoint in self._endpoints)
+
+    async def ask(
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        store: CallStore,
+        budget: Budget,
+        run_id: str,
+        site: CallSite,
+    ) -> Answer:
+        """One query, to its end. See the module for the way it takes.
+
+        Raises:
+            BudgetError: nothing may be spent any more.
+        """
+        booking = _Booking(self.expert.name, store, run_id, site)
+        if self.expert.interactive:
+            return booking.book(await self._ask_person(arguments))
+        if self.expert.identity is None:
+            return await self._paid(arguments, budget, booking)
+        request = booking.request = request_key(self.expert.identity, arguments)
+        in_flight = self._in_flight.get()
+        while True:
+            stored = store.reply(request)
+            if stored is not None:
+                return booking.book(self._accepted(stored[0], NOTHING, cached=True))
+            equal = in_flight.get(request)
+            if equal is None:
+                break
+            shared = await asyncio.shield(equal)
+            if shared is not None and not shared.accepted:
+                return booking.book(replace(shared, attempts=0, cached=True))
+        in_flight[request] = asyncio.get_running_loop().create_future()
+        answer = None
+        try:
+            answer = await self._paid(arguments, budget, booking)
+        finally:
+            in_flight.pop(request).set_result(answer)
+        return answer
+
+    async def _paid(
+        self, arguments: Mapping[str, Any], budget: Budget, booking: _Booking
+    ) -> Answer:
+        """A call that costs: queue, timeout, attempts."""
+        budget.reserve()
+        call = _Call(arguments)
+        try:
+            reply = await self._in_time(call)
+        except asyncio.CancelledError:
+            cancelled = self._failed("Nobody waits for the reply any more.", call.attempts)
+            booking.book(cancelled, since=call.begun, status=CANCELLED)
+            raise
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # whatever a tool raises is a record, and a message
+            answer = self._failed(_reason(error), call.attempts)
+            if isinstance(error, _TooSlow):
+                answer = replace(answer, status=ConsultationStatus.TIMEOUT)
+            return booking.book(answer, since=call.begun)
+        finally:
+            if not call.attempts:
+                budget.release()
+        answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
+        tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens
+        budget.add(tokens=tokens, usd=answer.cost_usd or 0.0)
+        return booking.book(answer, since=call.begun)
+
+    async def _in_time(self, call: _Call) -> ToolMessage:
+        async with self._place():
+            call.begun = time.perf_counter()
+            timeout_s = self.expert.timeout_s
+            try:
+                async with asyncio.timeout(timeout_s) as limit:
+                    return await self._attempts(call, time.monotonic() + timeout_s)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                if call.under_way is not None:
+                    call.under_way.breaker.failed()
+                raise _TooSlow(f"No reply within {timeout_s:g} s.") from error
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A place among the calls in flight, when the rate allows it too."""
+        places = self._places.get() if self.expert.concurrency else None
+        held = False
+        try:
+            try:
+                async with asyncio.timeout(self.expert.queue_timeout_s):
+                    if places is not None:
+                        held = await places.acquire()
+                    if self._rate is not None:
+                        await self._rate.aacquire()
+            except TimeoutError as error:
+                raise _TooSlow(
+                    f"No place in the queue within {self.expert.queue_timeout_s:g} s."
+                ) from error
+            yield
+        finally:
+            if held and places is not None:
+                places.release()
+
+    async def _attempts(self, call: _Call, deadline: float) -> ToolMessage:
+        def wait_s(state: RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked_s = error.retry_after_s if isinstance(error, TransientExpertError) else None
+            if any(e not in call.tried and not e.breaker.open_for_s() for e in self._endpoints):
+                return 0.0  # another endpoint is there to be asked at once
+            longest_s = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), _LONGEST_WAIT_S)
+            # timing only: no trajectory depends on it
+            jitter_s = random.uniform(longest_s / 2, longest_s)
+            return asked_s + jitter_s / 10 if asked_s is not None else jitter_s
+
+        retrying = AsyncRetrying(
+            stop=stop_any(stop_after_attempt(self.expert.retries + 1), _Deadline(deadline)),
+            wait=wait_s,
+            retry=retry_if_exception_type(TransientExpertError),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return await call.attempt(self._pick(call.tried))
+        raise AssertionError("unreachable: tenacity raises the last error")
+
+    def _pick(self, tried: Sequence[_Endpoint]) -> _Endpoint:
+        """The least busy endpoint whose circuit is closed, one that has not failed this call
+        first."""
+        usable = [e for e in self._endpoints if not e.breaker.open_for_s()]
+        if not usable:
+            wait_s = min(e.breaker.open_for_s() for e in self._endpoints)
+            raise ExpertError(
+                f"{self.expert.name} failed too often: it is left alone for {wait_s:.0f} s more."
+            )
+        return min(usable, key=lambda e: (tried.count(e), e.in_flight))
+
+    async def _ask_person(self, arguments: Mapping[str, Any]) -> Answer:
+        try:
+            reply = await self.expert.tool.ainvoke(_tool_call(self.expert.tool, arguments))
+        except GraphBubbleUp:
+            raise  # the graph stops here until the person has replied
+        except Exception as error:
+            return self._failed(_reason(error), 1)
+        return self._accepted(*_text_and_usage(_as_message(reply)), attempts=1)
+
+    def _accepted(
+        self, text: str, usage: Usage, *, attempts: int = 0, cached: bool = False
+    ) -> Answer:
+        # a lone surrogate, which JSON can carry, is no text that a file takes
+        text = redact(text).encode("utf-8", "replace").decode("utf-8")
+        if len(text) > self.expert.max_reply_chars:
+            text = text[: self.expert.max_reply_chars] + CUT
+        price = self.expert.price
+        return Answer(
+            status=ConsultationStatus.ACCEPTED,
+            text=text,
+            usage=usage,
+            cost_usd=0.0 if cached else price.cost_usd(usage) if price else None,
+            attempts=attempts,
+            cached=cached,
+            answered_by=self.expert.name,
+        )
+
+    def _failed(self, error: str, attempts: int) -> Answer:
+        # what a failed call was billed is not known, and most services bill nothing
+        return Answer(
+            status=ConsultationStatus.FAILED, text="", error=redact(error), attempts=attempts
+        )
+
+
+class _Deadline(stop_base):
+    """Stops where the next wait would end after the deadline: it could only time out."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return time.monotonic() + retry_state.upcoming_sleep >= self._deadline
+
+
+def _tool_call(tool: BaseTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tool_call", "id": "call", "name": tool.name, "args": dict(arguments)}
+
+
+def _as_message(reply: Any) -> ToolMessage:
+    return reply if isinstance(reply, ToolMessage) else ToolMessage(str(reply), tool_call_id="call")
+
+
+def _text_and_usage(reply: ToolMessage) -> tuple[str, Usage]:
+    usage = reply.artifact if isinstance(reply.artifact, Usage) else Usage()
+    text = str(reply.text)
+    if not text and reply.content:
+        text = json.dumps(reply.content, ensure_ascii=False, default=str)
+    return text, usage
+
+
+def _reason(raised: Exception) -> str:
+    error = innermost(raised)
+    said = str(error) or type(error).__name__
+    return said if isinstance(error, ExpertError) else f"{type(error).__name__}: {said}"

@@ -1,0 +1,99 @@
+"""What happens in a turn, as events: the same for the terminal, pipes and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import AIMessageChunk
+
+from graphs.consult import ASKING, REPLIED, WRITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote:
+    """A piece of the policy's text, as it is sampled."""
+
+    text: str
+    turn: str
+    """Tells the turns apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """A query is on its way to an expert, or to its coin."""
+
+    slot: int
+    expert: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertWrote:
+    """A piece of an expert's reply, as it is written. Whether the policy sees it is told by
+    `Replied`."""
+
+    slot: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replied:
+    """What became of a query."""
+
+    slot: int
+    expert: str
+    query: str
+    reply: str
+    status: str
+    rho: float
+    u: float
+    latency_s: float
+    tokens: int
+    cost_usd: float | None
+    """None where the expert has no price."""
+    error: str | None
+    attempts: int = 0
+    cached: bool = False
+    answered_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonAsked:
+    """The graph waits for a person; `Conversation.reply` goes on."""
+
+    id: str
+    expert: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The policy is done with the question."""
+
+    answer: str
+    stop_reason: str
+    turns: int
+    sampled_tokens: int
+    seconds: float
+
+
+Event = Wrote | Asking | ExpertWrote | Replied | PersonAsked | Ended
+
+
+def event_of(mode: str, part: Any) -> Event | None:
+    """What a part of the graph's stream tells; None where that is nothing for a screen."""
+    if mode == "messages":
+        message = part[0]
+        if isinstance(message, AIMessageChunk) and message.content:
+            return Wrote(text=str(message.text), turn=message.id or "")
+        return None
+    facts = dict(part)
+    match facts.pop("event", None):
+        case kind if kind == ASKING:
+            return Asking(**{**facts, "expert": facts["expert"] or "?"})
+        case kind if kind == WRITING:
+            return ExpertWrote(**facts)
+        case kind if kind == REPLIED:
+            return Replied(**{**facts, "expert": facts["expert"] or "?"})
+    return None
