@@ -201,6 +201,14 @@ class ExpertPool:
             self.refuse_unpriced()
         if (ask_all or self._routing != "named") and {ANY, ALL} & set(names):
             raise UsageError(f"'{ANY}' and '{ALL}' are the pool's own names: rename that expert.")
+        shared = self._asked_together if ask_all or self._routing != "named" else []
+        for expert in shared:
+            if list(expert.tool.args) != ["query"]:
+                raise UsageError(
+                    f"Experts that are routed to or asked together take one argument, query; "
+                    f"'{expert.name}' takes {', '.join(expert.tool.args) or 'none'}: offer it by "
+                    "name."
+                )
         if ask_all and not self._asked_together:
             raise UsageError("consult.ask_all needs an expert that is offered and is no person.")
         if self._quorum is not None and not 1 <= self._quorum <= len(self._asked_together):

@@ -5,11 +5,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from langchain_core.tools import tool
 
 from eapo_agents.errors import StoreError, UsageError
 from eapo_agents.experts.breaker import CircuitBreaker
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
 from eapo_agents.experts.costs import costs
+from eapo_agents.experts.expert import Expert
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.experts.usage import Price
@@ -20,6 +22,12 @@ from graphs.consult import build_consult_graph
 from graphs.rollout import run_group
 
 S = ConsultationStatus
+
+
+@tool
+def sum_of(a: int, b: int) -> int:
+    """adds"""
+    return a + b
 
 
 def expert(name, reply="reply", delay_s=0.0, **settings):
@@ -103,6 +111,8 @@ def test_fallbacks_follow_one_another_and_never_in_a_circle():
             "by name only",
         ),
         ([make_expert("human", name="h", options={})], {"routing": "by_task"}, "by name only"),
+        ([expert("a"), Expert(tool=sum_of)], {"ask_all": True}, "'sum_of' takes a, b"),
+        ([Expert(tool=sum_of)], {"routing": "cheapest"}, "'sum_of' takes a, b"),
     ],
 )
 def test_a_pool_that_does_not_fit_is_refused(experts, options, says):
@@ -164,10 +174,14 @@ async def test_three_experts_of_a_second_take_little_more_than_one(scripted, pro
 async def test_64_rollouts_take_little_more_than_the_slowest_chain(scripted, problem):
     pool = ExpertPool([expert("a", delay_s=1.0)])
     policy = scripted([format_call("a", {"query": "q"})] * 2 + ["Answer: 19"])
-    started = time.perf_counter()
-    group = await run_group(graph_of(policy, pool), policy, problem, 64, system_prompt="", seed=0)
-    assert time.perf_counter() - started <= 1.5 * 2  # two consultations, one after another
-    assert all(t.correct for t in group.trajectories_G)
+    graph = graph_of(policy, pool)
+    times_s = []
+    for seed in range(2):  # the machine may be busy
+        started = time.perf_counter()
+        group = await run_group(graph, policy, problem, 64, system_prompt="", seed=seed)
+        times_s.append(time.perf_counter() - started)
+        assert all(t.correct for t in group.trajectories_G)
+    assert min(times_s) <= 1.5 * 2  # two consultations, one after another
 
 
 def test_the_ledger_is_summed_by_expert_and_by_step(tmp_path):
