@@ -25,6 +25,7 @@ ANY = "expert"
 """The one tool that is offered where the pool, not the policy, chooses."""
 ALL = "all_experts"
 """The tool that asks everybody."""
+UNKNOWN = "?"
 
 
 class ExpertPool:
@@ -140,8 +141,10 @@ class ExpertPool:
         return answer
 
     def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
-        """Books a query that was not sent."""
-        self._store.record(self._run_id, site, LedgerRow(expert=name, status=status.value))
+        """Books a query that was not sent; whatever else a policy writes as a name is `?`."""
+        known = any(tool.name == name for tool in self.tools)
+        row = LedgerRow(expert=name if known else UNKNOWN, status=status.value)
+        self._store.record(self._run_id, site, row)
 
     async def _ask_one(self, name: str, arguments: Mapping[str, Any], site: CallSite) -> Answer:
         return await self._callers[name].ask(

@@ -125,6 +125,7 @@ async def test_calls_that_cannot_be_sent_are_told_to_the_policy(scripted, proble
     assert "You can ask: a" in unknown.reply
     assert "not valid JSON" in broken.reply
     assert "query" in arguments.reply
+    assert [row.expert for _, row in pool.store.rows()] == ["?", "?", "a"]
 
 
 async def test_of_fifty_queries_only_k_are_sent(scripted, problem):
