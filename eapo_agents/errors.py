@@ -77,6 +77,10 @@ class BudgetError(EapoError):
     exit_code: ClassVar[int] = 4
 
 
+class SandboxError(UsageError):
+    """Code cannot be kept in here, so it is not run."""
+
+
 class GradingError(EapoError):
     """A grader failed: never turned into a reward of 0."""
 

@@ -1,0 +1,25 @@
+"""A sandbox for code that models write."""
+
+from eapo_agents.sandbox.isolation import Isolation, Limits, find_isolation
+from eapo_agents.sandbox.pool import Sandbox
+from eapo_agents.sandbox.run import (
+    Inputs,
+    Outcome,
+    Sample,
+    Verdict,
+    run_inputs,
+    run_program,
+)
+
+__all__ = [
+    "Inputs",
+    "Isolation",
+    "Limits",
+    "Outcome",
+    "Sample",
+    "Sandbox",
+    "Verdict",
+    "find_isolation",
+    "run_inputs",
+    "run_program",
+]

@@ -1,0 +1,60 @@
+"""Runs a benchmark's own test program, with the sample's function behind a wall.
+
+`check(candidate)` runs here; `candidate` is a stand-in whose calls go, as plain data, to the process
+that has the sample's code, and come back as plain data. So nothing that the sample does to its
+interpreter reaches the assertions. Messages, one JSON a line:
+
+    to it    {"prompt", "test", "entry_point"}    a program to run
+             {"value": text} or {"raised": name}  what the last call gave
+    from it  {"!": "ready"}                       waiting for a program
+             {"call": text}                       call the sample's function
+             {"!": "passed"} or {"!": "failed", "error": name}
+"""
+
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from channel import Channel
+from limits import set_limits
+from values import from_text, to_text
+
+
+class CandidateError(Exception):
+    """The sample's function raised."""
+
+
+def main():
+    start = json.loads(sys.argv[1])
+    channel = Channel()
+    set_limits(start["limits"])
+    sys.path.extend(start["paths"])
+
+    def candidate(*arguments, **named):
+        channel.write(json.dumps({"call": to_text([arguments, named])}))
+        reply = channel.read()
+        if "raised" in reply:
+            raise CandidateError(reply["raised"])
+        return from_text(reply["value"])
+
+    while True:
+        channel.write('{"!":"ready"}')
+        program = channel.read()
+        namespace = {}
+        try:
+            # The prompt has helpers that some tests use; a test may also call the function by name.
+            exec(program["prompt"], namespace)
+            namespace[program["entry_point"]] = candidate
+            exec(program["test"], namespace)
+            namespace["check"](candidate)
+        except BaseException as error:
+            name = f"{type(error).__name__}: {error}"[:200]
+            channel.write(json.dumps({"!": "failed", "error": name}))
+        else:
+            channel.write('{"!":"passed"}')
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Python values as JSON, without pickle: what crosses the sandbox's wall is plain data.
+
+JSON's own types stand for themselves; every JSON object is a tag with one key:
+
+    (1, 2)        {"t": [1, 2]}             {"a": 1}      {"d": [["a", 1]]}
+    {1, 2}        {"s": [1, 2]}             2**70         {"i": "0x400000000000000000"}
+    1 + 2j        {"c": [1.0, 2.0]}         re.Match      {"o": ["re.Match", true]}
+
+A value of a type that is not listed becomes an `Opaque`, which equals nothing, as the real object
+would not equal the plain data that tests compare with. One value has one text: sets are sorted.
+"""
+
+import decimal
+import fractions
+import itertools
+import json
+import sys
+
+MAX_ITEMS = 1_000_000
+"""Of an iterator; a longer or endless one is opaque."""
+_SMALL = 1 << 62
+_ITERATORS = (map, filter, zip, enumerate, reversed, type(iter([])), type(iter(())))
+
+
+class Opaque:
+    """Stands for a value that cannot cross; it keeps only its type's name and its truth."""
+
+    def __init__(self, name, truth):
+        self.name, self.truth = name, truth
+
+    def __bool__(self):
+        return self.truth
+
+    def __repr__(self):
+        return f"<{self.name}>"
+
+
+def to_text(value):
+    """One line of ASCII. A value that is too deep to be written is opaque."""
+    try:
+        return json.dumps(encode(value), separators=(",", ":"))
+    except (RecursionError, ValueError):
+        return json.dumps(_opaque(value), separators=(",", ":"))
+
+
+def from_text(text):
+    """The value of a line that `to_text` wrote, or that hostile code forged: plain data either way.
+
+    Raises:
+        ValueError, RecursionError: it is no such line.
+    """
+    try:
+        return decode(json.loads(text))
+    except (TypeError, KeyError, IndexError, OverflowError, ArithmeticError) as error:
+        raise ValueError(f"not a value: {error}") from error
+
+
+def encode(value):
+    """As JSON data."""
+    kind = type(value)
+    if value is None or kind is bool or kind is str or kind is float:
+        return value
+    if kind is int:
+        return value if -_SMALL < value < _SMALL else {"i": hex(value)}
+    if kind is list:
+        return [encode(item) for item in value]
+    if kind is tuple:
+        return {"t": [encode(item) for item in value]}
+    if kind is dict:
+        return {"d": [[encode(key), encode(item)] for key, item in value.items()]}
+    if kind is set or kind is frozenset:
+        return {"s" if kind is set else "f": _sorted(value)}
+    return _encode_rare(value, kind)
+
+
+def decode(data):
+    """The value of JSON data."""
+    if isinstance(data, list):
+        return [decode(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if len(data) != 1:
+        raise ValueError("a tag has one key")
+    ((tag, body),) = data.items()
+    return _DECODERS[tag](body)
+
+
+def _sorted(values):
+    return sorted((encode(item) for item in values), key=json.dumps)
+
+
+def _encode_rare(value, kind):
+    if kind is bytes or kind is bytearray:
+        return {"b" if kind is bytes else "y": bytes(value).hex()}
+    if kind is complex:
+        return {"c": [value.real, value.imag]}
+    if kind is range:
+        return {"r": [encode(value.start), encode(value.stop), encode(value.step)]}
+    if kind is fractions.Fraction:
+        return {"q": [encode(value.numerator), encode(value.denominator)]}
+    if kind is decimal.Decimal:
+        return {"m": str(value)}
+    if kind in _ITERATORS or kind.__name__ == "generator":
+        items = list(itertools.islice(value, MAX_ITEMS + 1))
+        return {"g": encode(items)} if len(items) <= MAX_ITEMS else _opaque(value)
+    if kind is type({}.keys()):
+        return {"k": encode(list(value))}
+    if kind is type({}.values()) or kind is type({}.items()):
+        return {"g": encode(list(value))}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic) and value.dtype.kind in "biufc":
+        return {"n": [value.dtype.str, encode(value.item())]}
+    if numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufc":
+        return {"a": [value.dtype.str, encode(value.tolist())]}
+    for base in (int, float, str, tuple, list, dict, set, frozenset):
+        if isinstance(value, base):  # a subclass: its plain value, so that its own methods are out
+            return {"u": encode(base(_plain(base, value)))}
+    return _opaque(value)
+
+
+def _plain(base, value):
+    if base in (tuple, list, set, frozenset):
+        return [*base.__iter__(value)]
+    if base is dict:
+        return [(key, dict.__getitem__(value, key)) for key in dict.__iter__(value)]
+    return {int: int.__int__, float: float.__float__, str: str.__str__}[base](value)
+
+
+def _opaque(value):
+    try:
+        truth = bool(value)
+    except Exception:
+        truth = True
+    return {"o": [str(type(value).__name__)[:100], truth]}
+
+
+def _subclassed(value):
+    """As an instance of a subclass: equal to the plain value, and of another type."""
+    base = type(value)
+    if base not in (int, float, str, tuple, list, dict, set, frozenset):
+        raise ValueError("not a subclass that can cross")
+    return type(f"{base.__name__}_subclass", (base,), {})(value)
+
+
+def _int(text):
+    if not text.lstrip("-").startswith("0x"):
+        raise ValueError("a long integer is hexadecimal")
+    return int(text, 16)
+
+
+def _numpy(dtype, value):
+    import numpy
+
+    if dtype[1:2] not in ("b", "i", "u", "f", "c"):
+        raise ValueError("not a numeric array")
+    return numpy.array(value, dtype=dtype)
+
+
+_DECODERS = {
+    "t": lambda body: tuple([decode(item) for item in body]),
+    "d": lambda body: {decode(key): decode(item) for key, item in body},
+    "s": lambda body: {decode(item) for item in body},
+    "f": lambda body: frozenset(decode(item) for item in body),
+    "i": _int,
+    "b": bytes.fromhex,
+    "y": bytearray.fromhex,
+    "c": lambda body: complex(*body),
+    "r": lambda body: range(*decode(body)),
+    "q": lambda body: fractions.Fraction(*decode(body)),
+    "m": decimal.Decimal,
+    "g": lambda body: iter(decode(body)),
+    "k": lambda body: dict.fromkeys(decode(body)).keys(),
+    "n": lambda body: _numpy(body[0], decode(body[1]))[()],
+    "a": lambda body: _numpy(body[0], decode(body[1])),
+    "u": lambda body: _subclassed(decode(body)),
+    "o": lambda body: Opaque(str(body[0]), bool(body[1])),
+}

@@ -1,0 +1,162 @@
+"""Runs one sample's code and reports what its function returns; it judges nothing.
+
+Started as `python -I -S worker.py '{"limits": ..., "paths": [...]}'`. Messages, one JSON a line:
+
+    to it    {"code", "entry_point", "withheld"}               first of all
+             {"inputs": [text, ...], "limits_s": [...]}        runs the code anew, then every input
+             {"load": limit_s}                                 runs the code, for calls
+             {"call": text, "limit_s"}                         one call
+    from it  {"!": "ready"}                                    waiting for a message
+             a value (inside/values.py)                        what a call returned
+             {"!": "raised", "error": name}                    the code or a call raised
+
+Upstream's harnesses take some names away from the code that they run. That protects nothing, but a
+solution that uses them fails there, so it must fail here.
+"""
+
+import builtins
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+# Imported for the samples' sake: most solutions begin with some of these.
+import bisect  # noqa: F401
+import collections  # noqa: F401
+import copy  # noqa: F401
+import functools  # noqa: F401
+import heapq  # noqa: F401
+import itertools  # noqa: F401
+import math  # noqa: F401
+import operator  # noqa: F401
+import random  # noqa: F401
+import re  # noqa: F401
+import string  # noqa: F401
+import typing  # noqa: F401
+
+from channel import Channel
+from limits import set_limits
+from values import from_text, to_text
+
+BUFFER_CHARS = 1 << 16
+READY = '{"!":"ready"}'
+_OS = (
+    "kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename renames "
+    "truncate replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir"
+)
+_MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
+
+
+class TimeLimitError(Exception):
+    """Raised inside a call that takes too long, as upstream's harnesses do."""
+
+
+class NoInput(io.StringIO):
+    """Standard input and output of a sample: what it prints is dropped, and reading fails."""
+
+    def read(self, *args):
+        raise OSError
+
+    readline = readlines = read
+
+    def readable(self):
+        return False
+
+    def write(self, text):
+        return len(text)
+
+
+def withhold(names):
+    """Takes away what upstream's harness takes away; `names` are further builtins."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in _OS.split():
+        setattr(os, name, None)
+    for module, attributes in ((shutil, ("rmtree", "move", "chown")), (subprocess, ("Popen",))):
+        for name in attributes:
+            setattr(module, name, None)
+    for name in ("exit", "quit", "help", *names):
+        setattr(builtins, name, None)
+    for name in _MODULES:
+        sys.modules[name] = None
+
+
+def limited(seconds, function, *args, **kwargs):
+    """Calls with a time limit; a call that catches everything is ended by the harness."""
+
+    def expired(signum, frame):
+        raise TimeLimitError
+
+    signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def raised(error):
+    """The report of an exception, whatever its class does to hide."""
+    return json.dumps({"!": "raised", "error": str(type(error).__name__)[:100]})
+
+
+def load(sample):
+    """Runs the sample's code in a namespace of its own and returns its function."""
+    namespace = {}
+    exec(sample["code"], namespace)
+    return namespace[sample["entry_point"]]
+
+
+def run_inputs(channel, sample, message):
+    """Every input through a fresh load of the code, until one raises."""
+    inputs = [from_text(text) for text in message["inputs"]]
+    lines, size = [], 0
+    try:
+        function = load(sample)
+        for arguments, limit_s in zip(inputs, message["limits_s"], strict=True):
+            text = to_text(limited(limit_s, function, *arguments))
+            lines.append(text)
+            size += len(text)
+            if size > BUFFER_CHARS:
+                channel.write("\n".join(lines))
+                lines, size = [], 0
+    except BaseException as error:
+        lines.append(raised(error))
+    if lines:
+        channel.write("\n".join(lines))
+
+
+def main():
+    start = json.loads(sys.argv[1])
+    channel = Channel()
+    sys.path.extend(start["paths"])
+    set_limits(start["limits"])
+    sys.stdin = sys.stdout = sys.stderr = NoInput()
+    channel.write(READY)
+    sample = channel.read()
+    withhold(sample["withheld"])
+    function = None
+    while True:
+        message = channel.read()
+        if "inputs" in message:
+            run_inputs(channel, sample, message)
+            channel.write(READY)
+            continue
+        try:
+            if "load" in message:
+                function = limited(message["load"], load, sample)
+                channel.write(READY)
+            else:
+                arguments, named = from_text(message["call"])
+                value = limited(message["limit_s"], function, *arguments, **named)
+                channel.write(to_text(value))
+        except BaseException as error:
+            channel.write(raised(error))
+
+
+if __name__ == "__main__":
+    main()

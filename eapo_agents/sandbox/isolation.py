@@ -1,0 +1,242 @@
+"""How code is kept in: bubblewrap, a container engine, or, when the user says so each time, not at
+all.
+
+In every case the process that runs a sample gets no environment, no network, an empty home, a
+read-only system and a small scratch folder, and it is gone, with all that it started, when the
+harness kills it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from eapo_agents.errors import SandboxError
+from eapo_agents.sandbox.seccomp import filter_program
+
+INSIDE = Path(__file__).parent / "inside"
+IMAGE = "python:3.11-slim"
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one sample may use. The harness adds a limit on wall time for each job."""
+
+    memory_bytes: int = 4096 * _MIB
+    """Address space of the sample's one process; evalplus allows the same."""
+    cpu_s: int = 120
+    file_bytes: int = 16 * _MIB
+    scratch_bytes: int = 64 * _MIB
+    """Of everything in the scratch folder together."""
+    open_files: int = 64
+    output_bytes: int = 256 * _MIB
+    """Of what the sample's function returns, in all."""
+
+
+class Isolation(Protocol):
+    """A way to start `python inside/<program>` kept in."""
+
+    name: str
+
+    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+        """Starts it with its standard input and output as pipes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """Linux namespaces through `bwrap`: user, mount, pid, network, ipc, uts and cgroup of its
+    own."""
+
+    executable: str
+    name: str = "bubblewrap"
+
+    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+        """See `Isolation`. `bwrap` itself gets no environment, since code inside could read it from
+        /proc/1."""
+        command = [*self.arguments(limits), *python_command(str(INSIDE), program, limits)]
+        filter_ = filter_program()
+        if filter_ is None:
+            raise SandboxError(
+                f"No system-call filter is known for this machine ({platform.machine()}): "
+                "use a container engine (--sandbox docker)."
+            )
+        with _readable(filter_) as fd:
+            return _popen(
+                [self.executable, "--seccomp", str(fd.fileno()), *command], (fd.fileno(),)
+            )
+
+    def arguments(self, limits: Limits) -> list[str]:
+        """Everything between `bwrap` and the command."""
+        shown = [path for path in _system_paths() if Path(path).exists()]
+        return [
+            *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"),
+            *("--clearenv", "--cap-drop", "ALL", "--hostname", "sandbox"),
+            *(word for path in shown for word in _bind(path)),
+            *("--proc", "/proc", "--dev", "/dev", "--dir", "/home/sandbox"),
+            *("--size", str(limits.scratch_bytes), "--tmpfs", "/tmp"),
+            *("--remount-ro", "/dev", "--remount-ro", "/"),
+            *("--setenv", "HOME", "/home/sandbox", "--setenv", "LANG", "C.UTF-8"),
+            *("--chdir", "/tmp", "--"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Docker or Podman; EAPO_SANDBOX_IMAGE names an image with Python (and NumPy, where samples
+    use it)."""
+
+    executable: str
+    name: str
+
+    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+        """See `Isolation`. The engine's own client needs the environment; the container gets
+        none of it."""
+        return _popen(self.command(program, limits), (), environment=os.environ)
+
+    def command(self, program: str, limits: Limits) -> list[str]:
+        """The whole command line."""
+        image = os.environ.get("EAPO_SANDBOX_IMAGE", IMAGE)
+        return [
+            *(self.executable, "run", "--rm", "--interactive", "--network", "none"),
+            *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+            *("--user", "65534:65534", "--pids-limit", "64", "--init"),
+            *("--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)),
+            *("--tmpfs", f"/tmp:rw,size={limits.scratch_bytes}", "--workdir", "/tmp"),
+            *("--volume", f"{INSIDE}:/inside:ro", "--env", "HOME=/nonexistent"),
+            *(image, "python3", *python_command("/inside", program, limits, paths=())[1:]),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsafe:
+    """No isolation at all: a process of the user's own, with limits that it sets on itself."""
+
+    name: str = "none"
+
+    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+        """See `Isolation`."""
+        return _popen(python_command(str(INSIDE), program, limits), (), cwd=tempfile.gettempdir())
+
+
+def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
+    """The isolation to use, tried once.
+
+    Args:
+        wanted: `auto`, `bubblewrap`, `docker` or `podman`; EAPO_SANDBOX replaces `auto`. unsafe:
+        the user asked for none, this once.
+
+    Raises:
+        SandboxError: there is none that works, and what to do.
+    """
+    if unsafe:
+        return Unsafe()
+    if wanted == "auto":
+        wanted = os.environ.get("EAPO_SANDBOX", "auto")
+    kinds: dict[str, str] = {"bubblewrap": "bwrap", "docker": "docker", "podman": "podman"}
+    if wanted != "auto" and wanted not in kinds:
+        raise SandboxError(f"Unknown sandbox '{wanted}': use auto, {', '.join(kinds)}.")
+    reasons = []
+    for kind in kinds if wanted == "auto" else (wanted,):
+        executable = shutil.which(kinds[kind])
+        if executable is None:
+            reasons.append(f"{kinds[kind]} is not installed")
+            continue
+        isolation: Isolation = (
+            Bubblewrap(executable) if kind == "bubblewrap" else Container(executable, kind)
+        )
+        problem = _try_out(isolation)
+        if problem is None:
+            return isolation
+        reasons.append(f"{kind} does not work here ({problem})")
+    raise SandboxError(
+        "Code written by a model runs in a sandbox only, and there is none: "
+        f"{'; '.join(reasons)}. Install bubblewrap (apt install bubblewrap), or start Docker or "
+        "Podman; --unsafe-code runs it without any protection, this once."
+    )
+
+
+def python_command(
+    inside: str, program: str, limits: Limits, paths: Sequence[str] | None = None
+) -> list[str]:
+    """`python program` without the user's site, environment or bytecode; `paths` are where samples
+    find libraries."""
+    start = {"limits": asdict(limits), "paths": list(_libraries() if paths is None else paths)}
+    return [_python(), "-I", "-S", "-B", f"{inside}/{program}", json.dumps(start)]
+
+
+def _python() -> str:
+    """The interpreter itself, not a virtual environment's link to it."""
+    return os.path.realpath(sys.executable)
+
+
+def _libraries() -> list[str]:
+    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+
+
+def _system_paths() -> list[str]:
+    """What a sample may read: the system's programs and libraries, Python, and our few files."""
+    system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache"]
+    return [*system, sys.base_prefix, *_libraries(), str(INSIDE)]
+
+
+def _bind(path: str) -> list[str]:
+    if os.path.islink(path):  # /lib -> usr/lib
+        return ["--symlink", os.readlink(path), path]
+    return ["--ro-bind", path, path]
+
+
+def _readable(data: bytes) -> IO[bytes]:
+    """An open file that a child can read from its beginning."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    file.write(data)
+    file.flush()
+    file.seek(0)
+    return file
+
+
+def _popen(
+    command: Sequence[str],
+    fds: Sequence[int],
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment or {}),
+            pass_fds=fds,
+            cwd=cwd,
+            start_new_session=True,  # a Ctrl-C is the harness's to handle
+        )
+    except OSError as error:
+        raise SandboxError(f"The sandbox cannot be started: {error}.") from error
+
+
+def _try_out(isolation: Isolation) -> str | None:
+    """None where it works, else what it said."""
+    process = isolation.start("worker.py", Limits())
+    try:
+        out, err = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "it did not answer within 60 s"
+    if b'"ready"' in out:
+        return None
+    lines = err.decode(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else f"exit status {process.returncode}"

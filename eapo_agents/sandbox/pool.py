@@ -1,0 +1,227 @@
+"""A pool of sandboxed processes, started before they are needed, each used for one sample only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import selectors
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from eapo_agents.errors import SandboxError
+from eapo_agents.sandbox.isolation import Isolation, Limits, find_isolation
+
+_READ_BYTES = 1 << 20
+_START_S = 60.0
+
+
+class ProcessEndedError(Exception):
+    """The process in the sandbox is gone: it was killed by a limit, or it left."""
+
+
+class DeadlineError(Exception):
+    """The process did not say anything in time."""
+
+
+class SandboxedProcess:
+    """One process in a sandbox: lines in, lines out, and an end that always comes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output_bytes: int) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._left = output_bytes
+        self._pending = b""
+        self._lines: list[bytes] = []
+
+    def send(self, message: Any, deadline: float) -> None:
+        """Writes one message.
+
+        Raises:
+            ProcessEndedError, DeadlineError: it is gone, or does not read.
+        """
+        data = memoryview(json.dumps(message).encode("ascii") + b"\n")
+        while data:
+            try:
+                data = data[os.write(self._in, data) :]
+            except BlockingIOError:
+                self._wait(self._in, selectors.EVENT_WRITE, deadline)
+            except OSError as error:
+                raise ProcessEndedError from error
+
+    def line(self, deadline: float) -> bytes:
+        """The next line, without its end. `deadline` is of `time.monotonic`.
+
+        Raises:
+            ProcessEndedError: it is gone, or has written more than it may. DeadlineError.
+        """
+        while not self._lines:
+            try:
+                data = os.read(self._out, _READ_BYTES)
+            except BlockingIOError:
+                self._wait(self._out, selectors.EVENT_READ, deadline)
+                continue
+            self._left -= len(data)
+            if not data or self._left < 0:
+                raise ProcessEndedError
+            *lines, rest = data.split(b"\n")
+            if lines:
+                lines[0] = self._pending + lines[0]
+                self._pending = rest
+                self._lines = lines[::-1]
+            else:
+                self._pending += rest
+            if time.monotonic() > deadline:  # a flood must not hold us past the deadline
+                raise DeadlineError
+        return self._lines.pop()
+
+    def await_start(self) -> None:
+        """Waits until it says that it is ready.
+
+        Raises:
+            SandboxError: it never does. No sample is to blame for that.
+        """
+        try:
+            self.line(time.monotonic() + _START_S)
+        except (ProcessEndedError, DeadlineError) as error:
+            raise SandboxError(
+                "The sandbox does not start any more: look whether memory and processes are free, "
+                "and run the same command again."
+            ) from error
+
+    def renew(self, output_bytes: int) -> None:
+        """Allows it that much output from here on."""
+        self._left = output_bytes
+
+    def kill(self) -> None:
+        """Ends it and everything in its namespaces."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._process.wait()
+
+    def _wait(self, fd: int, event: int, deadline: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(fd, event)
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise DeadlineError
+
+
+_Started = queue.Queue[SandboxedProcess | SandboxError]
+
+
+class Sandbox:
+    """Runs code that nobody trusts. Thread-safe: up to `workers` samples at once.
+
+    Args:
+        isolation: how code is kept in; by default what `find_isolation` finds.
+        workers: samples at once; by default one a core.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation | None = None,
+        *,
+        workers: int | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.isolation = isolation or find_isolation()
+        self.limits = limits or Limits()
+        self.num_workers = workers or os.cpu_count() or 1
+        self._slots = threading.BoundedSemaphore(self.num_workers)
+        self._workers: _Started = queue.Queue()
+        self._new_checkers: _Started = queue.Queue()
+        self._checkers: queue.LifoQueue[SandboxedProcess] = queue.LifoQueue()
+        self._orders: queue.Queue[tuple[str, _Started] | None] = queue.Queue()
+        # Processes ask the kernel to be killed when the thread that started them ends, so one
+        # thread, which lives as long as the pool, starts them all.
+        self._starter = threading.Thread(target=self._start_ordered, daemon=True)
+        self._starter.start()
+        for _ in range(self.num_workers):
+            self._orders.put(("worker.py", self._workers))
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every waiting process; samples that are still running end with their jobs."""
+        self._orders.put(None)
+        self._starter.join()
+        for waiting in (self._workers, self._new_checkers, self._checkers):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    found = waiting.get_nowait()
+                    if isinstance(found, SandboxedProcess):
+                        found.kill()
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """A place to run one sample in; waits for one."""
+        with self._slots:
+            yield
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[SandboxedProcess]:
+        """A fresh process, warm where one is waiting; killed at the end, whatever happened."""
+        process = self._ordered("worker.py", self._workers)
+        try:
+            process.await_start()
+            yield process
+        finally:
+            process.kill()
+
+    @contextlib.contextmanager
+    def checker(self) -> Iterator[SandboxedProcess]:
+        """A process for test programs. It is used again, unless something went wrong in it."""
+        try:
+            process = self._checkers.get_nowait()
+        except queue.Empty:
+            process = self._ordered("checker.py", self._new_checkers)
+        try:
+            process.renew(self.limits.output_bytes)
+            process.await_start()
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        self._checkers.put(process)
+
+    def _ordered(self, program: str, started: _Started) -> SandboxedProcess:
+        """Takes one that is there, and has the next one started."""
+        self._orders.put((program, started))
+        found = started.get()
+        if isinstance(found, SandboxError):
+            raise found
+        return found
+
+    def _start_ordered(self) -> None:
+        while (order := self._orders.get()) is not None:
+            program, started = order
+            # a process for test programs outlives many samples
+            limits = self.limits if program == "worker.py" else replace(self.limits, cpu_s=10**6)
+            try:
+                process = self.isolation.start(program, limits)
+            except SandboxError as error:
+                started.put(error)
+            else:
+                started.put(SandboxedProcess(process, self.limits.output_bytes))

@@ -1,0 +1,176 @@
+"""What is done with a sample's code: its function called on inputs, or a test program run against
+it. The verdict is always reached out here, from plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from eapo_agents.sandbox.pool import DeadlineError, ProcessEndedError, Sandbox, SandboxedProcess
+
+READY = b'{"!":"ready"}'
+_NO_VALUE = b'{"!"'
+GRACE_S = 2.0
+"""Beyond a job's own limits, before the harness ends it."""
+
+
+class Verdict(StrEnum):
+    """What became of a sample."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """A wrong result, an exception, or a process that a limit ended."""
+    TIMED_OUT = "timed out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A function to test."""
+
+    code: str
+    entry_point: str
+    withheld: tuple[str, ...] = ()
+    """Builtins that the upstream harness takes away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Argument lists, as `inside.values` writes them, with a time limit for each call."""
+
+    texts: Sequence[str]
+    limits_s: Sequence[float]
+    total_s: float
+    """Of all calls together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A verdict and its reason."""
+
+    verdict: Verdict
+    detail: str = ""
+    """For people: a message of the sample's own making, so untrusted."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the sample is right."""
+        return self.verdict is Verdict.PASSED
+
+
+Accepts = Callable[[int, bytes], bool]
+"""(index of the input, the returned value's line) -> whether it is right."""
+
+
+def run_inputs(
+    sandbox: Sandbox, sample: Sample, sets: Sequence[tuple[Inputs, Accepts]]
+) -> list[Outcome]:
+    """Calls the sample's function on each set of inputs, the code loaded anew for each.
+
+    A set ends at the first call that raises or whose value is not accepted.
+    """
+    outcomes: list[Outcome] = []
+    with sandbox.slot():
+        while len(outcomes) < len(sets):
+            # one process goes through the sets until it is lost; the next one goes on behind it
+            with _ended_as(outcomes), sandbox.worker() as process:
+                process.send(_message(sample), time.monotonic() + GRACE_S)
+                for inputs, accepts in sets[len(outcomes) :]:
+                    outcome, usable = _run_set(process, inputs, accepts)
+                    outcomes.append(outcome)
+                    if not usable:
+                        break
+    return outcomes
+
+
+def run_program(
+    sandbox: Sandbox, sample: Sample, *, prompt: str, test: str, limit_s: float
+) -> Outcome:
+    """Runs a test program's `check` against the sample's function, each in a sandbox of its own.
+
+    Args:
+        prompt: code that the test may use, run beside the test.
+        test: defines `check(candidate)`.
+        limit_s: of wall time for everything, as upstream has it.
+    """
+    outcomes: list[Outcome] = []
+    with sandbox.slot(), _ended_as(outcomes), sandbox.worker() as candidate:
+        deadline = time.monotonic() + limit_s
+        candidate.send(_message(sample), deadline)
+        candidate.send({"load": limit_s}, deadline)
+        if (line := candidate.line(deadline)) != READY:
+            outcomes.append(Outcome(verdict=Verdict.FAILED, detail=f"raised {_error(line)}"))
+        else:
+            with sandbox.checker() as checker:
+                program = {"prompt": prompt, "test": test, "entry_point": sample.entry_point}
+                checker.send(program, deadline)
+                outcomes.append(_relay(checker, candidate, deadline))
+    return outcomes[0]
+
+
+def _relay(checker: SandboxedProcess, candidate: SandboxedProcess, deadline: float) -> Outcome:
+    """Carries calls and values between the two until the test program has decided."""
+    while True:
+        message = json.loads(checker.line(deadline))
+        if "call" in message:
+            limit_s = max(0.001, deadline - time.monotonic())
+            candidate.send({"call": message["call"], "limit_s": limit_s}, deadline)
+            line = candidate.line(deadline)
+            if line.startswith(_NO_VALUE):
+                checker.send({"raised": _error(line)}, deadline)
+            else:
+                checker.send({"value": line.decode("ascii", errors="replace")}, deadline)
+        elif message["!"] == "passed":
+            return Outcome(verdict=Verdict.PASSED)
+        else:
+            return Outcome(verdict=Verdict.FAILED, detail=str(message["error"])[:200])
+
+
+def _message(sample: Sample) -> dict[str, object]:
+    return {
+        "code": sample.code,
+        "entry_point": sample.entry_point,
+        "withheld": list(sample.withheld),
+    }
+
+
+def _inputs_message(inputs: Inputs) -> dict[str, object]:
+    return {"inputs": list(inputs.texts), "limits_s": list(inputs.limits_s)}
+
+
+@contextlib.contextmanager
+def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
+    """A process that is lost, or silent for too long, is the sample's outcome."""
+    try:
+        yield
+    except ProcessEndedError:
+        outcomes.append(Outcome(verdict=Verdict.FAILED, detail="its process ended before it was done"))
+    except DeadlineError:
+        outcomes.append(Outcome(verdict=Verdict.TIMED_OUT, detail="it took too long"))
+
+
+def _run_set(process: SandboxedProcess, inputs: Inputs, accepts: Accepts) -> tuple[Outcome, bool]:
+    """The outcome of one set, and whether the process can take another."""
+    deadline = time.monotonic() + inputs.total_s + GRACE_S
+    process.send(_inputs_message(inputs), deadline)
+    for index in range(len(inputs.texts)):
+        line = process.line(deadline)
+        if line.startswith(_NO_VALUE):
+            detail = _error(line)
+            process.line(deadline)  # it says that it is ready
+            return Outcome(verdict=Verdict.FAILED, detail=f"raised {detail}"), True
+        if not accepts(index, line):
+            return Outcome(verdict=Verdict.FAILED, detail=f"wrong for input {index}"), False
+    process.line(deadline)
+    return Outcome(verdict=Verdict.PASSED), True
+
+
+def _error(line: bytes) -> str:
+    try:
+        message = json.loads(line)
+        return str(message["error"])[:200]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "something that it would not tell"
