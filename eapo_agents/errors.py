@@ -35,6 +35,10 @@ class TaskError(UsageError):
     """Problems that cannot be read."""
 
 
+class BenchmarkError(UsageError):
+    """Benchmark problems, or predictions for them, that cannot be had, read or matched."""
+
+
 class TraceError(UsageError):
     """Traces that must not be trained on: no logprobs, another model, another temperature, too
     old."""

@@ -24,5 +24,5 @@ def score_text(
     Raises:
         GradingError: the problem's gold answer cannot be read. Such a trajectory stays unscored.
     """
-    graded = grade(problem.grader, text or "", problem.answer)
+    graded = grade(text or "", problem)
     return reward(graded, format_reward=format_reward), graded.correct

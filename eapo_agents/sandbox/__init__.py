@@ -7,6 +7,7 @@ from eapo_agents.sandbox.run import (
     Outcome,
     Sample,
     Verdict,
+    reference_values,
     run_inputs,
     run_program,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Sandbox",
     "Verdict",
     "find_isolation",
+    "reference_values",
     "run_inputs",
     "run_program",
 ]

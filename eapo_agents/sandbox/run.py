@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eapo_agents.errors import GradingError
 from eapo_agents.sandbox.pool import DeadlineError, ProcessEndedError, Sandbox, SandboxedProcess
 
 READY = b'{"!":"ready"}'
@@ -84,6 +85,32 @@ def run_inputs(
                     if not usable:
                         break
     return outcomes
+
+
+def reference_values(
+    sandbox: Sandbox, sample: Sample, texts: Sequence[str], limit_s: float
+) -> tuple[list[str], list[float]]:
+    """What a solution that is right returns for each input, and its seconds.
+
+    Raises:
+        GradingError: it raises, or is not done in time: then it is no reference.
+    """
+    deadline = time.monotonic() + limit_s
+    inputs = Inputs(texts=texts, limits_s=[limit_s] * len(texts), total_s=limit_s)
+    try:
+        with sandbox.slot(), sandbox.worker() as process:
+            process.send(_message(sample), deadline)
+            process.send({**_inputs_message(inputs), "timed": True}, deadline)
+            lines = [process.line(deadline) for _ in range(len(texts) + 1)]
+            times = json.loads(lines.pop())["seconds"]
+            if len(times) != len(texts):
+                raise ProcessEndedError
+    except (ProcessEndedError, DeadlineError, KeyError) as error:
+        raise GradingError(
+            f"The reference solution of '{sample.entry_point}' does not run to its end in "
+            f"{limit_s:.0f} s: look whether the benchmark's file is upstream's own."
+        ) from error
+    return [line.decode("ascii") for line in lines], times
 
 
 def run_program(

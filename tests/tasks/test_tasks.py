@@ -37,7 +37,7 @@ def test_the_worked_steps_lead_to_the_gold_answer():
         steps, value = worked_steps(problem.metadata["expression"])
         assert value == problem.answer == str(eval(problem.metadata["expression"]))
         assert steps.endswith(f"= {value}.")
-        assert grade(problem.grader, f"{steps} Answer: {value}", problem.answer).correct
+        assert grade(f"{steps} Answer: {value}", problem).correct
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_missing_empty_and_unknown_tasks_are_refused(tmp_path):
 def test_gsm8k_s_upstream_files_are_read():
     held_out = load_problems("gsm8k", split="heldout")
     assert len(held_out) == 1319
-    assert all(grade(p.grader, f"Answer: {p.answer}", p.answer).correct for p in held_out)
+    assert all(grade(f"Answer: {p.answer}", p).correct for p in held_out)
     assert len(load_problems("gsm8k", split="train")) >= 3000
 
 

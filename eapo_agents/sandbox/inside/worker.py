@@ -3,12 +3,14 @@
 Started as `python -I -S worker.py '{"limits": ..., "paths": [...]}'`. Messages, one JSON a line:
 
     to it    {"code", "entry_point", "withheld"}               first of all
-             {"inputs": [text, ...], "limits_s": [...]}        runs the code anew, then every input
+             {"inputs": [text, ...], "limits_s": [...]}        runs the code anew, then every input;
+                                                               with "timed", says how long each took
              {"load": limit_s}                                 runs the code, for calls
              {"call": text, "limit_s"}                         one call
     from it  {"!": "ready"}                                    waiting for a message
              a value (inside/values.py)                        what a call returned
              {"!": "raised", "error": name}                    the code or a call raised
+             {"!": "times", "seconds": [...]}                  of the calls
 
 Upstream's harnesses take some names away from the code that they run. That protects nothing, but a
 solution that uses them fails there, so it must fail here.
@@ -22,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -114,11 +117,14 @@ def load(sample):
 def run_inputs(channel, sample, message):
     """Every input through a fresh load of the code, until one raises."""
     inputs = [from_text(text) for text in message["inputs"]]
-    lines, size = [], 0
+    lines, size, times = [], 0, []
     try:
         function = load(sample)
         for arguments, limit_s in zip(inputs, message["limits_s"], strict=True):
-            text = to_text(limited(limit_s, function, *arguments))
+            started = time.perf_counter()
+            value = limited(limit_s, function, *arguments)
+            times.append(time.perf_counter() - started)
+            text = to_text(value)
             lines.append(text)
             size += len(text)
             if size > BUFFER_CHARS:
@@ -126,6 +132,8 @@ def run_inputs(channel, sample, message):
                 lines, size = [], 0
     except BaseException as error:
         lines.append(raised(error))
+    if message.get("timed"):
+        lines.append(json.dumps({"!": "times", "seconds": times}))
     if lines:
         channel.write("\n".join(lines))
 

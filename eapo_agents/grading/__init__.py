@@ -1,0 +1,81 @@
+"""Graders: one function from what was written, and the problem, to a grade. Rewards and benchmarks
+share them.
+
+A grader never raises on what a policy wrote; it raises `GradingError` where the gold answer itself
+cannot be read. `name:lenient` is the same grader for models that were never told a form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from eapo_agents.errors import UsageError
+from eapo_agents.grading import choice, code, mathematics, numbers, texts
+from eapo_agents.grading.extraction import extract_answer
+from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
+from eapo_agents.grading.texts import normalise
+from eapo_agents.types import Problem
+
+__all__ = [
+    "GRADERS",
+    "MAX_ANSWER_CHARS",
+    "NOTHING",
+    "Grade",
+    "extract_answer",
+    "find_grader",
+    "grade",
+    "grade_answer",
+    "normalise",
+]
+LENIENT = ":lenient"
+
+
+class GradeText(Protocol):
+    """Finds the answer in what a model wrote and grades it."""
+
+    def __call__(self, text: str, problem: Problem, *, lenient: bool = False) -> Grade: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A way to grade: whole texts, and answers that stand alone."""
+
+    text: GradeText
+    answer: Callable[[str, Problem], Grade]
+
+
+GRADERS: dict[str, Grader] = {
+    "exact": Grader(texts.exact, texts.exact_answer),
+    "number": Grader(numbers.number, numbers.number_answer),
+    "f1": Grader(texts.f1, texts.f1_answer),
+    "math": Grader(mathematics.math, mathematics.math_answer),
+    "choice": Grader(choice.choice, choice.choice_answer),
+    "code": Grader(code.code, code.code_answer),
+}
+
+
+def grade(text: str, problem: Problem) -> Grade:
+    """Grades what a policy wrote.
+
+    Raises:
+        UsageError: no grader of that name.
+        GradingError: the gold answer cannot be read.
+    """
+    return find_grader(problem.grader).text(
+        text, problem, lenient=problem.grader.endswith(LENIENT)
+    )
+
+
+def grade_answer(answer: str, problem: Problem) -> Grade:
+    """Grades an answer that somebody has extracted already. Raises as `grade` does."""
+    return find_grader(problem.grader).answer(answer[:MAX_ANSWER_CHARS], problem)
+
+
+def find_grader(name: str) -> Grader:
+    """The grader of that name; an unknown one lists the known ones."""
+    bare = name.removesuffix(LENIENT)
+    if bare not in GRADERS:
+        raise UsageError(f"Unknown grader '{name}': use one of {', '.join(sorted(GRADERS))}.")
+    return GRADERS[bare]

@@ -1,0 +1,66 @@
+"""`python -m eapo_agents.grading.math_process`: compares answers with math-verify, one a line.
+
+In: {"gold", "answer"}. Out: {"equal", "readable"} or {"gold_unreadable": true}, and a line "ready"
+before each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from functools import lru_cache
+from typing import Any
+
+from eapo_agents.grading.mathematics import simplify
+
+_MEMORY_BYTES = 2 << 30
+
+
+@lru_cache(maxsize=2048)
+def _parsed(text: str) -> Any:
+    from math_verify import parse
+
+    # no timeouts here: whoever asks kills this process when it is late
+    found = parse(f"${text.strip().strip('$')}$", parsing_timeout=None)
+    return found or parse(f"${simplify(text)}$", parsing_timeout=None)
+
+
+def _reply(gold: str, answer: str) -> dict[str, bool]:
+    from math_verify import verify
+
+    try:
+        wanted = _parsed(gold)
+    except Exception:
+        wanted = None
+    if not wanted:
+        return {"gold_unreadable": True}
+    try:
+        given = _parsed(answer)
+        equal = bool(given) and verify(wanted, given, timeout_seconds=None)
+    except Exception:  # sympy raises what it likes on what a policy likes to write
+        return {"equal": False, "readable": False}
+    return {"equal": bool(equal), "readable": bool(given)}
+
+
+def main() -> None:
+    """Answers until its input ends."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is not a reply
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _reply("1", "2")  # loads sympy
+    while True:
+        out.write("ready\n")
+        out.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        message = json.loads(line)
+        out.write(json.dumps(_reply(message["gold"], message["answer"])) + "\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

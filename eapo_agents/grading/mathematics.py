@@ -1,0 +1,221 @@
+"""Mathematical equivalence: equal text, equal numbers, else math-verify in a process of its own.
+
+Sympy works out whatever it is given, so a hostile answer (a tower of powers, a huge factorial) would
+hold the caller for ever, and no signal interrupts a long multiplication. The process has a limit on
+memory and is killed when it is late; one that is ready stands behind it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import queue
+import re
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from eapo_agents.errors import GradingError
+from eapo_agents.grading.extraction import (
+    announced_answers,
+    ascii_digits,
+    extract_answer,
+    final_text,
+    last_boxed,
+)
+from eapo_agents.grading.grade import NOTHING, Grade
+from eapo_agents.grading.numbers import last_number, read_number
+from eapo_agents.types import Problem
+
+TIME_LIMIT_S = 1.5
+"""For one comparison, from when the process is ready."""
+_MAX_CHARS = 400
+_START_S = 120.0
+_NUM_PROCESSES = 2
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?|\d+(?:\s+\d+/\d+)?"
+)
+_TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|textrm)\s*\{([^{}]*)\}")
+_UNIT = re.compile(r"(?<=[\d}) ])\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}\s*(?:\^\{?\d\}?)?$")
+_DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degree")
+_SPACING = re.compile(r"\\[,!;:> ]|\\q?quad|~|\s+")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|\{([^{}]*)\}\s*(\d)|(\d)\s*\{([^{}]*)\})")
+_ASSIGNED = re.compile(r"^\s*[a-zA-Z](?:\([a-z]\))?\s*=\s*(?=[^=]*$)")
+
+
+def math(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+    """Equivalent as mathematics: `\\frac{1}{2}`, `0.5` and `1/2` are one.
+
+    Lenient: the last box, as benchmarks of mathematics want it, else any announcement of an answer,
+    else the last number of the text where the gold answer is a number.
+    """
+    if not lenient:
+        answer = extract_answer(text)
+        return NOTHING if answer is None else math_answer(answer, problem)
+    boxed = last_boxed(final_text(text))
+    announced = [boxed] if boxed else announced_answers(text)
+    for answer in announced:
+        if (graded := math_answer(answer, problem)).formatted:
+            return graded
+    gold, last = plain_number(problem.answer), last_number(final_text(text))
+    if gold is None or last is None:
+        return NOTHING
+    return Grade(score=float(last == gold), formatted=False, extracted=str(last))
+
+
+def math_answer(answer: str, problem: Problem) -> Grade:
+    """Grades an answer that stands alone."""
+    gold, given = simplify(problem.answer), simplify(answer)
+    if not gold:
+        raise GradingError(
+            f"The gold answer '{problem.answer}' is no mathematics, and the grader is 'math'."
+        )
+    if not given:
+        return NOTHING
+    if given == gold:
+        return Grade(score=1.0, formatted=True, extracted=answer)
+    wanted, value = plain_number(gold), plain_number(given)
+    if wanted is not None and value is not None:
+        return Grade(score=float(wanted == value), formatted=True, extracted=answer)
+    if len(given) > _MAX_CHARS:
+        return Grade(score=0.0, formatted=True, extracted=answer, note="too long to be an answer")
+    verdict = _processes().compare(problem.answer, answer)
+    return Grade(
+        score=float(verdict.equal),
+        formatted=verdict.readable,
+        extracted=answer,
+        note=verdict.note,
+    )
+
+
+def simplify(text: str) -> str:
+    """LaTeX without what changes nothing: spacing, dollar signs, units, `\\left`, `x =`, a final
+    full stop."""
+    text = ascii_digits(text).strip().strip("$*_` ").rstrip(".").strip("$ ")
+    text = re.sub(r"\\[()\[\]]", "", text)
+    for old, new in (
+        ("\\dfrac", "\\frac"),
+        ("\\tfrac", "\\frac"),
+        ("\\left", ""),
+        ("\\right", ""),
+        ("\\$", ""),
+        ("$", ""),
+        ("\\%", ""),
+        ("%", ""),
+        ("{,}", ","),
+    ):
+        text = text.replace(old, new)
+    text = _UNIT.sub("", _DEGREES.sub("", text).rstrip())
+    text = _TEXT.sub(r"\1", text)
+    text = _SHORT_FRACTION.sub(_long_fraction, text)
+    text = _ASSIGNED.sub("", text)
+    return _SPACING.sub("", text)
+
+
+def plain_number(text: str) -> object | None:
+    """The exact value of a text that is a number and nothing else."""
+    text = text.strip().strip("$").strip()
+    if not text or not _PLAIN_NUMBER.fullmatch(text):
+        return None
+    return read_number(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What math-verify said."""
+
+    equal: bool
+    readable: bool
+    note: str = ""
+
+
+class MathProcesses:
+    """Processes with math-verify loaded; thread-safe."""
+
+    def __init__(self, num_processes: int = _NUM_PROCESSES) -> None:
+        self._free: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
+        self._all: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        for _ in range(num_processes):
+            self._add()
+        atexit.register(self.close)
+
+    def compare(self, gold: str, answer: str) -> Comparison:
+        """Whether they are equal; an answer that takes too long is wrong."""
+        process = self._free.get()
+        try:
+            _line(process, _START_S)  # it says that it is ready
+            message = json.dumps({"gold": gold, "answer": answer}).encode("ascii") + b"\n"
+            assert process.stdin is not None
+            process.stdin.write(message)
+            reply = json.loads(_line(process, TIME_LIMIT_S))
+        except (TimeoutError, OSError, EOFError, ValueError) as error:
+            self._replace(process)
+            late = isinstance(error, TimeoutError)
+            return Comparison(False, False, "too hard to compare" if late else "cannot be compared")
+        except BaseException:
+            self._replace(process)
+            raise
+        self._free.put(process)
+        if reply.get("gold_unreadable"):
+            raise GradingError(f"The gold answer '{gold}' is no mathematics, and the grader is 'math'.")
+        return Comparison(bool(reply["equal"]), bool(reply["readable"]))
+
+    def close(self) -> None:
+        """Ends every process."""
+        with self._lock:
+            for process in self._all:
+                process.kill()
+            self._all.clear()
+
+    def _replace(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        process.communicate()
+        with self._lock:
+            self._all.discard(process)
+        self._add()
+
+    def _add(self) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eapo_agents.grading.math_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,  # a Ctrl-C is ours to handle
+        )
+        with self._lock:
+            self._all.add(process)
+        self._free.put(process)
+
+
+@cache
+def _processes() -> MathProcesses:
+    return MathProcesses()
+
+
+def _line(process: subprocess.Popen[bytes], limit_s: float) -> bytes:
+    """One line; it never says more than one at a time."""
+    assert process.stdout is not None
+    deadline = time.monotonic() + limit_s
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            data = process.stdout.read(4096)
+            if not data:
+                raise EOFError
+            line += data
+    return line
+
+
+def _long_fraction(match: re.Match[str]) -> str:
+    a, b, c, d, e, f = match.groups()
+    numerator, denominator = (a, b) if a else (c, d) if c is not None else (e, f)
+    return f"\\frac{{{numerator}}}{{{denominator}}}"

@@ -1,0 +1,119 @@
+"""Numbers in answers, compared exactly."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from eapo_agents.errors import GradingError
+from eapo_agents.grading.extraction import (
+    announced_answers,
+    ascii_digits,
+    extract_answer,
+    final_text,
+)
+from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
+from eapo_agents.types import Problem
+
+_SPACES = re.compile(r"(?<=\d)(?:\{,\}|\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
+_LATEX_FRACTION = re.compile(r"(\d+)?\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}")
+_NUMBER = re.compile(
+    r"""(?P<sign>[-+])?\s*[$\u20ac\u00a3\u00a5\u20b9]?\s*
+    (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?
+    (?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w))?
+    (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d{1,3})\}?)?
+    (?:\s+(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
+    (?:\s*(?P<scale>thousand|million|billion)\b)?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MAX_CHARS = 400
+_MAX_EXPONENT = 100
+
+
+def number(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+    """Equal as exact numbers: `1,200`, `$1200.00` and `2400/2` are one.
+
+    The answer's first number counts, or the first behind its last equals sign. Lenient: any
+    announcement of an answer, else the last number of the text.
+    """
+    answers = [extract_answer(text)] if not lenient else [*announced_answers(text)]
+    for answer in answers:
+        if answer is not None and (value := read_number(answer)) is not None:
+            return _grade(value, problem, answer, formatted=True)
+    if lenient and (last := last_number(final_text(text))) is not None:
+        return _grade(last, problem, str(last), formatted=False)
+    return Grade(score=0.0, formatted=False, extracted=answers[0] if answers else None)
+
+
+def number_answer(answer: str, problem: Problem) -> Grade:
+    """Grades an answer that stands alone."""
+    value = read_number(answer)
+    return NOTHING if value is None else _grade(value, problem, answer, formatted=True)
+
+
+def read_number(text: str) -> Fraction | None:
+    """The first number of a short text, behind its last equals sign where it has one."""
+    text = ascii_digits(text[:MAX_ANSWER_CHARS])
+    behind = text.rpartition("=")[2]
+    first = _first(behind)
+    return _first(text) if first is None else first
+
+
+def last_number(text: str) -> Fraction | None:
+    """The last number of a text."""
+    text = _plain(ascii_digits(text[-5 * MAX_ANSWER_CHARS :]))
+    values = [value for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
+    return values[-1] if values else None
+
+
+def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -> Grade:
+    wanted = read_number(problem.answer)
+    if wanted is None:
+        raise GradingError(
+            f"The gold answer '{problem.answer}' is no number, and the grader is 'number'."
+        )
+    return Grade(score=float(value == wanted), formatted=formatted, extracted=answer)
+
+
+def _plain(text: str) -> str:
+    """LaTeX's fractions and separators as plain ones."""
+    text = _SPACES.sub("", text.replace("\\$", "$").replace("\\%", "%"))
+
+    def fraction(match: re.Match[str]) -> str:
+        whole, numerator, denominator = match.groups()
+        return f"{whole} {numerator}/{denominator}" if whole else f"{numerator}/{denominator}"
+
+    return _LATEX_FRACTION.sub(fraction, text)
+
+
+def _first(text: str) -> Fraction | None:
+    for match in _NUMBER.finditer(_plain(text)):
+        if (value := _value(match)) is not None:
+            return value
+        if match["whole"] or match["decimals"]:
+            return None  # a number that is none, such as 1/0
+    return None
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    whole, decimals = match["whole"], match["decimals"]
+    if (whole is None and decimals is None) or len(match.group()) > _MAX_CHARS:
+        return None
+    value = Fraction((whole or "0").replace(",", "") + (decimals or ""))
+    if match["denominator"] is not None:
+        if int(match["denominator"]) == 0:
+            return None
+        value += Fraction(int(match["numerator"]), int(match["denominator"]))
+    elif match["divisor"] is not None:
+        if int(match["divisor"]) == 0:
+            return None
+        value /= int(match["divisor"])
+    for power in (match["exponent"], match["power"]):
+        if power is not None:
+            if abs(int(power)) > _MAX_EXPONENT:
+                return None
+            value *= Fraction(10) ** int(power)
+    if match["scale"] is not None:
+        value *= _SCALES[match["scale"].lower()]
+    return -value if match["sign"] == "-" else value

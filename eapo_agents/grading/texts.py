@@ -1,0 +1,84 @@
+"""Short answers in words: exact match and token F1, as SQuAD and HotpotQA score them.
+
+Source of the formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from dataclasses import dataclass
+
+from eapo_agents.grading.extraction import announced_answers, extract_answer, last_line
+from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
+from eapo_agents.types import Problem
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_CLOSED = ("yes", "no", "noanswer")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How two short texts agree; each from 0 to 1."""
+
+    em: float
+    f1: float
+    precision: float
+    recall: float
+
+
+def exact(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+    """Equal after case, punctuation, articles and spaces are normalised."""
+    answer = _answer(text, lenient)
+    return NOTHING if answer is None else exact_answer(answer, problem)
+
+
+def exact_answer(answer: str, problem: Problem) -> Grade:
+    """Grades an answer that stands alone."""
+    same = normalise(answer) == normalise(problem.answer)
+    return Grade(score=float(same), formatted=True, extracted=answer)
+
+
+def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+    """Token F1: yes, no and noanswer must match whole."""
+    answer = _answer(text, lenient)
+    if answer is None:
+        return Grade(score=0.0, formatted=False, details=_ZERO)
+    return f1_answer(answer, problem)
+
+
+def f1_answer(answer: str, problem: Problem) -> Grade:
+    """Grades an answer that stands alone."""
+    found = overlap(answer, problem.answer)
+    details = {"em": found.em, "f1": found.f1, "prec": found.precision, "recall": found.recall}
+    return Grade(score=found.f1, formatted=True, extracted=answer, details=details)
+
+
+def overlap(answer: str, gold: str) -> Overlap:
+    """Exact match, F1, precision and recall over the tokens of the normalised texts."""
+    given, wanted = normalise(answer), normalise(gold)
+    em = float(given == wanted)
+    if given != wanted and (given in _CLOSED or wanted in _CLOSED):
+        return Overlap(em, 0.0, 0.0, 0.0)
+    given_tokens, wanted_tokens = given.split(), wanted.split()
+    num_same = sum((Counter(given_tokens) & Counter(wanted_tokens)).values())
+    if num_same == 0:
+        return Overlap(em, 0.0, 0.0, 0.0)
+    precision, recall = num_same / len(given_tokens), num_same / len(wanted_tokens)
+    return Overlap(em, 2 * precision * recall / (precision + recall), precision, recall)
+
+
+def normalise(text: str) -> str:
+    """Lower case, no punctuation, no articles, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def _answer(text: str, lenient: bool) -> str | None:
+    if not lenient:
+        return extract_answer(text)
+    return next(announced_answers(text), None) or last_line(text[-4 * MAX_ANSWER_CHARS :])
+
+
+_ZERO = {"em": 0.0, "f1": 0.0, "prec": 0.0, "recall": 0.0}

@@ -1,0 +1,256 @@
+"""EvalPlus: expected outputs, and the rules by which an output is right.
+
+evalplus supplies tasks, inputs, special oracles and tolerance; its version 0.3.1 decides each
+verdict, and this module reaches the same ones from outside the process that ran the code. Kept from
+it, since its figures are the ones that people compare with:
+
+- a call may take four times what the reference took, at least one second, and all calls 60;
+- a tolerance that is set for one float stays for the rest of the task's inputs;
+- HumanEval/32 counts as failed whatever is returned: its special oracle goes on to the next input
+  without ever noting that this one passed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eapo_agents.errors import BenchmarkError
+from eapo_agents.grading import Grade
+from eapo_agents.grading.code import the_sandbox
+from eapo_agents.sandbox import Inputs, Outcome, Sample, Sandbox, reference_values, run_inputs
+from eapo_agents.sandbox.inside.values import decode, from_text, to_text
+from eapo_agents.types import Problem
+from evals.benchmark import Loaded, Prediction, Record
+
+_REFERENCE_S = 120.0
+_FORMAT = 1
+WITHHELD = ("open",)
+
+
+def evalplus_parts() -> Any:
+    """evalplus's tables of special oracles.
+
+    Raises:
+        BenchmarkError: evalplus is not installed.
+    """
+    try:
+        from evalplus.eval import _special_oracle
+    except ImportError as error:
+        raise BenchmarkError(
+            "HumanEval+ and MBPP+ need evalplus: pip install 'eapo-agents[bench]'."
+        ) from error
+    return _special_oracle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """One set of inputs of a task, what the reference returned, and how long it took."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    seconds: tuple[float, ...]
+
+    def limits(self) -> Inputs:
+        """The inputs with evalplus's limits on time."""
+        limits_s = [max(1.0, 4.0 * s) for s in self.seconds]
+        return Inputs(texts=self.inputs, limits_s=limits_s, total_s=min(60.0, sum(limits_s)) + 1.0)
+
+
+class OutputOracle:
+    """Decides for one task and set of inputs; one for each sample, since a tolerance sticks."""
+
+    def __init__(self, dataset: str, record: Record, expected: Expected) -> None:
+        self._dataset, self._entry_point = dataset, str(record["entry_point"])
+        self._atol = float(record["atol"])
+        self._expected = expected
+        self._special = evalplus_parts()
+        self._whole = self._entry_point in (
+            "are_equivalent",
+            "sum_div",
+            "surface_Area",
+            "digit_distance_nums",
+            *self._special.MBPP_OUTPUT_SET_EQ_TASKS,
+            *self._special.MBPP_OUTPUT_NOT_NONE_TASKS,
+        )
+
+    def accepts(self, index: int, line: bytes) -> bool:
+        """Whether the value of a line is right for an input."""
+        text = self._expected.outputs[index]
+        exp = from_text(text)
+        if self._atol == 0 and _is_floats(exp):
+            self._atol = 1e-6
+        if not self._whole and line == text.encode("ascii") and "NaN" not in text:
+            return True
+        try:
+            return self._right(from_text(line.decode("ascii")), exp, index)
+        except Exception:  # whatever a strange value does, it is not the right one
+            return False
+
+    def _right(self, out: Any, exp: Any, index: int) -> bool:
+        exact = out == exp
+        if self._dataset == "mbpp":
+            exact = self._mbpp(out, exp, index, exact)
+        if not exact and self._atol != 0:
+            if type(out) is not type(exp):
+                return False
+            if isinstance(exp, list | tuple) and len(out) != len(exp):
+                return False
+            # numpy's own default for assert_allclose, as evalplus has it
+            return bool(np.allclose(out, exp, rtol=1e-07, atol=self._atol))
+        return bool(exact)
+
+    def _mbpp(self, out: Any, exp: Any, index: int, exact: Any) -> Any:
+        name, special = self._entry_point, self._special
+        if name == "are_equivalent":
+            return True
+        if name == "sum_div":
+            return exact or out == 0
+        if name == "surface_Area":
+            return exact or abs(out - special._surface_Area(*self._input(index))) <= self._atol
+        if name == "digit_distance_nums":
+            return exact or out == special._digit_distance_nums(*self._input(index))
+        if name in special.MBPP_OUTPUT_SET_EQ_TASKS:
+            return set(out) == set(exp)
+        if name in special.MBPP_OUTPUT_NOT_NONE_TASKS:
+            return out == exp if isinstance(out, bool) else exp == (out is not None)
+        return exact
+
+    def _input(self, index: int) -> Any:
+        return from_text(self._expected.inputs[index])
+
+
+def _is_floats(value: Any) -> bool:
+    if isinstance(value, float):
+        return True
+    if isinstance(value, list | tuple) and value:
+        return all(isinstance(item, float) for item in value)
+    return isinstance(value, np.ndarray) and value.dtype in (np.float64, np.float32)
+
+
+class EvalPlusGrader:
+    """Grades samples of HumanEval+ (`humaneval`) or MBPP+ (`mbpp`); thread-safe."""
+
+    def __init__(self, dataset: str, loaded: Loaded) -> None:
+        self._dataset = dataset
+        self._records = {str(record["task_id"]): record for record in loaded.records}
+        self._digest = loaded.digest
+
+    def __call__(self, problem: Problem, prediction: Prediction) -> Grade:
+        """See `GradePrediction`. Details: `base` and `plus`, where plus needs both."""
+        from evals.benchmarks.humaneval import program_of
+
+        base, plus = self.outcomes(problem.id, program_of(problem, prediction))
+        if self._dataset == "humaneval" and problem.metadata["entry_point"] == "find_zero":
+            passed = {"base": 0.0, "plus": 0.0}
+            note = "evalplus 0.3.1 counts this task as failed whatever is returned"
+        else:
+            passed = {"base": float(base.passed), "plus": float(base.passed and plus.passed)}
+            note = base.detail or plus.detail
+        return Grade(score=passed["plus"], formatted=True, details=passed, note=note)
+
+    def outcomes(self, task_id: str, program: str) -> tuple[Outcome, Outcome]:
+        """On the base inputs and on the plus inputs."""
+        record, expected = self._records[task_id], self.expected[task_id]
+        sample = Sample(code=program, entry_point=str(record["entry_point"]), withheld=WITHHELD)
+        sets = [
+            (e.limits(), OutputOracle(self._dataset, record, e).accepts) for e in expected
+        ]
+        base, plus = run_inputs(the_sandbox(), sample, sets)
+        return base, plus
+
+    @cached_property
+    def expected(self) -> dict[str, tuple[Expected, Expected]]:
+        """What the reference solutions return; worked out once for a file, then cached."""
+        file = cache_folder() / f"evalplus-{self._dataset}-{self._digest[:16]}-{_FORMAT}.json.gz"
+        if (found := _read_cache(file)) is not None:
+            return found
+        from concurrent.futures import ThreadPoolExecutor
+
+        sandbox = the_sandbox()
+        with ThreadPoolExecutor(sandbox.num_workers) as threads:
+            sets = list(threads.map(lambda r: self._references(sandbox, r), self._records.values()))
+        expected = dict(zip(self._records, sets, strict=True))
+        _write_cache(file, expected)
+        return expected
+
+    def _references(self, sandbox: Sandbox, record: Record) -> tuple[Expected, Expected]:
+        sample = Sample(
+            code=str(record["prompt"]) + str(record["canonical_solution"]),
+            entry_point=str(record["entry_point"]),
+        )
+        base, plus = (
+            self._reference(sandbox, sample, record, record[name])
+            for name in ("base_input", "plus_input")
+        )
+        return base, plus
+
+    def _reference(
+        self, sandbox: Sandbox, sample: Sample, record: Record, inputs: Sequence[Any]
+    ) -> Expected:
+        if self._dataset == "mbpp":
+            from evalplus.data.mbpp import mbpp_deserialize_inputs
+
+            inputs = mbpp_deserialize_inputs(record["task_id"], inputs)
+        texts = [to_text(list(arguments)) for arguments in inputs]
+        outputs, seconds = reference_values(sandbox, sample, texts, _REFERENCE_S)
+        if sample.entry_point in evalplus_parts().MBPP_OUTPUT_NOT_NONE_TASKS:
+            outputs = [to_text(decode(json.loads(o)) is not None) for o in outputs]
+        return Expected(inputs=tuple(texts), outputs=tuple(outputs), seconds=tuple(seconds))
+
+
+def cache_folder() -> Path:
+    """Where what can be worked out again is kept: EAPO_CACHE, else the user's cache folder."""
+    if folder := os.environ.get("EAPO_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "eapo-agents"
+
+
+def _read_cache(file: Path) -> dict[str, tuple[Expected, Expected]] | None:
+    try:
+        found = json.loads(gzip.decompress(file.read_bytes()))
+        body, checksum = found["expected"], found["sha256"]
+        if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
+            return None
+        return {
+            task: (_expected(base), _expected(plus)) for task, (base, plus) in body.items()
+        }
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None  # absent or damaged: worked out again
+
+
+def _expected(data: Mapping[str, Any]) -> Expected:
+    return Expected(**{key: tuple(value) for key, value in data.items()})
+
+
+def _write_cache(file: Path, expected: Mapping[str, tuple[Expected, Expected]]) -> None:
+    body = {
+        task: [
+            {"inputs": e.inputs, "outputs": e.outputs, "seconds": [_rounded(s) for s in e.seconds]}
+            for e in sets
+        ]
+        for task, sets in expected.items()
+    }
+    checksum = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    data = json.dumps({"sha256": checksum, "expected": body}).encode()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(gzip.compress(data, compresslevel=1))
+        temporary.replace(file)
+    except OSError:
+        return  # a cache that cannot be written costs time only
+
+
+def _rounded(seconds: float) -> float:
+    return math.ceil(seconds * 1e6) / 1e6
