@@ -136,6 +136,8 @@ class Benchmark:
     """What grades its predictions; made once for the data at hand."""
     judged: bool = False
     """Whether grading needs a judge."""
+    runs_code: bool = False
+    """Whether grading runs what the model wrote."""
     needs_all: bool = False
     """Upstream's script refuses predictions that leave problems out; else they count as wrong."""
     repeats: bool = False

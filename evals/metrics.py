@@ -44,6 +44,22 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Unbiased estimate of the chance that one of k samples is right (Chen et al. 2021, HumanEval).
+
+    Raises:
+        UsageError: fewer samples than k.
+    """
+    if not 0 <= num_correct <= num_samples or not 1 <= k <= num_samples:
+        raise UsageError(
+            f"pass@{k} needs 1 <= k <= samples and 0 <= correct <= samples, got {num_correct} of "
+            f"{num_samples}: take more samples or a smaller k."
+        )
+    if num_samples - num_correct < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1))
+
+
 def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
     """95% percentile bootstrap interval of the mean over problems."""
     if not per_problem:

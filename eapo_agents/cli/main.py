@@ -37,6 +37,13 @@ StoreOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+SandboxOption = Annotated[
+    str,
+    typer.Option("--sandbox", help="For a model's code: auto, bubblewrap, docker or podman."),
+]
+UnsafeOption = Annotated[
+    bool, typer.Option("--unsafe-code", help="Run a model's code without any sandbox, this once.")
+]
 _INTERRUPTED = 130
 DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_STORE = "runs/traces.db"
@@ -173,6 +180,46 @@ def evaluate(
     from eapo_agents.cli import evaluation
 
     evaluation.evaluate(_recipe(recipe, overrides, policy), out, baseline, as_json=as_json)
+
+
+@app.command()
+def score(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Such as humaneval, gsm8k.")],
+    predictions: Annotated[
+        str, typer.Option("--predictions", help="Answers, in the benchmark's upstream format.")
+    ],
+    gold: Annotated[
+        str | None,
+        typer.Option("--gold", help="Upstream's file; else EAPO_DATA is searched, then the hub."),
+    ] = None,
+    items: Annotated[bool, typer.Option("--items", help="List each problem's score.")] = False,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="Expert of the recipe that grades (SimpleQA, HLE).")
+    ] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    sandbox: SandboxOption = "auto",
+    unsafe_code: UnsafeOption = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Answers graded at once.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scores answers made elsewhere, without a model: what the benchmark's own script would say."""
+    from eapo_agents.cli import scoring
+
+    scoring.score(
+        benchmark,
+        gold,
+        predictions,
+        with_items=items,
+        judge=judge,
+        recipe=_recipe(recipe, overrides, None) if judge else None,
+        sandbox=sandbox,
+        unsafe=unsafe_code,
+        workers=workers,
+        as_json=as_json,
+    )
 
 
 @app.command()

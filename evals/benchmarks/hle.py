@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, Hub, Record
+from evals.judge import given_verdict
 
 PROMPT = (
     "{question}\n\nGive a short explanation, then a line 'Answer: ' with your final answer, then a "
@@ -40,6 +41,7 @@ HLE = Benchmark(
     ),
     problem=_problem,
     judged=True,
+    grader=lambda loaded: given_verdict,
     max_new_tokens=8_192,
     published={"EAPO, leaderboard": 16.07},
 )

@@ -60,6 +60,7 @@ HUMANEVAL = Benchmark(
     grader=_grader,
     metric="pass@1",
     pass_at=(1, 10, 100),
+    runs_code=True,
     needs_all=True,
     repeats=True,
     published={"EAPO, leaderboard": 91.56},

@@ -43,6 +43,7 @@ HUMANEVAL_PLUS = Benchmark(
     grader=partial(EvalPlusGrader, "humaneval"),
     metric="plus_pass@1",
     pass_at=(1, 10, 100),
+    runs_code=True,
     needs_all=True,
     repeats=True,
     published={"EAPO, leaderboard (EvalPlus)": 88.04},

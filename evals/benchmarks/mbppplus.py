@@ -46,6 +46,7 @@ MBPP_PLUS = Benchmark(
     grader=partial(EvalPlusGrader, "mbpp"),
     metric="plus_pass@1",
     pass_at=(1, 10, 100),
+    runs_code=True,
     needs_all=True,
     repeats=True,
 )

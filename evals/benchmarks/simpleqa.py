@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, Hub, Item, Record
+from evals.judge import given_verdict
 
 
 def _problem(record: Record, number: int) -> Problem:
@@ -60,5 +61,6 @@ SIMPLEQA = Benchmark(
     metric="correct",
     metrics=metrics,
     judged=True,
+    grader=lambda loaded: given_verdict,
     max_new_tokens=256,
 )

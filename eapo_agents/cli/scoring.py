@@ -1,0 +1,99 @@
+"""`eapo score`: answers made elsewhere, in the benchmark's own format, without a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli.output import safe_text
+from eapo_agents.cli.progress import console, progress_bar
+
+
+def score(
+    name: str,
+    gold: str | None,
+    predictions: str,
+    *,
+    with_items: bool,
+    judge: str | None,
+    recipe: Any,
+    sandbox: str,
+    unsafe: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Prints the figures that upstream's script would give."""
+    from evals.benchmarks import find_benchmark
+    from evals.predictions import read_predictions
+    from evals.scoring import refuse_ungraded
+    from evals.scoring import score as grade_all
+    from evals.sources import load
+
+    benchmark = find_benchmark(name)
+    loaded = load(benchmark, gold)
+    matched = read_predictions(benchmark, loaded.problems, Path(predictions))
+    given = dict(matched.by_problem)
+    grader = None
+    if benchmark.judged:
+        grader = the_judge(recipe, judge, Path("runs")) if judge else None
+        if grader is None:
+            refuse_ungraded(given, benchmark)
+    num_threads = prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers)
+    if benchmark.judged:
+        num_threads = 16
+    total = sum(map(len, given.values()))
+    if matched.ignored:
+        console.print(
+            f"{matched.ignored} predictions are for problems that the gold file does not have; "
+            "as upstream's script does, they are left alone.",
+            markup=False,
+        )
+    with progress_bar(f"Score {benchmark.title} (answers)", total) as bar:
+        scored = grade_all(
+            benchmark, loaded, given, grader=grader, num_threads=num_threads, on_graded=bar.step
+        )
+    result = scored.summary(dict(matched.names) if with_items else None)
+    result["missing"] = sum(not item.grades for item in scored.items)
+    if grader is not None:
+        result["judge"] = {**grader.settings(), "costs": grader.costs()}
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{benchmark.title}: {result['n']} problems, {result['missing']} without an answer")
+    for metric, value in result["metrics"].items():
+        print(f"{metric:20} {value:.4f}")
+    for item in result.get("items", ()):
+        print(f"{item['id']:30} {item['score']:.4f}  {safe_text(item.get('note', ''))}".rstrip())
+
+
+def the_judge(recipe: Any, name: str, folder: Path) -> Any:
+    """The recipe's expert of that name as a judge, its ledger in the folder."""
+    from eapo_agents.cli.commands import expert_file
+    from evals.judge import Judge
+    from graphs.agent import make_pool
+
+    pool = make_pool(recipe)
+    judge = Judge(pool, name)
+    pool.open(expert_file(recipe, folder), f"judge-{name}")
+    return judge
+
+
+def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | None = None) -> int:
+    """Opens the sandbox where the benchmark runs code; returns how many answers to grade at once."""
+    num_workers = workers or os.cpu_count() or 1
+    if not benchmark.runs_code:
+        return num_workers
+    from eapo_agents.grading.code import use_sandbox
+    from eapo_agents.sandbox import Sandbox, find_isolation
+
+    if unsafe:
+        print(
+            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, with your "
+            "files and your network.",
+            file=sys.stderr,
+        )
+    use_sandbox(Sandbox(find_isolation(kind, unsafe=unsafe), workers=num_workers))
+    return num_workers

@@ -1,0 +1,134 @@
+"""`eapo score`: upstream's figure for answers that were made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from eapo_agents.errors import BenchmarkError, GradingError
+from eapo_agents.grading import Grade
+from eapo_agents.types import Problem
+from evals.benchmark import Benchmark, GradePrediction, Item, Loaded, Prediction
+from evals.metrics import pass_at_k
+
+_DETAIL_METRICS = {"base": "base_pass@", "plus": "plus_pass@"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Items with their metrics."""
+
+    benchmark: Benchmark
+    items: tuple[Item, ...]
+
+    def metrics(self) -> dict[str, float]:
+        """All that upstream's script reports."""
+        return benchmark_metrics(self.benchmark, self.items)
+
+    def summary(self, names: dict[str, str] | None = None) -> dict[str, Any]:
+        """For programs; `names` are the ids under which items are listed, None lists none."""
+        result: dict[str, Any] = {
+            "benchmark": self.benchmark.name,
+            "n": len(self.items),
+            "metrics": self.metrics(),
+        }
+        if names is not None:
+            result["items"] = [_listed(item, names) for item in self.items]
+        return result
+
+
+def score(
+    benchmark: Benchmark,
+    loaded: Loaded,
+    predictions: dict[str, tuple[Prediction, ...]],
+    *,
+    grader: GradePrediction | None = None,
+    num_threads: int = 1,
+    on_graded: Callable[[], None] = lambda: None,
+) -> Scored:
+    """Grades every prediction.
+
+    Args:
+        predictions: problem id -> its samples. grader: where the benchmark's own needs a judge.
+
+    Raises:
+        GradingError: a grader failed; nothing is counted as wrong for want of a grade.
+    """
+    grade = grader or benchmark.grader(loaded)
+    jobs = [(p, prediction) for p in loaded.problems for prediction in predictions.get(p.id, ())]
+
+    def run(job: tuple[Problem, Prediction]) -> Grade:
+        try:
+            graded = grade(*job)
+        except RecursionError as error:
+            raise GradingError(f"The answer to '{job[0].id}' cannot be graded: {error}.") from error
+        on_graded()
+        return graded
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        grades = list(threads.map(run, jobs))
+    by_problem: dict[str, list[Grade]] = {}
+    for (problem, _), graded in zip(jobs, grades, strict=True):
+        by_problem.setdefault(problem.id, []).append(graded)
+    items = tuple(
+        Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems
+    )
+    return Scored(benchmark=benchmark, items=items)
+
+
+def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, float]:
+    """The benchmark's own metrics, and pass@k where it has that."""
+    if not benchmark.pass_at:
+        return benchmark.metrics(items)
+    counts = [len(item.grades) for item in items]
+    found: dict[str, float] = {}
+    with_details = any(g.details for item in items for g in item.grades)
+    for k in benchmark.pass_at:
+        if not counts or min(counts) < k:
+            continue
+        if not with_details:
+            found[f"pass@{k}"] = _mean_pass(items, k, None)
+            continue
+        for detail, name in _DETAIL_METRICS.items():
+            found[f"{name}{k}"] = _mean_pass(items, k, detail)
+    return found
+
+
+def refuse_ungraded(predictions: dict[str, tuple[Prediction, ...]], benchmark: Benchmark) -> None:
+    """Raises BenchmarkError where a judge is needed and there is none."""
+    for samples in predictions.values():
+        if any(sample.verdict is None for sample in samples):
+            raise BenchmarkError(
+                f"{benchmark.title} is graded by a judge: name one of the recipe's experts with "
+                "--judge EXPERT, or give each prediction's grade (A, B or C)."
+            )
+
+
+def _mean_pass(items: Sequence[Item], k: int, detail: str | None) -> float:
+    values = []
+    for item in items:
+        right = sum(
+            g.correct if detail is None else g.details.get(detail, 0.0) >= 1.0 for g in item.grades
+        )
+        values.append(pass_at_k(len(item.grades), int(right), k))
+    return sum(values) / len(values)
+
+
+def _listed(item: Item, names: dict[str, str]) -> dict[str, Any]:
+    listed: dict[str, Any] = {
+        "id": names.get(item.problem.id, item.problem.id),
+        "score": item.score,
+    }
+    if item.grades:
+        first = item.grades[0]
+        listed |= {name: value for name, value in first.details.items() if len(item.grades) == 1}
+        if len(item.grades) > 1:
+            listed["samples"] = [g.score for g in item.grades]
+        notes = [g.note for g in item.grades if g.note]
+        if notes:
+            listed["note"] = notes[0]
+    else:
+        listed["missing"] = True
+    return listed
