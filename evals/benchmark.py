@@ -1,4 +1,5 @@
-"""What a benchmark is: problems, a prompt, a protocol, a grader and metrics, each with its source."""
+"""What a benchmark is: problems, a prompt, a protocol, a grader and metrics, each with its
+source."""
 
 from __future__ import annotations
 

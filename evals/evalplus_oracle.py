@@ -249,16 +249,18 @@ def _read_cache(file: Path) -> dict[str, tuple[Expected, Expected]] | None:
         body, checksum = found["expected"], found["sha256"]
         if hashlib.sha256(json.dumps(body).encode()).hexdigest() != checksum:
             return None
-        return {
-            task: (_expected(base), _expected(plus)) for task, (base, plus) in body.items()
-        }
+        return {task: (_expected(base), _expected(plus)) for task, (base, plus) in body.items()}
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # absent or damaged: worked out again
 
 
 def _expected(data: Mapping[str, Any]) -> Expected:
-    values = {key: tuple(value) for key, value in data.items()}
-    return Expected(**{**values, "floats": frozenset(values["floats"])})
+    return Expected(
+        inputs=tuple(data["inputs"]),
+        outputs=tuple(data["outputs"]),
+        seconds=tuple(data["seconds"]),
+        floats=frozenset(data["floats"]),
+    )
 
 
 def _write_cache(file: Path, expected: Mapping[str, tuple[Expected, Expected]]) -> None:

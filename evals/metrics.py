@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,9 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
         )
     if num_samples - num_correct < k:
         return 1.0
-    return 1.0 - math.prod(1.0 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1))
+    return 1.0 - math.prod(
+        1.0 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1)
+    )
 
 
 def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
@@ -66,6 +68,23 @@ def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
         raise UsageError("An interval needs at least one problem.")
     values = np.array([per_problem[key] for key in sorted(per_problem)])
     return _percentiles(_resampled_means(values))
+
+
+def clustered_interval(
+    per_problem: Mapping[str, Sequence[float]],
+) -> tuple[float, float]:
+    """95% interval of the mean over problems of their samples' means, from the cluster-robust
+    standard error: samples of one problem count as one draw (Miller 2024, "Adding error bars to
+    evals"). Cut to [0, 1]."""
+    means = [sum(values) / len(values) for values in per_problem.values()]
+    if not means:
+        raise UsageError("An interval needs at least one problem.")
+    mean = sum(means) / len(means)
+    if len(means) == 1:
+        return 0.0, 1.0
+    variance = sum((value - mean) ** 2 for value in means) / (len(means) - 1)
+    half = _Z95 * math.sqrt(variance / len(means))
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def paired_bootstrap(

@@ -1,11 +1,12 @@
 """Reads answers that were made elsewhere, in each benchmark's upstream format.
 
-- HumanEval, EvalPlus: JSONL of task_id and completion (goes on from the prompt) or solution (a whole
+- HumanEval, EvalPlus: JSONL of task_id and completion (goes on from the prompt) or solution (a
+whole
   program); several lines for a task are samples of it.
 - HotpotQA: the official JSON, {"answer": {id: text}, "sp": {id: [[title, sentence], ...]}}.
 - The others, and these as well: JSONL of id and completion (all that was written) or answer (the
-  answer alone); SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the number
-  of its record, from 0.
+  answer alone); SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the
+  number of its record, from 0.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Matched:
     names: Mapping[str, str]
     """Problem id -> the id that the file has for it."""
     ignored: int = 0
-    """Predictions for problems that the gold file does not have, where upstream leaves them alone."""
+    """Predictions for problems that the gold file does not have, where upstream leaves them
+    alone."""
 
 
 def read_predictions(benchmark: Benchmark, problems: Sequence[Problem], path: Path) -> Matched:
@@ -101,7 +103,7 @@ def _hotpot(found: dict[str, Any], path: Path) -> list[Record]:
             f"'{path}' is not HotpotQA's prediction format: a JSON object with 'answer' (id -> "
             "text) and, where there are any, 'sp' (id -> [[title, sentence], ...]) is needed."
         )
-    records = []
+    records: list[Record] = []
     for key in answers.keys() | facts.keys():
         record: dict[str, Any] = {"id": key}
         if key in answers:
@@ -115,15 +117,14 @@ def _hotpot(found: dict[str, Any], path: Path) -> list[Record]:
 def _folder(benchmark: Benchmark, path: Path) -> list[Record]:
     """evalplus's other format: a folder for each task, in it 0.py, 1.py, ..."""
     files = sorted(
-        (f for f in path.glob("*/*.py") if f.stem.isdigit()), key=lambda f: (f.parent.name, int(f.stem))
+        (f for f in path.glob("*/*.py") if f.stem.isdigit()),
+        key=lambda f: (f.parent.name, int(f.stem)),
     )
     if not files or not benchmark.repeats:
         raise BenchmarkError(
             f"'{path}' is a folder without samples (Task_0/0.py, ...): give a file of predictions."
         )
-    return [
-        {"task_id": f.parent.name.replace("_", "/"), "solution": read_text(f)} for f in files
-    ]
+    return [{"task_id": f.parent.name.replace("_", "/"), "solution": read_text(f)} for f in files]
 
 
 def _match(
@@ -150,7 +151,8 @@ def _match(
     if unknown and (not benchmark.name.startswith("hotpotqa") or not found):
         # HotpotQA's script looks up its gold records only, and leaves other predictions alone
         raise BenchmarkError(
-            f"'{path}' has {len(unknown)} predictions for problems that the gold file does not have "
+            f"'{path}' has {len(unknown)} predictions for problems that the gold file does "
+            f"not have "
             f"(first: '{unknown[0]}'; its first problem is '{problems[0].id}'): give the gold file "
             "that the predictions were made for."
         )
@@ -185,7 +187,8 @@ def _prediction(benchmark: Benchmark, record: Record, path: Path, number: int) -
         verdict = _GRADES.get(str(grade).strip().lower())
         if verdict is None:
             raise BenchmarkError(
-                f"Record {number} of '{path}' has the grade '{grade}': A or CORRECT, B or INCORRECT, "
+                f"Record {number} of '{path}' has the grade '{grade}': A or CORRECT, B or "
+                f"INCORRECT, "
                 "C or NOT_ATTEMPTED are known."
             )
         return Prediction(verdict=verdict)
@@ -222,6 +225,7 @@ def _facts(facts: Any, path: Path, number: int) -> list[tuple[str, int]]:
         return [(str(title), int(sentence)) for title, sentence in facts]
     except (TypeError, ValueError) as error:
         raise BenchmarkError(
-            f"Record {number} of '{path}' has supporting facts that are no list of [title, sentence "
+            f"Record {number} of '{path}' has supporting facts that are no list of [title, "
+            f"sentence "
             "number] pairs."
         ) from error

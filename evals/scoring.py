@@ -72,9 +72,7 @@ def score(
     by_problem: dict[str, list[Grade]] = {}
     for (problem, _), graded in zip(jobs, grades, strict=True):
         by_problem.setdefault(problem.id, []).append(graded)
-    items = tuple(
-        Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems
-    )
+    items = tuple(Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems)
     return Scored(benchmark=benchmark, items=items)
 
 

@@ -45,7 +45,9 @@ def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
     ids = [problem.id for problem, _ in kept]
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
-        raise BenchmarkError(f"'{origin}' has the problem '{twice}' twice: give upstream's own file.")
+        raise BenchmarkError(
+            f"'{origin}' has the problem '{twice}' twice: give upstream's own file."
+        )
     canonical = json.dumps([r for _, r in kept], sort_keys=True, default=str)
     return Loaded(
         problems=tuple(p for p, _ in kept),

@@ -19,6 +19,7 @@ from langchain_core.messages import (
 from langgraph.graph.state import CompiledStateGraph
 
 from eapo_agents.errors import BudgetError, UsageError
+from eapo_agents.grading import LENIENT, SLOW
 from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
@@ -73,6 +74,7 @@ async def run_rollouts(
     seed: int,
     global_step: int = 0,
     format_reward: float = 0.1,
+    scored: bool = True,
     examples: Sequence[tuple[str, str]] = (),
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
     inputs: Callable[[Problem], Any] | None = None,
@@ -82,6 +84,7 @@ async def run_rollouts(
 
     Args:
         graph: one of ours, or any LangGraph graph that calls `policy`.
+        scored: whether answers are graded now; benchmarks grade afterwards, from what was stored.
         examples: questions and answers that stand before the problem in every prompt.
         on_trajectory: is told each trajectory as it ends.
         inputs: problem -> the graph's input, where it is not a list of messages.
@@ -95,7 +98,7 @@ async def run_rollouts(
             ended and been told to `on_trajectory`; the others have left nothing.
     """
     spent: list[BudgetError] = []
-    how = _How(graph, policy, format_reward, answer_of)
+    how = _How(graph, policy, format_reward if scored else None, answer_of)
     num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
     with policy.engine.cohort(num_rollouts) as cohort:
 
@@ -155,7 +158,8 @@ class _How:
 
     graph: AnyGraph
     policy: PolicyChatModel
-    format_reward: float
+    format_reward: float | None
+    """None: trajectories stay unscored."""
     answer_of: Callable[[Any], str | None] | None
 
 
@@ -200,7 +204,7 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
             error=redact(f"{type(error).__name__}: {error}"),
             duration_s=time.perf_counter() - started,
         )
-    reward, correct = score_text(answer, problem, format_reward=how.format_reward)
+    reward, correct = await _scored(answer, problem, how.format_reward)
     return Trajectory(
         **facts,
         turns=turns,
@@ -211,6 +215,16 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
         error=None,
         duration_s=time.perf_counter() - started,
     )
+
+
+async def _scored(
+    answer: str | None, problem: Problem, format_reward: float | None
+) -> tuple[float | None, bool | None]:
+    if format_reward is None:
+        return None, None
+    if problem.grader.removesuffix(LENIENT) in SLOW:  # not in the loop that serves other rollouts
+        return await asyncio.to_thread(score_text, answer, problem, format_reward=format_reward)
+    return score_text(answer, problem, format_reward=format_reward)
 
 
 def _outcome(

@@ -11,6 +11,9 @@ from typing import Any
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar
 
+IN_USE = "in use"
+"""Stands for the sandbox that is open already."""
+
 
 def score(
     name: str,
@@ -82,18 +85,66 @@ def the_judge(recipe: Any, name: str, folder: Path) -> Any:
 
 
 def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | None = None) -> int:
-    """Opens the sandbox where the benchmark runs code; returns how many answers to grade at once."""
+    """Opens the sandbox where the benchmark runs code; returns how many answers to grade at
+    once."""
     num_workers = workers or os.cpu_count() or 1
-    if not benchmark.runs_code:
+    if not benchmark.runs_code or kind == IN_USE:
         return num_workers
     from eapo_agents.grading.code import use_sandbox
     from eapo_agents.sandbox import Sandbox, find_isolation
 
     if unsafe:
         print(
-            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, with your "
+            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, "
+            "with your "
             "files and your network.",
             file=sys.stderr,
         )
     use_sandbox(Sandbox(find_isolation(kind, unsafe=unsafe), workers=num_workers))
     return num_workers
+
+
+def show_benchmarks(name: str | None, gold: str | None, *, as_json: bool) -> None:
+    """All benchmarks, or one with its protocol and its first prompt."""
+    from evals.benchmarks import BENCHMARKS, find_benchmark
+
+    if name is None:
+        rows = [_facts(find_benchmark(known)) for known in BENCHMARKS]
+        if as_json:
+            print(json.dumps({"benchmarks": rows}))
+            return
+        for row in rows:
+            print(f"{row['name']:15} {row['title']:34} {row['metric']:12} {row['licence']}")
+        return
+    from evals.sources import load
+
+    benchmark = find_benchmark(name)
+    facts = _facts(benchmark)
+    loaded = load(benchmark, gold)
+    facts |= {"problems": len(loaded.problems), "origin": loaded.origin, "data": loaded.digest}
+    if not benchmark.sealed:
+        first = loaded.problems[0]
+        facts |= {"id": first.id, "prompt": first.question, "gold": first.answer}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        print(f"{key:16} {safe_text(str(value))}")
+
+
+def _facts(benchmark: Any) -> dict[str, Any]:
+    hub = benchmark.hub
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "metric": benchmark.metric,
+        "samples": benchmark.samples,
+        "temperature": benchmark.temperature,
+        "top_p": benchmark.top_p,
+        "max_new_tokens": benchmark.max_new_tokens,
+        "hub": hub.repo if hub else None,
+        "file": benchmark.file,
+        "licence": benchmark.licence,
+        "obtain": benchmark.obtain,
+        "version": benchmark.version,
+    }

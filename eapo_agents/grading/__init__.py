@@ -20,8 +20,10 @@ from eapo_agents.types import Problem
 
 __all__ = [
     "GRADERS",
+    "LENIENT",
     "MAX_ANSWER_CHARS",
     "NOTHING",
+    "SLOW",
     "Grade",
     "extract_answer",
     "find_grader",
@@ -30,6 +32,8 @@ __all__ = [
     "normalise",
 ]
 LENIENT = ":lenient"
+SLOW = ("math", "code")
+"""Graders that wait for another process."""
 
 
 class GradeText(Protocol):
@@ -63,9 +67,7 @@ def grade(text: str, problem: Problem) -> Grade:
         UsageError: no grader of that name.
         GradingError: the gold answer cannot be read.
     """
-    return find_grader(problem.grader).text(
-        text, problem, lenient=problem.grader.endswith(LENIENT)
-    )
+    return find_grader(problem.grader).text(text, problem, lenient=problem.grader.endswith(LENIENT))
 
 
 def grade_answer(answer: str, problem: Problem) -> Grade:

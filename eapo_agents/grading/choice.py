@@ -18,11 +18,15 @@ from eapo_agents.types import Problem
 
 _BARE = re.compile(r"[\s(\[{*_`$\"'.]*([A-Ja-j])[\s)\]}*_`$\"'.,:;!?]*")
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
-_LED = re.compile(r"[\s(\[*_`\"'.]*(?:option|choice|answer|letter)?[\s(\[*_`\"']*([A-J])\s*[)\].:,*_`\"'\u2013-]")
+_LED = re.compile(
+    r"[\s(\[*_`\"'.]*(?:option|choice|answer|letter)?[\s(\[*_`\"']*([A-J])\s*[)\].:,*_`\"'\u2013-]"
+)
 _NAMED = re.compile(r"\b(?:option|choice|answer|letter)\s*(?:is\s*)?[(\[*_`\"']*([A-J])\b(?!')")
 _ALONE = re.compile(r"(?<![\w'])[(\[]?([A-J])[)\]]?(?![\w'])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
-_BOTH = re.compile(r"\b([A-J])\b\W{0,3}(?:and|or|&|/|,|\u548c|\u6216)\W{0,3}(?:option\s*)?\b([A-J])\b")
+_BOTH = re.compile(
+    r"\b([A-J])\b\W{0,3}(?:and|or|&|/|,|\u548c|\u6216)\W{0,3}(?:option\s*)?\b([A-J])\b"
+)
 _HEAD_CHARS = 2_000
 
 
@@ -64,7 +68,9 @@ def read_letter(answer: str, problem: Problem) -> str | None:
         return _known(match[1], problem)
     found = {m[1] for m in _BRACKETED.finditer(text)} or {m[1] for m in _NAMED.finditer(text)}
     if not found:  # not "A lesion ...": an A that begins a sentence is an article
-        found = {m[1] for m in _ALONE.finditer(text) if not (m[1] in "AI" and text[m.end() :][:1] == " ")}
+        found = {
+            m[1] for m in _ALONE.finditer(text) if not (m[1] in "AI" and text[m.end() :][:1] == " ")
+        }
     return _known(found.pop(), problem) if len(found) == 1 else None
 
 

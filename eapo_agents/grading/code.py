@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import GradingError
-from eapo_agents.grading.extraction import code_blocks, extract_answer, final_text
+from eapo_agents.grading.extraction import code_blocks, final_text
 from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
@@ -91,7 +91,11 @@ def _helpers(prompt: str, entry_point: str) -> str:
 def _parsing_part(text: str) -> str:
     """The longest run of lines, from the first line of code on, that is a program."""
     lines = text.splitlines()
-    starts = [i for i, line in enumerate(lines) if re.match(r"(?:import|from|def|class|@|async)\b|@", line)]
+    starts = [
+        i
+        for i, line in enumerate(lines)
+        if re.match(r"(?:import|from|def|class|@|async)\b|@", line)
+    ]
     if not starts:
         return text
     body = lines[starts[0] :]

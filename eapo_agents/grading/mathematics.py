@@ -1,8 +1,8 @@
 """Mathematical equivalence: equal text, equal numbers, else math-verify in a process of its own.
 
-Sympy works out whatever it is given, so a hostile answer (a tower of powers, a huge factorial) would
-hold the caller for ever, and no signal interrupts a long multiplication. The process has a limit on
-memory and is killed when it is late; one that is ready stands behind it.
+Sympy works out whatever it is given, so a hostile answer (a tower of powers, a huge factorial)
+would hold the caller for ever, and no signal interrupts a long multiplication. The process has a
+limit on memory and is killed when it is late; one that is ready stands behind it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class MathProcesses:
             raise
         self._free.put(process)
         if reply.get("gold_unreadable"):
-            raise GradingError(f"The gold answer '{gold}' is no mathematics, and the grader is 'math'.")
+            raise GradingError(
+                f"The gold answer '{gold}' is no mathematics, and the grader is 'math'."
+            )
         return Comparison(bool(reply["equal"]), bool(reply["readable"]))
 
     def close(self) -> None:

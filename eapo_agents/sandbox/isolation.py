@@ -47,7 +47,10 @@ class Limits:
 class Isolation(Protocol):
     """A way to start `python inside/<program>` kept in."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
 
     def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
         """Starts it with its standard input and output as pipes."""

@@ -174,7 +174,9 @@ def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
     try:
         yield
     except ProcessEndedError:
-        outcomes.append(Outcome(verdict=Verdict.FAILED, detail="its process ended before it was done"))
+        outcomes.append(
+            Outcome(verdict=Verdict.FAILED, detail="its process ended before it was done")
+        )
     except DeadlineError:
         outcomes.append(Outcome(verdict=Verdict.TIMED_OUT, detail="it took too long"))
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from evals.benchmark import Record
 
-PROMPT = (
-    "{question}\n\nReason step by step, and put your final answer within \\boxed{{}}."
-)
+PROMPT = "{question}\n\nReason step by step, and put your final answer within \\boxed{{}}."
 """The instruction that DeepSeek-R1's model card recommends for mathematics, in substance."""
 
 

@@ -3,9 +3,9 @@ without any (closed book).
 
 Source: hub hotpotqa/hotpot_qa, config distractor, split validation; upstream file
 hotpot_dev_distractor_v1.json (CC BY-SA 4.0). Scored as hotpot_evaluate_v1.py does (Apache-2.0): EM,
-F1, precision and recall of the answer; of the supporting facts, as sets of (title, sentence); and of
-both together, where precision and recall are products. Every sum is divided by the number of gold
-records, so a missing prediction counts 0.
+F1, precision and recall of the answer; of the supporting facts, as sets of (title, sentence); and
+of both together, where precision and recall are products. Every sum is divided by the number of
+gold records, so a missing prediction counts 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from collections.abc import Sequence
 
 from eapo_agents.grading import Grade, grade, grade_answer
 from eapo_agents.types import Problem
-from evals.benchmark import Benchmark, GradePrediction, Hub, Item, Loaded, Prediction, Record, mean_details
+from evals.benchmark import (
+    Benchmark,
+    GradePrediction,
+    Hub,
+    Item,
+    Loaded,
+    Prediction,
+    Record,
+    mean_details,
+)
 
 CLOSED_PROMPT = "{question}\n\nEnd with 'Answer: ' and the answer, in as few words as possible."
 PROMPT = "{context}\n\n" + CLOSED_PROMPT
@@ -131,7 +140,10 @@ _SHARED = {
     "max_new_tokens": 256,
 }
 DISTRACTOR = Benchmark(
-    name="hotpotqa", title="HotpotQA (distractor)", problem=_distractor, **_SHARED  # type: ignore[arg-type]
+    name="hotpotqa",
+    title="HotpotQA (distractor)",
+    problem=_distractor,
+    **_SHARED,  # type: ignore[arg-type]
 )
 CLOSED_BOOK = Benchmark(
     name="hotpotqaclosed",

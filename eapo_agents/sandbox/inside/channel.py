@@ -1,14 +1,17 @@
 """The two pipes of a process in the sandbox, out of the way of the code that it will run."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
+from typing import Any
 
 
 class Channel:
     """Lines of JSON to and from the harness. Descriptors 0, 1 and 2 become /dev/null."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._from = os.fdopen(os.dup(0), "rb")
         self._to = os.dup(1)
         null = os.open(os.devnull, os.O_RDWR)
@@ -16,14 +19,14 @@ class Channel:
             os.dup2(null, standard)
         os.close(null)
 
-    def read(self):
+    def read(self) -> Any:
         """The next message; the process ends when the harness has closed the pipe."""
         line = self._from.readline()
         if not line:
             sys.exit(0)
         return json.loads(line)
 
-    def write(self, text):
+    def write(self, text: str) -> None:
         """One line, or several that were joined."""
         data = memoryview(text.encode("ascii") + b"\n")
         while data:

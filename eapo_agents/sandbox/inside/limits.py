@@ -1,9 +1,12 @@
 """Limits that a process sets on itself before it runs anything, and cannot raise again."""
 
+from __future__ import annotations
+
 import resource
+from collections.abc import Mapping
 
 
-def set_limits(limits):
+def set_limits(limits: Mapping[str, int]) -> None:
     """`limits`: memory_bytes, cpu_s, file_bytes, open_files (see eapo_agents.sandbox.Limits)."""
     wanted = {
         resource.RLIMIT_AS: limits["memory_bytes"],

@@ -12,6 +12,8 @@ list of 32,768 lists or more is told by its digest alone; one benchmark has such
 a gigabyte.
 """
 
+from __future__ import annotations
+
 import decimal
 import fractions
 import hashlib
@@ -19,6 +21,8 @@ import itertools
 import json
 import marshal
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 MAX_ITEMS = 1_000_000
 """Of an iterator; a longer or endless one is opaque."""
@@ -26,23 +30,31 @@ DIGEST_ITEMS = 1 << 15
 _CHUNK = 1 << 16
 _SMALL = 1 << 62
 _LEAVES = {int, float, str, bool, type(None)}
-_ITERATORS = (map, filter, zip, enumerate, reversed, type(iter([])), type(iter(())))
+_ITERATORS: tuple[type[Any], ...] = (
+    map,
+    filter,
+    zip,
+    enumerate,
+    reversed,
+    type(iter([])),
+    type(iter(())),
+)
 
 
 class Opaque:
     """Stands for a value that cannot cross; it keeps only its type's name and its truth."""
 
-    def __init__(self, name, truth):
+    def __init__(self, name: str, truth: bool) -> None:
         self.name, self.truth = name, truth
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.truth
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self.name}>"
 
 
-def to_text(value):
+def to_text(value: Any) -> str:
     """One line of ASCII. A value that is too deep to be written is opaque."""
     try:
         return json.dumps(encode(value), separators=(",", ":"))
@@ -50,7 +62,7 @@ def to_text(value):
         return json.dumps(_opaque(value), separators=(",", ":"))
 
 
-def from_text(text):
+def from_text(text: str) -> Any:
     """The value of a line that `to_text` wrote, or that hostile code forged: plain data either way.
 
     Raises:
@@ -62,7 +74,7 @@ def from_text(text):
         raise ValueError(f"not a value: {error}") from error
 
 
-def encode(value):
+def encode(value: Any) -> Any:
     """As JSON data."""
     kind = type(value)
     if value is None or kind is bool or kind is str or kind is float:
@@ -83,7 +95,7 @@ def encode(value):
     return _encode_rare(value, kind)
 
 
-def decode(data):
+def decode(data: Any) -> Any:
     """The value of JSON data."""
     if isinstance(data, list):
         plain = _LEAVES.issuperset(map(type, data))
@@ -96,7 +108,7 @@ def decode(data):
     return _DECODERS[tag](body)
 
 
-def _are_leaves(values):
+def _are_leaves(values: list[Any] | tuple[Any, ...]) -> bool:
     """Whether the items stand for themselves in JSON: most long values are lists of such."""
     kinds = set(map(type, values))
     if not kinds <= _LEAVES:
@@ -106,7 +118,7 @@ def _are_leaves(values):
     return all(-_SMALL < item < _SMALL for item in values if type(item) is int)
 
 
-def _digest(values):
+def _digest(values: list[Any] | tuple[Any, ...]) -> str | None:
     """SHA-256 of a long list or tuple, in pieces; None where it holds more than plain data."""
     digest = hashlib.sha256(type(values).__name__.encode())
     try:
@@ -117,11 +129,11 @@ def _digest(values):
     return digest.hexdigest()
 
 
-def _sorted(values):
+def _sorted(values: Iterable[Any]) -> list[Any]:
     return sorted((encode(item) for item in values), key=json.dumps)
 
 
-def _encode_rare(value, kind):
+def _encode_rare(value: Any, kind: type[Any]) -> Any:
     if kind is bytes or kind is bytearray:
         return {"b" if kind is bytes else "y": bytes(value).hex()}
     if kind is complex:
@@ -150,15 +162,20 @@ def _encode_rare(value, kind):
     return _opaque(value)
 
 
-def _plain(base, value):
+def _plain(base: Any, value: Any) -> Any:
     if base in (tuple, list, set, frozenset):
         return [*base.__iter__(value)]
     if base is dict:
         return [(key, dict.__getitem__(value, key)) for key in dict.__iter__(value)]
-    return {int: int.__int__, float: float.__float__, str: str.__str__}[base](value)
+    plain: dict[Any, Callable[[Any], Any]] = {
+        int: int.__int__,
+        float: float.__float__,
+        str: str.__str__,
+    }
+    return plain[base](value)
 
 
-def _opaque(value):
+def _opaque(value: Any) -> dict[str, Any]:
     try:
         truth = bool(value)
     except Exception:
@@ -166,7 +183,7 @@ def _opaque(value):
     return {"o": [str(type(value).__name__)[:100], truth]}
 
 
-def _subclassed(value):
+def _subclassed(value: Any) -> Any:
     """As an instance of a subclass: equal to the plain value, and of another type."""
     base = type(value)
     if base not in (int, float, str, tuple, list, dict, set, frozenset):
@@ -174,13 +191,13 @@ def _subclassed(value):
     return type(f"{base.__name__}_subclass", (base,), {})(value)
 
 
-def _int(text):
+def _int(text: str) -> int:
     if not text.lstrip("-").startswith("0x"):
         raise ValueError("a long integer is hexadecimal")
     return int(text, 16)
 
 
-def _numpy(dtype, value):
+def _numpy(dtype: str, value: Any) -> Any:
     import numpy
 
     if dtype[1:2] not in ("b", "i", "u", "f", "c"):
@@ -188,7 +205,7 @@ def _numpy(dtype, value):
     return numpy.array(value, dtype=dtype)
 
 
-_DECODERS = {
+_DECODERS: dict[str, Callable[[Any], Any]] = {
     "t": lambda body: tuple([decode(item) for item in body]),
     "d": lambda body: {decode(key): decode(item) for key, item in body},
     "s": lambda body: {decode(item) for item in body},
