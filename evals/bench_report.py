@@ -18,14 +18,16 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
   color: #1c2430; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid #d7dce3; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.scores td:nth-child(n+3), .scores th:nth-child(n+3) { text-align: right;
+  font-variant-numeric: tabular-nums; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .dim { color: #5b6675; } svg { max-width: 100%; height: auto; }
 </style></head><body>
 <h1>{{ title }}</h1>
 <p class="dim">{{ subtitle }}</p>
-<table><tr>{% for cell in header %}<th{% if loop.index0 > 1 %} class="number"{% endif %}>{{ cell }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td{% if loop.index0 > 1 %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+<table class="scores"><tr>{% for cell in header %}<th>{{ cell }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 {% for heading, svg in plots %}<h2>{{ heading }}</h2>{{ svg | safe }}{% endfor %}
 {% for heading, facts in details %}<h2>{{ heading }}</h2><table>

@@ -28,9 +28,8 @@ def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
     if path is None and (folder := os.environ.get("EAPO_DATA")):
         found = sorted(Path(folder).glob(benchmark.file))
         if not found and benchmark.hub is None:
-            raise BenchmarkError(
-                f"There is no {benchmark.file} in '{folder}' (EAPO_DATA). {benchmark.obtain}".strip()
-            )
+            missing = f"There is no {benchmark.file} in '{folder}' (EAPO_DATA)."
+            raise BenchmarkError(f"{missing} {benchmark.obtain}".strip())
         path = found[0] if found else None
     if path is None:
         records, origin = _from_hub(benchmark)

@@ -28,7 +28,7 @@ _ANNOUNCED = re.compile(
       | \uc815\ub2f5\s*\uc740?\s*[:\uff1a]?                     # Korean
       | (?:antwort|r\u00e9ponse|respuesta|risposta|resposta)\s*[:\uff1a]
       | \u043e\u0442\u0432\u0435\u0442\s*[:\uff1a]               # Russian
-      | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)\s*[:\uff1a]?  # Arabic
+      | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)\s*[:\uff1a]?
       | \u0909\u0924\u094d\u0924\u0930\s*[:\uff1a]              # Hindi
     """,
     re.IGNORECASE | re.VERBOSE,

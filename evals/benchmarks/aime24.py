@@ -3,8 +3,8 @@
 Source: hub HuggingFaceH4/aime_2024; upstream file of NVIDIA/NeMo-Skills (id, problem,
 expected_answer; Apache-2.0). The problems are the Mathematical Association of America's. Protocol:
 the EAPO paper samples 32 answers a problem and reports their mean accuracy ("Pass@32") with its
-variance; temperature 0.6, top-p 0.95 and 32,768 tokens are DeepSeek-R1's. An answer is the last box,
-compared as mathematics.
+variance; temperature 0.6, top-p 0.95 and 32,768 tokens are DeepSeek-R1's. An answer is the last
+box, compared as mathematics.
 """
 
 from __future__ import annotations
