@@ -12,6 +12,6 @@ greedy=(--samples 1 --temperature 0 --concurrency 64)
 eapo eval -b humaneval "${greedy[@]}" --max-new-tokens 512 --out "$out/humaneval"
 eapo eval -b gsm8k --limit 200 "${greedy[@]}" --max-new-tokens 400 --out "$out/gsm8k"
 eapo eval -b mmlu --data mmlu="$mmlu" "${greedy[@]}" --max-new-tokens 256 --out "$out/mmlu"
-eapo eval -b hotpotqa --limit 100 "${greedy[@]}" --concurrency 16 --max-new-tokens 64 \
+eapo eval -b hotpotqa --limit 100 --samples 1 --temperature 0 --concurrency 16 --max-new-tokens 64 \
   --out "$out/hotpotqa"
 eapo eval -b aime24 "${greedy[@]}" --max-new-tokens 2048 --out "$out/aime24"

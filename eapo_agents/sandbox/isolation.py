@@ -84,11 +84,14 @@ class Bubblewrap:
         shown = [path for path in _system_paths() if Path(path).exists()]
         return [
             *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"),
+            # no process of bwrap's inside, whose memory the sample could write: it has no filter
+            "--as-pid-1",
             *("--clearenv", "--cap-drop", "ALL", "--hostname", "sandbox"),
             *(word for path in shown for word in _bind(path)),
             *("--proc", "/proc", "--dev", "/dev", "--dir", "/home/sandbox"),
             *("--size", str(limits.scratch_bytes), "--tmpfs", "/tmp"),
-            *("--remount-ro", "/dev", "--remount-ro", "/"),
+            # /proc too: to the kernel, root inside is root, and /proc/sys has no other guard
+            *("--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"),
             *("--setenv", "HOME", "/home/sandbox", "--setenv", "LANG", "C.UTF-8"),
             *("--chdir", "/tmp", "--"),
         ]

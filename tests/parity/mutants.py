@@ -58,7 +58,7 @@ _ODD = {
     ),
     "loops": _instead("while True: pass"),
     "swallows": "{code}\ndef {f}(*a):\n    while True:\n        try:\n"
-    "            while True: pass\n        except Exception: pass\n",
+    "            while True: x = 1\n        except Exception: x = 2\n",
     "recursion": _instead("return {f}(*a)"),
     "process": _around("subprocess.run(['true'])\n    return r", "import subprocess\n"),
     "class": "{code}\n_f = {f}\nclass _C:\n    def __call__(self, *a):\n"
