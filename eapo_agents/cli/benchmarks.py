@@ -260,10 +260,14 @@ def _print(results: Any, changed: Any, judge: Any, out: Path) -> None:
 
     from evals.bench_report import HEADER, facts, table_rows
 
-    table = Table(*HEADER)
+    screen = Console()
+    if not screen.is_terminal:
+        screen = Console(width=120)
+    table = Table()
+    for name in HEADER:
+        table.add_column(name, no_wrap=True)
     for row in table_rows(results):
         table.add_row(*row)
-    screen = Console()
     screen.print(table)
     for key, result in results.items():
         beside = [f"{name}: {value}" for name, value in facts(result) if "published" in name]

@@ -19,9 +19,14 @@ from eapo_agents.types import Problem
 _BARE = re.compile(r"[\s(\[{*_`$\"'.]*([A-Ja-j])[\s)\]}*_`$\"'.,:;!?]*")
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
 _LED = re.compile(
-    r"[\s(\[*_`\"'.]*(?:option|choice|answer|letter)?[\s(\[*_`\"']*([A-J])\s*[)\].:,*_`\"'\u2013-]"
+    r"""[\s(\[*_`"'.]*(?i:option|choice|answer|letter)?[\s(\[*_`"']*([A-J])
+    (?:\s*[)\].:,*_`"'\u2013-] | [ \t]*(?:\n|$) | (?=[\u3040-\u30ff\u4e00-\u9fff])
+      | \s+(?:because|since|as|for|is\s+(?:correct|right|the))\b)""",
+    re.VERBOSE,
 )
-_NAMED = re.compile(r"\b(?:option|choice|answer|letter)\s*(?:is\s*)?[(\[*_`\"']*([A-J])\b(?!')")
+_NAMED = re.compile(
+    r"""\b(?i:option|choice|answer|letter)\s*(?:is\s*)?[(\[*_`"']*([A-J])\b(?!')""", re.VERBOSE
+)
 _ALONE = re.compile(r"(?<![\w'])[(\[]?([A-J])[)\]]?(?![\w'])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
 _BOTH = re.compile(

@@ -23,8 +23,8 @@ _ANNOUNCED = re.compile(
     r"""answer\W{0,4}\s*[:\uff1a]                               # Answer: / **Answer**:
       | (?:answer|result|solution|choice|option)\s+(?:is|was|would\s+be|should\s+be)\b\s*:?
       | \#\#\#\#                                                # GSM8K's own mark
-      | (?:\u7b54\u6848|\u7b54)\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?  # Chinese
       | \u7b54\u3048\s*\u306f?\s*[:\uff1a]?                     # Japanese
+      | \u7b54\u6848\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?        # Chinese
       | \uc815\ub2f5\s*\uc740?\s*[:\uff1a]?                     # Korean
       | (?:antwort|r\u00e9ponse|respuesta|risposta|resposta)\s*[:\uff1a]
       | \u043e\u0442\u0432\u0435\u0442\s*[:\uff1a]               # Russian

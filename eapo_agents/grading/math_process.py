@@ -1,7 +1,7 @@
 """`python -m eapo_agents.grading.math_process`: compares answers with math-verify, one a line.
 
-In: {"gold", "answer"}. Out: {"equal", "readable"} or {"gold_unreadable": true}, and a line "ready"
-before each.
+Out: a line "ready". In: {"gold", "answer"}. Out: {"equal", "readable"}, or {"gold_unreadable":
+true}.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _reply("1", "2")  # loads sympy
+    out.write("ready\n")
+    out.flush()
     while True:
-        out.write("ready\n")
-        out.flush()
         line = sys.stdin.readline()
         if not line:
             return

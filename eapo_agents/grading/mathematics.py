@@ -31,7 +31,7 @@ from eapo_agents.grading.grade import NOTHING, Grade
 from eapo_agents.grading.numbers import last_number, read_number
 from eapo_agents.types import Problem
 
-TIME_LIMIT_S = 1.5
+TIME_LIMIT_S = 1.0
 """For one comparison, from when the process is ready."""
 _MAX_CHARS = 400
 _START_S = 120.0
@@ -133,12 +133,62 @@ class Comparison:
     note: str = ""
 
 
+class _Process:
+    """One process with math-verify loaded: a line in, a line out."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "eapo_agents.grading.math_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,  # a Ctrl-C is ours to handle
+        )
+        self._is_ready = False
+
+    def ask(self, message: dict[str, str]) -> dict[str, bool]:
+        """Waits until it is ready, and for its reply at most `TIME_LIMIT_S`.
+
+        Raises:
+            TimeoutError, OSError, EOFError, ValueError: there is no reply.
+        """
+        if not self._is_ready:
+            self._line(_START_S)
+            self._is_ready = True
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
+        reply: dict[str, bool] = json.loads(self._line(TIME_LIMIT_S))
+        return reply
+
+    def end(self) -> None:
+        """Kills it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _line(self, limit_s: float) -> bytes:
+        """One line; it never says more than one at a time."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + limit_s
+        line = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                data = self._process.stdout.read(4096)
+                if not data:
+                    raise EOFError
+                line += data
+        return line
+
+
 class MathProcesses:
-    """Processes with math-verify loaded; thread-safe."""
+    """Compares with math-verify; thread-safe. One process works while another stands ready."""
 
     def __init__(self, num_processes: int = _NUM_PROCESSES) -> None:
-        self._free: queue.Queue[subprocess.Popen[bytes]] = queue.Queue()
-        self._all: set[subprocess.Popen[bytes]] = set()
+        self._free: queue.Queue[_Process] = queue.Queue()
+        self._all: set[_Process] = set()
         self._lock = threading.Lock()
         for _ in range(num_processes):
             self._add()
@@ -148,11 +198,7 @@ class MathProcesses:
         """Whether they are equal; an answer that takes too long is wrong."""
         process = self._free.get()
         try:
-            _line(process, _START_S)  # it says that it is ready
-            message = json.dumps({"gold": gold, "answer": answer}).encode("ascii") + b"\n"
-            assert process.stdin is not None
-            process.stdin.write(message)
-            reply = json.loads(_line(process, TIME_LIMIT_S))
+            reply = process.ask({"gold": gold, "answer": answer})
         except (TimeoutError, OSError, EOFError, ValueError) as error:
             self._replace(process)
             late = isinstance(error, TimeoutError)
@@ -165,31 +211,23 @@ class MathProcesses:
             raise GradingError(
                 f"The gold answer '{gold}' is no mathematics, and the grader is 'math'."
             )
-        return Comparison(bool(reply["equal"]), bool(reply["readable"]))
+        return Comparison(reply["equal"], reply["readable"])
 
     def close(self) -> None:
         """Ends every process."""
         with self._lock:
-            for process in self._all:
-                process.kill()
-            self._all.clear()
+            ended, self._all = self._all, set()
+        for process in ended:
+            process.end()
 
-    def _replace(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.communicate()
+    def _replace(self, process: _Process) -> None:
+        process.end()
         with self._lock:
             self._all.discard(process)
         self._add()
 
     def _add(self) -> None:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "eapo_agents.grading.math_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,  # a Ctrl-C is ours to handle
-        )
+        process = _Process()
         with self._lock:
             self._all.add(process)
         self._free.put(process)
@@ -198,23 +236,6 @@ class MathProcesses:
 @cache
 def _processes() -> MathProcesses:
     return MathProcesses()
-
-
-def _line(process: subprocess.Popen[bytes], limit_s: float) -> bytes:
-    """One line; it never says more than one at a time."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + limit_s
-    line = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while not line.endswith(b"\n"):
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError
-            data = process.stdout.read(4096)
-            if not data:
-                raise EOFError
-            line += data
-    return line
 
 
 def _long_fraction(match: re.Match[str]) -> str:

@@ -15,13 +15,13 @@ from eapo_agents.grading.extraction import (
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
 from eapo_agents.types import Problem
 
-_SPACES = re.compile(r"(?<=\d)(?:\{,\}|\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
+_SPACES = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
 _LATEX_FRACTION = re.compile(r"(\d+)?\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}")
 _NUMBER = re.compile(
     r"""(?P<sign>[-+])?\s*[$\u20ac\u00a3\u00a5\u20b9]?\s*
     (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?
-    (?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w))?
-    (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d{1,3})\}?)?
+    (?:[eE](?P<exponent>[-+]?\d+))?
+    (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d+)\}?)?
     (?:\s+(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
     (?:\s*(?P<scale>thousand|million|billion)\b)?""",
     re.VERBOSE | re.IGNORECASE,
@@ -54,7 +54,7 @@ def number_answer(answer: str, problem: Problem) -> Grade:
 
 def read_number(text: str) -> Fraction | None:
     """The first number of a short text, behind its last equals sign where it has one."""
-    text = ascii_digits(text[:MAX_ANSWER_CHARS])
+    text = ascii_digits(_SPACES.sub("", text[:MAX_ANSWER_CHARS]))
     behind = text.rpartition("=")[2]
     first = _first(behind)
     return _first(text) if first is None else first
@@ -111,7 +111,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
         value /= int(match["divisor"])
     for power in (match["exponent"], match["power"]):
         if power is not None:
-            if abs(int(power)) > _MAX_EXPONENT:
+            if len(power) > 4 or abs(int(power)) > _MAX_EXPONENT:
                 return None
             value *= Fraction(10) ** int(power)
     if match["scale"] is not None:

@@ -12,6 +12,16 @@ from eapo_agents.grading import GRADERS, extract_answer, grade
 from eapo_agents.rewards import score_text
 from eapo_agents.types import Problem
 
+TEXT_GRADERS = [name for name in GRADERS if name != "code"]
+
+
+def problem(grader, gold):
+    return Problem(id="p", question="q", answer=gold, grader=grader)
+
+
+def gold_of(grader):
+    return "B" if grader.startswith("choice") else "12"
+
 
 @pytest.mark.parametrize(
     ("text", "answer"),
@@ -54,38 +64,94 @@ def test_the_answer_is_what_follows_the_last_marker_else_the_last_box(text, answ
     ],
 )
 def test_answers_are_compared_as_what_they_mean(grader, text, gold, score):
-    graded = grade(grader, text, gold)
+    graded = grade(text, problem(grader, gold))
     assert graded.score == pytest.approx(score)
     assert graded.correct == (score == 1.0)
 
 
-@pytest.mark.parametrize("grader", GRADERS)
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("grader", [*TEXT_GRADERS, *(f"{n}:lenient" for n in TEXT_GRADERS)])
+@settings(max_examples=40, deadline=None)
 @given(text=st.text())
 def test_no_text_of_a_policy_makes_a_grader_raise(grader, text):
     for written in (text, f"Answer: {text}", f"\\boxed{{{text}"):
-        assert 0.0 <= grade(grader, written, "12").score <= 1.0
+        assert 0.0 <= grade(written, problem(grader, gold_of(grader))).score <= 1.0
 
 
-@pytest.mark.parametrize(
-    "text", ["9^9^9^9^9", "999999999!", "2**2**2**2**99", "(" * 500, "1" * 100_000, r"\frac{" * 90]
-)
-@pytest.mark.parametrize("grader", GRADERS)
-def test_hostile_answers_cost_no_time(grader, text):
-    started = time.perf_counter()
-    assert not grade(grader, f"Answer: {text}", "12").correct
-    assert time.perf_counter() - started < 5  # the first use of math-verify loads sympy
+HOSTILE = {
+    "tower of powers": "9^9^9^9^9",
+    "tower in LaTeX": "9^{9^{9^{9^{9}}}}",
+    "factorial": "999999999!",
+    "nested factorials": "((99!)!)!",
+    "power": "2**2**2**2**99",
+    "big exponent": "10^{999999999}",
+    "sum": r"\sum_{n=1}^{10^{12}} n^n",
+    "integral": r"\int_0^{\infty} x^x e^{x^x} \sin(x^x) dx",
+    "product": r"\prod_{k=1}^{10^9} (k! + 1)",
+    "polynomial": "(x+y+z+w)^{999} (a+b+c)^{999}",
+    "root": r"\sqrt[999999]{10^{10^{10}} + 1}",
+    "parentheses": "(" * 500,
+    "ten thousand braces": "{" * 10_000,
+    "balanced braces": "{" * 10_000 + "}" * 10_000,
+    "fractions": r"\frac{" * 5_000,
+    "boxes": r"\boxed{" * 10_000,
+    "digits": "1" * 100_000,
+    "decimal": "0." + "1" * 100_000,
+    "ten million characters": "x" * 10_000_000,
+    "ten million digits": "7" * 10_000_000,
+    "ten million spaces": " " * 10_000_000,
+    "ten million markers": "answer: " * 1_250_000,
+    "ten million boxes": r"\boxed{1}" * 1_100_000,
+    "ten million lines": "a\n" * 5_000_000,
+    "ten million signs": "-" * 10_000_000,
+    "ten million commas": "1," * 5_000_000,
+    "null bytes": "\0" * 1_000 + "12",
+    "surrogates": "\ud800\udfff" * 1_000,
+    "null in the middle": "1\x002",
+    "directions": "\u202e21\u202c",
+    "combining": "1" + "\u0301" * 10_000,
+    "matrix": r"\begin{pmatrix}" + r"1 & 2 \\" * 5_000 + r"\end{pmatrix}",
+    "think tags": "<think>" * 100_000,
+    "code fences": "```python\n" * 100_000,
+}
+
+
+@pytest.fixture(scope="module")
+def warm_math():
+    grade("Answer: x", problem("math", "y"))  # the first use waits for sympy
+
+
+HARD = list(HOSTILE)[:11]
+"""Sympy would work on these for ever: they are for the math grader alone."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_graded_or_refused_in_under_two_seconds_by_every_grader(warm_math, name):
+    graders = ["math"] if name in HARD else [*TEXT_GRADERS, *(f"{n}:lenient" for n in TEXT_GRADERS)]
+    for grader in graders:
+        text = HOSTILE[name] if grader.endswith("lenient") else f"Answer: {HOSTILE[name]}"
+        started = time.perf_counter()
+        assert 0.0 <= grade(text, problem(grader, gold_of(grader))).score <= 1.0
+        assert time.perf_counter() - started < 2, (grader, text[:40])
+
+
+def test_the_time_limit_of_mathematics_holds_and_the_next_answer_is_graded(warm_math):
+    slow = r"\boxed{\int_0^{\infty} x^x e^{x^x} \sin(x^x) dx + \sum_{n=1}^{10^{12}} n^n}"
+    for _ in range(2):
+        started = time.perf_counter()
+        assert not grade(slow, problem("math", "y^2")).correct
+        assert time.perf_counter() - started < 2
+        assert grade(r"\boxed{2x + x}", problem("math", "3x")).correct
 
 
 @pytest.mark.parametrize("grader", ["number", "math"])
 def test_a_gold_answer_that_cannot_be_read_raises_and_is_never_a_zero(grader):
     with pytest.raises(GradingError, match="gold answer"):
-        grade(grader, "Answer: 1", "" if grader == "math" else "no number")
+        grade("Answer: 1", problem(grader, "" if grader == "math" else "no number"))
 
 
 def test_an_unknown_grader_lists_the_known_ones():
-    with pytest.raises(UsageError, match="exact, f1, math, number"):
-        grade("vibes", "a", "b")
+    with pytest.raises(UsageError, match="choice, code, exact, f1, math, number"):
+        grade("a", problem("vibes", "b"))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +159,7 @@ def test_an_unknown_grader_lists_the_known_ones():
     [("Answer: 19", 1.0), ("Answer: 20", 0.1), ("Answer: dunno", 0.0), ("19", 0.0), (None, 0.0)],
 )
 def test_the_reward_is_the_score_or_a_tenth_for_the_format(text, reward):
-    problem = Problem(id="p", question="q", answer="19", grader="number")
-    assert score_text(text, problem) == (reward, reward == 1.0)
-    without, _ = score_text(text, problem, format_reward=0.0)
+    asked = problem("number", "19")
+    assert score_text(text, asked) == (reward, reward == 1.0)
+    without, _ = score_text(text, asked, format_reward=0.0)
     assert without == (reward if reward == 1.0 else 0.0)

@@ -1,8 +1,8 @@
 """Hostile programs. Each defines `attack()`; what it returns says how far it got.
 
-`PROBES` try to reach something or to use too much: `True` from attack(), or a process that outlives
-its time, is success. `FORGERIES` try to be judged right: they are run where `attack()` should return
-`"the right answer"`, which they do not know.
+`PROBES` try to reach something or to use too much: `True` from attack(), or a process that
+outlives its time, is success. `FORGERIES` try to be judged right: they are run where `attack()`
+should return `"the right answer"`, which they do not know.
 
 Shared with benchmarks/sandbox_attacks.py, which tries the same programs on other harnesses.
 """

@@ -57,9 +57,7 @@ def values(sandbox, code, num_calls=1, limit_s=LIMIT_S):
         return True
 
     inputs = Inputs(texts=["[]"] * num_calls, limits_s=[limit_s] * num_calls, total_s=limit_s)
-    (outcome,) = run_inputs(
-        sandbox, Sample(code=code, entry_point="attack"), [(inputs, accepts)]
-    )
+    (outcome,) = run_inputs(sandbox, Sample(code=code, entry_point="attack"), [(inputs, accepts)])
     return returned, outcome
 
 
@@ -74,9 +72,7 @@ def is_judged_right(sandbox, code):
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_reaches_nothing_and_the_next_sample_is_judged_as_ever(
-    sandbox, surroundings, name
-):
+def test_a_probe_reaches_nothing_and_the_next_sample_is_judged_as_ever(sandbox, surroundings, name):
     code = PROBES[name]
     for placeholder, value in surroundings.items():
         code = code.replace(placeholder, value)
