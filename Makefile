@@ -5,7 +5,7 @@ STAMP := $(VENV)/.eapo-setup
 STUDIO_VENV ?= .venv-studio
 STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 
-.PHONY: setup studio-env studio demo test check bench clean
+.PHONY: setup studio-env studio demo test parity check bench clean
 
 setup: $(STAMP)
 
@@ -32,7 +32,11 @@ demo: setup
 	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
 
 test: setup studio-env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore=tests/parity
+
+# Minutes long, and not part of `test`: upstream's harnesses on two thousand programs and more.
+parity: setup
+	$(BIN)/python -m pytest tests/parity -s
 
 check: setup
 	$(BIN)/ruff check .

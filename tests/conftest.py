@@ -22,6 +22,18 @@ from eapo_agents.types import PolicyVersion, Problem, Sampling, StopReason, Traj
 
 
 @pytest.fixture(scope="session")
+def needs_sandbox():
+    """Skips where code of models cannot be kept in; `.ci/run` installs what is needed."""
+    from eapo_agents.errors import SandboxError
+    from eapo_agents.sandbox import find_isolation
+
+    try:
+        find_isolation("bubblewrap")
+    except SandboxError as error:
+        pytest.skip(f"bubblewrap is needed: {error}")
+
+
+@pytest.fixture(scope="session")
 def loaded_policy():
     from eapo_agents.policy.models import EMBEDDED, load_policy
 

@@ -70,7 +70,7 @@ DOUBLE = {
 }
 
 
-def test_code_is_run_and_pass_at_k_is_unbiased(score, tmp_path):
+def test_code_is_run_and_pass_at_k_is_unbiased(needs_sandbox, score, tmp_path):
     gold = write(tmp_path / "gold.jsonl.gz", [ADD, DOUBLE])
     samples = [{"task_id": "t/0", "completion": "    return a + b\n"}] * 4
     samples += [{"task_id": "t/0", "completion": "    return a - b\n"}] * 6
@@ -88,7 +88,7 @@ def test_code_is_run_and_pass_at_k_is_unbiased(score, tmp_path):
 
 
 @needs_data
-def test_upstreams_example_gives_upstreams_figure(score):
+def test_upstreams_example_gives_upstreams_figure(needs_sandbox, score):
     folder = DATA / "humaneval"
     status, result = score(
         "humaneval", folder / "example_problem.jsonl", folder / "example_samples.jsonl"
@@ -280,7 +280,7 @@ GSM = [{"question": "1?", "answer": "#### 1"}, {"question": "2?", "answer": "###
     ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_clear_sentence(
-    score, tmp_path, benchmark, gold, predictions, says
+    needs_sandbox, score, tmp_path, benchmark, gold, predictions, says
 ):
     files = []
     for name, content in (("gold.jsonl", gold), ("predictions.jsonl", predictions)):

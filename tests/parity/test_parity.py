@@ -29,7 +29,7 @@ _PROCESSES = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
-def sandbox():
+def sandbox(needs_sandbox):
     with Sandbox() as opened:
         use_sandbox(opened)
         yield

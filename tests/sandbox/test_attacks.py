@@ -16,16 +16,22 @@ from attacks import FORGERIES, PROBES
 from eapo_agents.sandbox import Inputs, Limits, Sample, Sandbox, Verdict, run_inputs, run_program
 from eapo_agents.sandbox.inside.values import from_text
 
+pytestmark = pytest.mark.usefixtures("needs_sandbox")
 RIGHT = "def attack():\n    return 'the right ' + 'answer'\n"
 TEST = "def check(candidate):\n    assert candidate() == 'the right answer'\n"
-LIMIT_S = 1.0
+LIMIT_S = 0.6
 
 
 @pytest.fixture(scope="module")
-def sandbox():
+def sandbox(needs_sandbox):
     limits = Limits(memory_bytes=2 << 30, output_bytes=64 << 20)
     with Sandbox(workers=3, limits=limits) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def little_grace(monkeypatch):
+    monkeypatch.setattr("eapo_agents.sandbox.run.GRACE_S", 0.5)
 
 
 @pytest.fixture(scope="module")
