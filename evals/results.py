@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eapo_agents.errors import ErrorBudgetError
@@ -76,6 +76,9 @@ def grade_samples(
     def one(trajectory: Trajectory) -> Sample:
         problem = problems[trajectory.problem.id]
         graded = grader(problem, Prediction(completion=answer_text(trajectory)))
+        if benchmark.sealed:  # what is no letter may quote the question
+            letter = graded.extracted if len(graded.extracted or "") == 1 else None
+            graded = replace(graded, extracted=letter, note="")
         on_graded()
         return Sample(
             problem_id=problem.id,

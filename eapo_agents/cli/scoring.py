@@ -36,6 +36,8 @@ def score(
     from evals.sources import load
 
     benchmark = find_benchmark(name)
+    if benchmark.name == "humanevalplus" and name.lower() == "evalplus" and _is_mbpp(gold):
+        benchmark = find_benchmark("mbppplus")
     loaded = load(benchmark, gold)
     matched = read_predictions(benchmark, loaded.problems, Path(predictions))
     given = dict(matched.by_problem)
@@ -70,6 +72,13 @@ def score(
         print(f"{metric:20} {value:.4f}")
     for item in result.get("items", ()):
         print(f"{item['id']:30} {item['score']:.4f}  {safe_text(item.get('note', ''))}".rstrip())
+
+
+def _is_mbpp(gold: str | None) -> bool:
+    """Whether `evalplus`, which names two benchmarks, means MBPP+ here."""
+    from evals.sources import read_text
+
+    return gold is not None and '"Mbpp/' in read_text(Path(gold))[:1000]
 
 
 def the_judge(recipe: Any, name: str, folder: Path) -> Any:

@@ -138,7 +138,7 @@ class _Process:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "eapo_agents.grading.math_process"],
+            [sys.executable, "-P", "-m", "eapo_agents.grading.math_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -35,6 +35,7 @@ _ALIASES = {
     "hotpotqadistractor": "hotpotqa",
     "hotpotqaclosedbook": "hotpotqaclosed",
     "hotpot": "hotpotqa",
+    "evalplus": "humanevalplus",
     "evalplushumaneval": "humanevalplus",
     "evalplusmbpp": "mbppplus",
     "mbpp": "mbppplus",

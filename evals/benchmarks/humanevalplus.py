@@ -18,6 +18,8 @@ from evals.evalplus_oracle import EvalPlusGrader
 def _problem(record: Record, number: int) -> Problem:
     for key in ("base_input", "plus_input", "atol", "canonical_solution"):
         record[key]  # a record without it is HumanEval's own
+    if str(record["task_id"]).startswith("Mbpp/"):
+        raise ValueError("this is MBPP+'s file: --benchmark mbppplus")
     prompt = str(record["prompt"])
     return Problem(
         id=str(record["task_id"]),

@@ -13,6 +13,7 @@ from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
+    "eval.problems": 100,
     "eval.max_new_tokens": 4,
     "eval.greedy": "false",
     "eval.base_examples": "[]",
@@ -68,7 +69,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     for name in ("before", "after"):
         low, high = report[name]["ci95"]
         assert 0 <= low <= report[name]["accuracy"] <= high <= 1
-        assert report[name]["n"] == 300
+        assert report[name]["n"] == 100
     low, high = report["paired"]["ci95"]
     assert low <= report["paired"]["difference"] <= high
     assert report["seconds"]["total"] > 0
