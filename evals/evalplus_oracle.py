@@ -173,6 +173,10 @@ class EvalPlusGrader:
             note = base.detail or plus.detail
         return Grade(score=passed["plus"], formatted=True, details=passed, note=note)
 
+    def expected_seconds(self, problem: Problem) -> float:
+        """How long the reference takes on all inputs."""
+        return sum(sum(expected.seconds) for expected in self.expected[problem.id])
+
     def outcomes(self, task_id: str, program: str) -> tuple[Outcome, Outcome]:
         """On the base inputs and on the plus inputs."""
         record, expected = self._records[task_id], self.expected[task_id]

@@ -67,8 +67,12 @@ def score(
         on_graded()
         return graded
 
+    # the longest first, so that the last ones do not leave cores idle
+    expected_seconds = getattr(grade, "expected_seconds", lambda problem: 0.0)
+    order = sorted(range(len(jobs)), key=lambda i: -expected_seconds(jobs[i][0]))
     with ThreadPoolExecutor(num_threads) as threads:
-        grades = list(threads.map(run, jobs))
+        found = dict(zip(order, threads.map(run, (jobs[i] for i in order)), strict=True))
+    grades = [found[i] for i in range(len(jobs))]
     by_problem: dict[str, list[Grade]] = {}
     for (problem, _), graded in zip(jobs, grades, strict=True):
         by_problem.setdefault(problem.id, []).append(graded)

@@ -32,6 +32,7 @@ _BRACKETED = re.compile(r"\(([A-J])\)")
 _BOTH = re.compile(
     r"\b([A-J])\b\W{0,3}(?:and|or|&|/|,|\u548c|\u6216)\W{0,3}(?:option\s*)?\b([A-J])\b"
 )
+_LISTED = re.compile(r"^[\s*(]*([A-J])[).:]", re.MULTILINE)
 _HEAD_CHARS = 2_000
 
 
@@ -83,8 +84,8 @@ def _anywhere(text: str, problem: Problem) -> str | None:
     head = _LATEX.sub(" ", ascii_digits(text[:_HEAD_CHARS]))
     if match := _BARE.fullmatch(head):
         return _known(match[1].upper(), problem)
-    if _BOTH.search(head):
-        return None
+    if _BOTH.search(head) or len({m[1] for m in _LISTED.finditer(head)}) > 2:
+        return None  # it repeats the options
     if match := _LED.match(head):
         return _known(match[1], problem)
     tail = _LATEX.sub(" ", ascii_digits(text[-_HEAD_CHARS:]))

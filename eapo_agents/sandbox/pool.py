@@ -41,7 +41,7 @@ class SandboxedProcess:
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         self._left = output_bytes
-        self._pending = b""
+        self._pending = bytearray()
         self._lines: list[bytes] = []
 
     def send(self, message: Any, deadline: float) -> None:
@@ -76,11 +76,10 @@ class SandboxedProcess:
                 raise ProcessEndedError
             *lines, rest = data.split(b"\n")
             if lines:
-                lines[0] = self._pending + lines[0]
-                self._pending = rest
+                lines[0] = bytes(self._pending) + lines[0]
+                self._pending.clear()
                 self._lines = lines[::-1]
-            else:
-                self._pending += rest
+            self._pending += rest
             if time.monotonic() > deadline:  # a flood must not hold us past the deadline
                 raise DeadlineError
         return self._lines.pop()
