@@ -97,9 +97,10 @@ def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | N
     """Opens the sandbox where the benchmark runs code; returns how many answers to grade at
     once."""
     num_workers = workers or os.cpu_count() or 1
-    if not benchmark.runs_code or kind == IN_USE:
+    from eapo_agents.grading.code import has_sandbox, use_sandbox
+
+    if not benchmark.runs_code or kind == IN_USE or has_sandbox():
         return num_workers
-    from eapo_agents.grading.code import use_sandbox
     from eapo_agents.sandbox import Sandbox, find_isolation
 
     if unsafe:

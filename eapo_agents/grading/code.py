@@ -44,6 +44,11 @@ def use_sandbox(sandbox: Sandbox | None) -> None:
         _IN_USE.append(sandbox)
 
 
+def has_sandbox() -> bool:
+    """Whether one is in use already."""
+    return bool(_IN_USE)
+
+
 def the_sandbox() -> Sandbox:
     """The sandbox in use.
 

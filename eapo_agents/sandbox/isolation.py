@@ -8,6 +8,7 @@ harness kills it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import IO, Protocol
 from eapo_agents.errors import SandboxError
 from eapo_agents.sandbox.seccomp import filter_program
 
+WORKER, CHECKER = "worker", "checker"
+"""Programs in `inside/`."""
 INSIDE = Path(__file__).parent / "inside"
 IMAGE = "python:3.11-slim"
 _MIB = 1 << 20
@@ -44,15 +48,23 @@ class Limits:
     """Of what the sample's function returns, in all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process that was started, and the command that ends what the process alone would not."""
+
+    process: subprocess.Popen[bytes]
+    end_command: tuple[str, ...] = ()
+
+
 class Isolation(Protocol):
-    """A way to start `python inside/<program>` kept in."""
+    """A way to start a program of `inside/` kept in."""
 
     @property
     def name(self) -> str:
         """For people."""
         ...
 
-    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+    def start(self, program: str, limits: Limits) -> Started:
         """Starts it with its standard input and output as pipes."""
 
 
@@ -64,10 +76,10 @@ class Bubblewrap:
     executable: str
     name: str = "bubblewrap"
 
-    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+    def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`. `bwrap` itself gets no environment, since code inside could read it from
         /proc/1."""
-        command = [*self.arguments(limits), *python_command(str(INSIDE), program, limits)]
+        command = [*self.arguments(limits), *_here(program, limits)]
         filter_ = filter_program()
         if filter_ is None:
             raise SandboxError(
@@ -75,9 +87,8 @@ class Bubblewrap:
                 "use a container engine (--sandbox docker)."
             )
         with _readable(filter_) as fd:
-            return _popen(
-                [self.executable, "--seccomp", str(fd.fileno()), *command], (fd.fileno(),)
-            )
+            filtered = [self.executable, "--seccomp", str(fd.fileno()), *command]
+            return Started(_popen(filtered, (fd.fileno(),)))
 
     def arguments(self, limits: Limits) -> list[str]:
         """Everything between `bwrap` and the command."""
@@ -105,22 +116,25 @@ class Container:
     executable: str
     name: str
 
-    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+    def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`. The engine's own client needs the environment; the container gets
         none of it."""
-        return _popen(self.command(program, limits), (), environment=os.environ)
+        name = f"eapo-sandbox-{uuid.uuid4().hex}"
+        process = _popen(self.command(program, limits, name), (), environment=os.environ)
+        # the engine's client is not the container: that goes on when the client is killed
+        return Started(process, (self.executable, "rm", "--force", name))
 
-    def command(self, program: str, limits: Limits) -> list[str]:
-        """The whole command line."""
+    def command(self, program: str, limits: Limits, name: str) -> list[str]:
+        """The whole command line; `name` is the container's."""
         image = os.environ.get("EAPO_SANDBOX_IMAGE", IMAGE)
         return [
-            *(self.executable, "run", "--rm", "--interactive", "--network", "none"),
+            *(self.executable, "run", "--rm", "--interactive", "--name", name, "--network", "none"),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             *("--user", "65534:65534", "--pids-limit", "64", "--init"),
             *("--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)),
             *("--tmpfs", f"/tmp:rw,size={limits.scratch_bytes}", "--workdir", "/tmp"),
             *("--volume", f"{INSIDE}:/inside:ro", "--env", "HOME=/nonexistent"),
-            *(image, "python3", *python_command("/inside", program, limits, paths=())[1:]),
+            *(image, *python_command("python3", "/inside", program, limits, ())),
         ]
 
 
@@ -130,9 +144,9 @@ class Unsafe:
 
     name: str = "none"
 
-    def start(self, program: str, limits: Limits) -> subprocess.Popen[bytes]:
+    def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`."""
-        return _popen(python_command(str(INSIDE), program, limits), (), cwd=tempfile.gettempdir())
+        return Started(_popen(_here(program, limits), (), cwd=tempfile.gettempdir()))
 
 
 def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
@@ -173,12 +187,18 @@ def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
 
 
 def python_command(
-    inside: str, program: str, limits: Limits, paths: Sequence[str] | None = None
+    python: str, inside: str, program: str, limits: Limits, paths: Sequence[str]
 ) -> list[str]:
     """`python program` without the user's site, environment or bytecode; `paths` are where samples
     find libraries."""
-    start = {"limits": asdict(limits), "paths": list(_libraries() if paths is None else paths)}
-    return [_python(), "-I", "-S", "-B", f"{inside}/{program}", json.dumps(start)]
+    start = {"limits": asdict(limits), "paths": list(paths)}
+    # as a module, whose bytecode is kept; a script would be compiled each time
+    code = f"import sys; sys.path.insert(0, {inside!r}); import {program}; {program}.main()"
+    return [python, "-I", "-S", "-B", "-c", code, json.dumps(start)]
+
+
+def _here(program: str, limits: Limits) -> list[str]:
+    return python_command(_python(), str(INSIDE), program, limits, _libraries())
 
 
 def _python() -> str:
@@ -235,14 +255,25 @@ def _popen(
 
 def _try_out(isolation: Isolation) -> str | None:
     """None where it works, else what it said."""
-    process = isolation.start("worker.py", Limits())
+    started = isolation.start(WORKER, Limits())
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = started.process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
+        end(started)
         return "it did not answer within 60 s"
     if b'"ready"' in out:
         return None
     lines = err.decode(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else f"exit status {process.returncode}"
+    return lines[-1][:200] if lines else f"exit status {started.process.returncode}"
+
+
+def end(started: Started) -> None:
+    """Ends a process and everything that is kept in with it."""
+    started.process.kill()
+    if started.end_command:
+        subprocess.run(started.end_command, capture_output=True, check=False)
+    for stream in (started.process.stdin, started.process.stdout, started.process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    started.process.wait()

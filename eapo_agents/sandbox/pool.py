@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import json
 import os
 import queue
 import selectors
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +16,16 @@ from types import TracebackType
 from typing import Any
 
 from eapo_agents.errors import SandboxError
-from eapo_agents.sandbox.isolation import Isolation, Limits, find_isolation
+from eapo_agents.sandbox.isolation import (
+    CHECKER,
+    INSIDE,
+    WORKER,
+    Isolation,
+    Limits,
+    Started,
+    end,
+    find_isolation,
+)
 
 _READ_BYTES = 1 << 20
 _START_S = 60.0
@@ -33,10 +42,11 @@ class DeadlineError(Exception):
 class SandboxedProcess:
     """One process in a sandbox: lines in, lines out, and an end that always comes."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output_bytes: int) -> None:
+    def __init__(self, started: Started, output_bytes: int) -> None:
+        process = started.process
         assert process.stdin is not None
         assert process.stdout is not None
-        self._process = process
+        self._started = started
         self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
@@ -104,12 +114,7 @@ class SandboxedProcess:
 
     def kill(self) -> None:
         """Ends it and everything in its namespaces."""
-        self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self._process.wait()
+        end(self._started)
 
     def _wait(self, fd: int, event: int, deadline: float) -> None:
         with selectors.DefaultSelector() as selector:
@@ -136,6 +141,7 @@ class Sandbox:
         workers: int | None = None,
         limits: Limits | None = None,
     ) -> None:
+        compileall.compile_dir(INSIDE, quiet=2)  # not each time anew, inside
         self.isolation = isolation or find_isolation()
         self.limits = limits or Limits()
         self.num_workers = workers or os.cpu_count() or 1
@@ -149,7 +155,7 @@ class Sandbox:
         self._starter = threading.Thread(target=self._start_ordered, daemon=True)
         self._starter.start()
         for _ in range(self.num_workers):
-            self._orders.put(("worker.py", self._workers))
+            self._orders.put((WORKER, self._workers))
 
     def __enter__(self) -> Sandbox:
         return self
@@ -182,7 +188,7 @@ class Sandbox:
     @contextlib.contextmanager
     def worker(self) -> Iterator[SandboxedProcess]:
         """A fresh process, warm where one is waiting; killed at the end, whatever happened."""
-        process = self._ordered("worker.py", self._workers)
+        process = self._ordered(WORKER, self._workers)
         try:
             process.await_start()
             yield process
@@ -195,7 +201,7 @@ class Sandbox:
         try:
             process = self._checkers.get_nowait()
         except queue.Empty:
-            process = self._ordered("checker.py", self._new_checkers)
+            process = self._ordered(CHECKER, self._new_checkers)
         try:
             process.renew(self.limits.output_bytes)
             process.await_start()
@@ -217,10 +223,10 @@ class Sandbox:
         while (order := self._orders.get()) is not None:
             program, started = order
             # a process for test programs outlives many samples
-            limits = self.limits if program == "worker.py" else replace(self.limits, cpu_s=10**6)
+            limits = self.limits if program == WORKER else replace(self.limits, cpu_s=10**6)
             try:
-                process = self.isolation.start(program, limits)
+                new = self.isolation.start(program, limits)
             except SandboxError as error:
                 started.put(error)
             else:
-                started.put(SandboxedProcess(process, self.limits.output_bytes))
+                started.put(SandboxedProcess(new, self.limits.output_bytes))

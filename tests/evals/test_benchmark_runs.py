@@ -69,7 +69,7 @@ def test_a_run_is_sampled_graded_reported_regraded_and_compared(run, tmp_path, g
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "| gsm8k solo | accuracy |" in (out / "report.md").read_text()
 
-    status, printed, _ = run("rescore", out, "--data", f"gsm8k={gsm8k}", "--json")
+    status, printed, _ = run("rescore", out, "--json")
     assert status == 0
     again = json.loads(printed)
     assert again["changed"] == {"gsm8k solo": []}
@@ -131,6 +131,21 @@ def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(
     status, printed, _ = run("compare", tmp_path / "a", tmp_path / "b", "--json")
     assert status == 0
     assert json.loads(printed)["benchmarks"]["gsm8k solo"]["difference"] == 0.0
+
+
+def test_another_benchmark_joins_a_folder_and_the_first_ones_results_stay(run, tmp_path, gsm8k):
+    folder = tmp_path / "mmlu"
+    folder.mkdir()
+    (folder / "anatomy_test.csv").write_text("Which?,w,x,y,z,B\nWho?,w,x,y,z,A\n")
+    out = tmp_path / "out"
+    assert run(*options(out, gsm8k, "--limit", 2))[0] == 0
+    few = ("--max-new-tokens", 8, "--data", f"mmlu={folder}", "--out", out, "--json")
+    status, printed, _ = run("eval", "-b", "mmlu", *few)
+    assert status == 0
+    assert set(json.loads(printed)["results"]) == {"gsm8k solo", "mmlu solo"}
+    status, printed, _ = run("rescore", out, "--json")
+    assert status == 0
+    assert json.loads(printed)["changed"] == {"gsm8k solo": [], "mmlu solo": []}
 
 
 def test_the_same_graph_with_help_and_the_gap(run, tmp_path, gsm8k):

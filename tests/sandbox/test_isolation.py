@@ -9,7 +9,7 @@ import pytest
 
 from eapo_agents.errors import SandboxError
 from eapo_agents.sandbox import Inputs, Limits, Sample, Sandbox, find_isolation, run_inputs
-from eapo_agents.sandbox.isolation import Bubblewrap, Container, Unsafe
+from eapo_agents.sandbox.isolation import Bubblewrap, Container, Started, Unsafe
 from eapo_agents.sandbox.seccomp import filter_program
 
 
@@ -24,18 +24,12 @@ def test_bubblewrap_gets_every_namespace_and_no_environment():
 
 def test_the_container_command_shuts_out_what_bubblewrap_shuts_out(monkeypatch):
     monkeypatch.setenv("EAPO_SANDBOX_IMAGE", "my/python")
-    command = Container("/usr/bin/podman", "podman").command("worker.py", Limits())
+    command = Container("/usr/bin/podman", "podman").command("worker", Limits(), "box")
     text = " ".join(command)
     for wanted in ("--network none", "--read-only", "--cap-drop ALL", "no-new-privileges",
                    "--pids-limit 64", "--user 65534:65534", ":/inside:ro"):  # fmt: skip
         assert wanted in text
-    assert command[command.index("my/python") + 1 :][:5] == [
-        "python3",
-        "-I",
-        "-S",
-        "-B",
-        "/inside/worker.py",
-    ]
+    assert command[command.index("my/python") + 1 :][:4] == ["python3", "-I", "-S", "-B"]
 
 
 def test_a_container_engine_is_spoken_to_as_bubblewrap_is(tmp_path):
@@ -44,8 +38,10 @@ def test_a_container_engine_is_spoken_to_as_bubblewrap_is(tmp_path):
 
     engine = tmp_path / "podman"
     engine.write_text(
-        "#!/bin/sh\nwhile [ $1 != python3 ]; do shift; done; shift\n"
-        f'exec {sys.executable} $1 $2 $3 {INSIDE}/worker.py "$5"\n'
+        f"#!/bin/sh\necho $* >> {tmp_path}/log\n"
+        "[ $1 = rm ] && exit\nwhile [ $1 != python3 ]; do shift; done; shift\n"
+        f'code=$(echo "$5" | sed "s#/inside#{INSIDE}#")\n'
+        f'exec {sys.executable} $1 $2 $3 $4 "$code" "$6"\n'
     )
     engine.chmod(0o755)
     inputs = Inputs(texts=["[2, 3]"], limits_s=[5.0], total_s=5.0)
@@ -53,6 +49,9 @@ def test_a_container_engine_is_spoken_to_as_bubblewrap_is(tmp_path):
     with Sandbox(Container(str(engine), "podman"), workers=1) as sandbox:
         (outcome,) = run_inputs(sandbox, sample, [(inputs, lambda index, line: line == b"5")])
     assert outcome.passed
+    log = (tmp_path / "log").read_text().splitlines()
+    names = {line.split("--name ")[1].split()[0] for line in log if line.startswith("run")}
+    assert {f"rm --force {name}" for name in names} <= set(log)  # or they would go on
 
 
 def test_without_a_sandbox_there_is_a_sentence_and_unsafe_has_to_be_said(monkeypatch, tmp_path):
@@ -78,12 +77,8 @@ def test_a_sandbox_that_stops_working_blames_no_sample():
         name = "gone"
 
         def start(self, program, limits):
-            return subprocess.Popen(
-                ["/bin/false"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            pipe = subprocess.PIPE
+            return Started(subprocess.Popen(["/bin/false"], stdin=pipe, stdout=pipe, stderr=pipe))
 
     inputs = Inputs(texts=["[]"], limits_s=[1.0], total_s=1.0)
     sample = Sample(code="", entry_point="f")

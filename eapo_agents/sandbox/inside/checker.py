@@ -14,11 +14,8 @@ its interpreter reaches the assertions. Messages, one JSON a line:
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from channel import Channel
 from limits import set_limits
@@ -71,7 +68,3 @@ def main() -> None:
             channel.write(json.dumps({"!": "failed", "error": name}))
         else:
             channel.write('{"!":"passed"}')
-
-
-if __name__ == "__main__":
-    main()

@@ -14,9 +14,6 @@ a gigabyte.
 
 from __future__ import annotations
 
-import decimal
-import fractions
-import hashlib
 import itertools
 import json
 import marshal
@@ -120,6 +117,8 @@ def _are_leaves(values: list[Any] | tuple[Any, ...]) -> bool:
 
 def _digest(values: list[Any] | tuple[Any, ...]) -> str | None:
     """SHA-256 of a long list or tuple, in pieces; None where it holds more than plain data."""
+    import hashlib
+
     digest = hashlib.sha256(type(values).__name__.encode())
     try:
         for start in range(0, len(values), _CHUNK):
@@ -140,9 +139,10 @@ def _encode_rare(value: Any, kind: type[Any]) -> Any:
         return {"c": [value.real, value.imag]}
     if kind is range:
         return {"r": [encode(value.start), encode(value.stop), encode(value.step)]}
-    if kind is fractions.Fraction:
+    # modules that nobody has loaded have made no values, and loading them takes time
+    if "fractions" in sys.modules and kind is sys.modules["fractions"].Fraction:
         return {"q": [encode(value.numerator), encode(value.denominator)]}
-    if kind is decimal.Decimal:
+    if "decimal" in sys.modules and kind is sys.modules["decimal"].Decimal:
         return {"m": str(value)}
     if kind in _ITERATORS or kind.__name__ == "generator":
         items = list(itertools.islice(value, MAX_ITEMS + 1))
@@ -197,6 +197,18 @@ def _int(text: str) -> int:
     return int(text, 16)
 
 
+def _fraction(parts: Any) -> Any:
+    import fractions
+
+    return fractions.Fraction(*parts)
+
+
+def _decimal(text: str) -> Any:
+    import decimal
+
+    return decimal.Decimal(text)
+
+
 def _numpy(dtype: str, value: Any) -> Any:
     import numpy
 
@@ -215,8 +227,8 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "y": bytearray.fromhex,
     "c": lambda body: complex(*body),
     "r": lambda body: range(*decode(body)),
-    "q": lambda body: fractions.Fraction(*decode(body)),
-    "m": decimal.Decimal,
+    "q": lambda body: _fraction(decode(body)),
+    "m": lambda body: _decimal(body),
     "g": lambda body: iter(decode(body)),
     "k": lambda body: dict.fromkeys(decode(body)).keys(),
     "n": lambda body: _numpy(body[0], decode(body[1]))[()],

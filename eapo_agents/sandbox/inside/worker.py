@@ -1,6 +1,6 @@
 """Runs one sample's code and reports what its function returns; it judges nothing.
 
-Started as `python -I -S worker.py '{"limits": ..., "paths": [...]}'`. Messages, one JSON a line:
+Its argument is '{"limits": ..., "paths": [...]}'. Messages, one JSON a line:
 
     to it    {"code", "entry_point", "withheld"}               first of all
              {"inputs": [text, ...], "limits_s": [...]}        runs the code anew, then every input;
@@ -22,29 +22,12 @@ import builtins
 import io
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
+import typing  # noqa: F401  # nearly every sample begins with it
 from collections.abc import Callable, Sequence
 from typing import Any
-
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
-# Imported for the samples' sake: most solutions begin with some of these.
-import bisect  # noqa: F401
-import collections  # noqa: F401
-import copy  # noqa: F401
-import functools  # noqa: F401
-import heapq  # noqa: F401
-import itertools  # noqa: F401
-import math  # noqa: F401
-import operator  # noqa: F401
-import random  # noqa: F401
-import re  # noqa: F401
-import string  # noqa: F401
-import typing  # noqa: F401
 
 from channel import Channel
 from limits import set_limits
@@ -56,6 +39,7 @@ _OS = (
     "kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename renames "
     "truncate replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir"
 )
+_FROM_MODULES = {"shutil": ("rmtree", "move", "chown"), "subprocess": ("Popen",)}
 _MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 
 
@@ -78,14 +62,15 @@ class NoInput(io.StringIO):
         return len(text)
 
 
-def withhold(names: Sequence[str]) -> None:
+def withhold(code: str, names: Sequence[str]) -> None:
     """Takes away what upstream's harness takes away; `names` are further builtins."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in _OS.split():
         setattr(os, name, None)
-    for module, attributes in ((shutil, ("rmtree", "move", "chown")), (subprocess, ("Popen",))):
-        for name in attributes:
-            setattr(module, name, None)
+    for module, attributes in _FROM_MODULES.items():
+        if module in code:  # loading what nobody uses takes time
+            for name in attributes:
+                setattr(__import__(module), name, None)
     for name in ("exit", "quit", "help", *names):
         setattr(builtins, name, None)
     for name in _MODULES:
@@ -165,7 +150,7 @@ def main() -> None:
     channel.write(READY)
     sample = channel.read()
     preload(sample["code"])
-    withhold(sample["withheld"])
+    withhold(sample["code"], sample["withheld"])
     function: Callable[..., Any] | None = None
     while True:
         message = channel.read()
@@ -184,7 +169,3 @@ def main() -> None:
                 channel.write(to_text(value))
         except BaseException as error:
             channel.write(raised(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,226 @@
+"""`eapo rescore`, and the grading that ends every benchmark run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli.commands import write_atomically
+from eapo_agents.cli.progress import progress_bar
+from eapo_agents.cli.scoring import IN_USE, prepare_sandbox, the_judge
+from eapo_agents.errors import BenchmarkError
+from eapo_agents.recipe import Recipe
+
+TRACES = "traces.db"
+
+
+def rescore(
+    folder: Path,
+    recipe: Recipe | None,
+    *,
+    data: Mapping[str, str],
+    judge: str | None,
+    sandbox: str,
+    unsafe: bool,
+    as_json: bool,
+) -> None:
+    """Grades a run's saved answers again, and says which verdicts changed."""
+    from evals.answering import ASSISTED, SOLO
+    from evals.benchmarks import find_benchmark
+    from evals.compare import RUN_FILE
+
+    try:
+        settings = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        there = settings["benchmarks"]
+        origins = {name: o for name, o in settings["origins"].items() if Path(o).exists()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchmarkError(
+            f"'{folder}' is no benchmark run ({type(error).__name__}): give the --out folder of an "
+            "`eapo eval --benchmarks ...`."
+        ) from error
+    prepared = []
+    for name, known in there.items():
+        benchmark = find_benchmark(name)
+        loaded = load_problems(benchmark, {**origins, **data}.get(name), known["limit"])
+        if loaded.digest != known["data"]:
+            raise BenchmarkError(
+                f"The problems of {benchmark.title} are not those of the run ({loaded.origin}): "
+                f"give the same file with --data {name}=FILE."
+            )
+        if benchmark.judged and not judge:
+            raise BenchmarkError(f"{benchmark.title} is graded by a judge: name it with --judge.")
+        prepare_sandbox(benchmark, sandbox, unsafe=unsafe)
+        prepared.append((benchmark, loaded))
+    assisted = any(known["assisted"] for known in there.values())
+    judging = the_judge(recipe, judge, folder) if judge else None
+    modes = [SOLO, ASSISTED] if assisted else [SOLO]
+    grade_run(folder, prepared, modes, judging, as_json=as_json, again=True)
+
+
+def grade_run(
+    out: Path,
+    prepared: Sequence[tuple[Any, Any]],
+    modes: Sequence[str],
+    judge: Any,
+    *,
+    as_json: bool,
+    again: bool = False,
+) -> None:
+    """Grades what is stored, and writes items, results and reports. Results of other benchmarks in
+    the folder stay."""
+    from eapo_agents.store import TraceStore
+    from evals.answering import ASSISTED, SOLO
+    from evals.bench_report import bench_html, bench_markdown
+    from evals.compare import RESULTS_FILE, RUN_FILE
+    from evals.metrics import paired_bootstrap
+    from evals.results import grade_samples, summarise
+
+    settings = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
+    seconds = recorded_seconds(out)
+    results: dict[str, dict[str, Any]] = {}
+    changed: dict[str, list[str]] = {}
+    with ExitStack() as stack:
+        store = stack.enter_context(TraceStore.open(str(out / TRACES)))
+        for benchmark, loaded in prepared:
+            problems = {problem.id: problem for problem in loaded.problems}
+            threads = prepare_sandbox(benchmark, IN_USE, unsafe=False)
+            grader = judge if benchmark.judged else benchmark.grader(loaded)
+            for mode in modes:
+                key = f"{benchmark.name} {mode}"
+                started = time.perf_counter()
+                stored = [s.trajectory for s in store.trajectories(run_id=key)]
+                if not stored and mode == ASSISTED:
+                    continue  # another benchmark of the folder was assisted
+                with progress_bar(f"Grade {key}", len(stored)) as bar:
+                    samples = grade_samples(
+                        benchmark,
+                        problems,
+                        stored,
+                        grader,
+                        num_threads=16 if benchmark.judged else threads,
+                        max_error_share=settings["max_error_share"],
+                        on_graded=bar.step,
+                    )
+                file = out / f"{benchmark.name}-{mode}.items.jsonl"
+                records = [sample.record() for sample in samples]
+                if again:
+                    changed[key] = _changed(file, records)
+                write_atomically(file, "".join(json.dumps(r) + "\n" for r in records))
+                result = summarise(benchmark, problems, samples)
+                result["seconds"] = seconds.get(key, 0.0) + time.perf_counter() - started
+                results[key] = result
+            if f"{benchmark.name} {ASSISTED}" in results:
+                solo, assisted = (results[f"{benchmark.name} {m}"] for m in (SOLO, ASSISTED))
+                gap = paired_bootstrap(solo["per_problem"], assisted["per_problem"])
+                assisted["gap"] = asdict(gap)
+    results = {**_results(out), **results}
+    report: dict[str, Any] = {"policy": settings["policy"], "results": results}
+    if judge is not None:
+        report["judge"] = {**judge.settings(), "costs": judge.costs()}
+    if again:
+        report["changed"] = changed
+    write_atomically(out / RESULTS_FILE, json.dumps(report, indent=1) + "\n")
+    write_atomically(out / "report.md", bench_markdown(settings, results))
+    write_atomically(out / "report.html", bench_html(settings, results))
+    if as_json:
+        short = {
+            key: {k: v for k, v in r.items() if k != "per_problem"} for key, r in results.items()
+        }
+        print(json.dumps({**report, "results": short, "out": str(out)}))
+        return
+    _print(results, changed, judge, out)
+
+
+def load_problems(benchmark: Any, file: str | None, limit: int | None) -> Any:
+    """The benchmark's problems, the first `limit` of them in an order that their ids decide."""
+    from dataclasses import replace
+
+    from eapo_agents.schedules import counter_key
+    from evals.sources import load
+
+    loaded = load(benchmark, file)
+    if limit is None or limit >= len(loaded.problems):
+        return loaded
+    numbers = sorted(
+        range(len(loaded.problems)), key=lambda i: counter_key("limit", 0, loaded.problems[i].id)
+    )[:limit]
+    numbers.sort()
+    return replace(
+        loaded,
+        problems=tuple(loaded.problems[i] for i in numbers),
+        records=tuple(loaded.records[i] for i in numbers),
+    )
+
+
+def recorded_seconds(out: Path) -> dict[str, float]:
+    """How long answering took, by benchmark and mode, over all attempts."""
+    try:
+        found: dict[str, float] = json.loads((out / "seconds.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _print(results: Any, changed: Any, judge: Any, out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from evals.bench_report import HEADER, facts, table_rows
+
+    screen = Console()
+    if not screen.is_terminal:
+        screen = Console(width=120)
+    table = Table()
+    for name in HEADER:
+        table.add_column(name, no_wrap=True)
+    for row in table_rows(results):
+        table.add_row(*row)
+    screen.print(table)
+    for key, result in results.items():
+        beside = [f"{name}: {value}" for name, value in facts(result) if "published" in name]
+        for line in beside:
+            screen.print(f"{key}: {line}", markup=False)
+        if "gap" in result:
+            gap = result["gap"]
+            low, high = (100 * bound for bound in gap["ci95"])
+            difference = f"{100 * gap['difference']:+.1f} points [{low:+.1f}, {high:+.1f}]"
+            screen.print(f"{key}: {difference} to solo", markup=False)
+    for key, ids in changed.items():
+        names = f": {', '.join(ids[:20])}" if ids else ""
+        screen.print(f"{key}: {len(ids)} verdicts changed{names}", markup=False)
+    if judge is not None:
+        for line in judge.costs():
+            cost = line.get("cost_usd")
+            money = "unpriced" if cost is None else f"${cost:.4f}"
+            screen.print(f"judge {judge.name}: {line['calls']} calls, {money}", markup=False)
+    screen.print(f"Report: {out / 'report.html'}, report.md, results.json", markup=False)
+
+
+def _changed(file: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Ids of the samples whose verdict is another than before."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        before = {(r["id"], r["rollout"]): r["score"] for r in map(json.loads, lines)}
+    except (OSError, ValueError, KeyError):
+        return []
+    return [
+        f"{r['id']}#{r['rollout']}"
+        for r in records
+        if before.get((r["id"], r["rollout"]), r["score"]) != r["score"]
+    ]
+
+
+def _results(out: Path) -> dict[str, Any]:
+    """Results that the folder has already."""
+    from evals.compare import RESULTS_FILE
+
+    try:
+        found: dict[str, Any] = json.loads((out / RESULTS_FILE).read_text())["results"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
