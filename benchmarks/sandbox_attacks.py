@@ -96,7 +96,7 @@ def attack(harness: str, code: str, expected: Any) -> str:
     try:
         result = json.loads(lines[-1])
     except ValueError:
-        return "HARNESS DIES"
+        return "FLOODS THE OUTPUT" if len(lines[-1]) > 1_000_000 else "HARNESS DIES"
     if result["passed"]:
         return "JUDGED RIGHT" if expected is not True else "GETS THROUGH"
     return f"LEAVES {result['left']} PROCESSES" if result["left"] > 0 else "contained"

@@ -1,7 +1,7 @@
 """HumanEval+ (164 canonical solutions): `eapo score` in its sandbox against `evalplus.evaluate`,
 whole processes, in turn, expected outputs cached by both.
 
-EAPO_DATA names the folder with upstream's files. Usage: python benchmarks/sandbox_speed.py
+EAPO_DATA names the folder with upstream's files. Usage: python benchmarks/sandbox_speed.py [ROUNDS]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROUNDS = 3
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:

@@ -150,7 +150,11 @@ def _plots(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
                 altair.Chart(altair.Data(values=curves))
                 .mark_line(point=True)
                 .encode(
-                    x=altair.X("k:Q", scale=altair.Scale(type="log", base=2)),
+                    x=altair.X(
+                        "k:Q",
+                        scale=altair.Scale(type="log", base=2),
+                        axis=altair.Axis(values=sorted({c["k"] for c in curves}), format="d"),
+                    ),
                     y=altair.Y("pass@k:Q", axis=altair.Axis(format="%")),
                     color=altair.Color("run:N", title=None),
                 ),
@@ -158,9 +162,18 @@ def _plots(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
         )
         plots.append(("Share of right answers a problem", _histogram(altair, sampled)))
     return [
-        (heading, vl_convert.vegalite_to_svg(chart.properties(width=560).to_json()))
+        (
+            heading,
+            vl_convert.vegalite_to_svg(
+                chart.properties(width=560, height=_height(heading, results)).to_json()
+            ),
+        )
         for heading, chart in plots
     ]
+
+
+def _height(heading: str, results: Mapping[str, Any]) -> int:
+    return 24 * len(results) if heading == "Scores" else 200
 
 
 def _histogram(altair: Any, results: Mapping[str, Mapping[str, Any]]) -> Any:
