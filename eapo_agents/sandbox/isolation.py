@@ -98,9 +98,10 @@ class Bubblewrap:
             # no process of bwrap's inside, whose memory the sample could write: it has no filter
             "--as-pid-1",
             *("--clearenv", "--cap-drop", "ALL", "--hostname", "sandbox"),
+            # before what is shown: Python may live in the host's /tmp
+            *("--size", str(limits.scratch_bytes), "--tmpfs", "/tmp"),
             *(word for path in shown for word in _bind(path)),
             *("--proc", "/proc", "--dev", "/dev", "--dir", "/home/sandbox"),
-            *("--size", str(limits.scratch_bytes), "--tmpfs", "/tmp"),
             # /proc too: to the kernel, root inside is root, and /proc/sys has no other guard
             *("--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"),
             *("--setenv", "HOME", "/home/sandbox", "--setenv", "LANG", "C.UTF-8"),

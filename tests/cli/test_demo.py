@@ -13,11 +13,10 @@ from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
-    "eval.problems": 100,
-    "eval.max_new_tokens": 4,
+    "eval.max_new_tokens": 1,
     "eval.greedy": "false",
     "eval.base_examples": "[]",
-    "warm_start.problems": 16,
+    "warm_start.problems": 8,
     "collect.problems": 2,
     "train.steps": 2,
     "train.problems_per_step": 2,
@@ -69,7 +68,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     for name in ("before", "after"):
         low, high = report[name]["ci95"]
         assert 0 <= low <= report[name]["accuracy"] <= high <= 1
-        assert report[name]["n"] == 100
+        assert report[name]["n"] == 300
     low, high = report["paired"]["ci95"]
     assert low <= report["paired"]["difference"] <= high
     assert report["seconds"]["total"] > 0

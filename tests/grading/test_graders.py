@@ -81,14 +81,9 @@ HOSTILE = {
     "tower of powers": "9^9^9^9^9",
     "tower in LaTeX": "9^{9^{9^{9^{9}}}}",
     "factorial": "999999999!",
-    "nested factorials": "((99!)!)!",
-    "power": "2**2**2**2**99",
-    "big exponent": "10^{999999999}",
     "sum": r"\sum_{n=1}^{10^{12}} n^n",
     "integral": r"\int_0^{\infty} x^x e^{x^x} \sin(x^x) dx",
-    "product": r"\prod_{k=1}^{10^9} (k! + 1)",
     "polynomial": "(x+y+z+w)^{999} (a+b+c)^{999}",
-    "root": r"\sqrt[999999]{10^{10^{10}} + 1}",
     "parentheses": "(" * 500,
     "ten thousand braces": "{" * 10_000,
     "balanced braces": "{" * 10_000 + "}" * 10_000,
@@ -120,7 +115,7 @@ def warm_math():
     grade("Answer: x", problem("math", "y"))  # the first use waits for sympy
 
 
-HARD = list(HOSTILE)[:11]
+HARD = list(HOSTILE)[:6]
 """Sympy would work on these for ever: they are for the math grader alone."""
 
 
