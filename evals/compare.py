@@ -74,9 +74,8 @@ def compare_runs(folder_a: str, folder_b: str) -> dict[str, Any]:
         differing = differing_settings(settings_a[name], settings_b[name])
         if differing:
             raise BenchmarkError(
-                f"The two runs of {name} differ in {'; '.join(differing)}: a difference "
-                f"between them "
-                "would not be the policies'. Run one of them again with the other's settings."
+                f"The two runs of {name} differ in {'; '.join(differing)}: a difference between "
+                "them would not be the policies'. Run one of them again with the other's settings."
             )
     compared = {}
     for key, result in b["results"]["results"].items():

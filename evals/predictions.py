@@ -1,8 +1,7 @@
 """Reads answers that were made elsewhere, in each benchmark's upstream format.
 
 - HumanEval, EvalPlus: JSONL of task_id and completion (goes on from the prompt) or solution (a
-whole
-  program); several lines for a task are samples of it.
+  whole program); several lines for a task are samples of it.
 - HotpotQA: the official JSON, {"answer": {id: text}, "sp": {id: [[title, sentence], ...]}}.
 - The others, and these as well: JSONL of id and completion (all that was written) or answer (the
   answer alone); SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the
@@ -151,10 +150,9 @@ def _match(
     if unknown and (not benchmark.name.startswith("hotpotqa") or not found):
         # HotpotQA's script looks up its gold records only, and leaves other predictions alone
         raise BenchmarkError(
-            f"'{path}' has {len(unknown)} predictions for problems that the gold file does "
-            f"not have "
-            f"(first: '{unknown[0]}'; its first problem is '{problems[0].id}'): give the gold file "
-            "that the predictions were made for."
+            f"'{path}' has {len(unknown)} predictions for problems that the gold file does not "
+            f"have (first: '{unknown[0]}'; its first problem is '{problems[0].id}'): give the gold "
+            "file that the predictions were made for."
         )
     if not found:
         raise BenchmarkError(f"'{path}' holds no predictions: give one JSON object a line.")
@@ -188,14 +186,13 @@ def _prediction(benchmark: Benchmark, record: Record, path: Path, number: int) -
         if verdict is None:
             raise BenchmarkError(
                 f"Record {number} of '{path}' has the grade '{grade}': A or CORRECT, B or "
-                f"INCORRECT, "
-                "C or NOT_ATTEMPTED are known."
+                "INCORRECT, C or NOT_ATTEMPTED are known."
             )
         return Prediction(verdict=verdict)
-    kinds = ("continuation", "answer") if benchmark.repeats else ("completion", "answer")
+    completion = "continuation" if benchmark.repeats else "completion"
     for key, kind in (
-        ("solution", kinds[1]),
-        ("completion", kinds[0]),
+        ("solution", "answer"),
+        ("completion", completion),
         ("answer", "answer"),
         ("prediction", "answer"),
         ("response", "completion"),
@@ -226,6 +223,5 @@ def _facts(facts: Any, path: Path, number: int) -> list[tuple[str, int]]:
     except (TypeError, ValueError) as error:
         raise BenchmarkError(
             f"Record {number} of '{path}' has supporting facts that are no list of [title, "
-            f"sentence "
-            "number] pairs."
+            "sentence number] pairs."
         ) from error

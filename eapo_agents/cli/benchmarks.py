@@ -143,8 +143,8 @@ def data_option(given: Sequence[str]) -> dict[str, str]:
 def _refuse(benchmark: Any, options: Options) -> None:
     if benchmark.judged and not options.judge:
         raise BenchmarkError(
-            f"{benchmark.title} is graded by a judge: name one of the recipe's experts with "
-            f"--judge."
+            f"{benchmark.title} is graded by a judge: name one of the recipe's experts "
+            "with --judge."
         )
     if benchmark.sealed and options.assisted:
         raise BenchmarkError(
@@ -195,8 +195,7 @@ def _start(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if differing:
         raise BenchmarkError(
             f"'{out}' holds a run with other settings ({'; '.join(differing)}): give another "
-            f"--out, "
-            "or the same settings to go on with it."
+            "--out, or the same settings to go on with it."
         )
     for part in ("benchmarks", "origins"):
         there[part] = {**there.get(part, {}), **settings[part]}

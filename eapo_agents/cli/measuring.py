@@ -200,7 +200,6 @@ def _refuse_benchmark_options(options: dict[str, Any]) -> None:
         from eapo_agents.errors import UsageError
 
         raise UsageError(
-            f"{', '.join(given)} belong to --benchmarks, which was not given: name some, or "
-            f"set the "
-            "recipe's eval section (--set eval.samples=4)."
+            f"{', '.join(given)} belong to --benchmarks, which was not given: name some, or set "
+            "the recipe's eval section (--set eval.samples=4)."
         )

@@ -105,9 +105,8 @@ def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | N
 
     if unsafe:
         print(
-            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, "
-            "with your "
-            "files and your network.",
+            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, with "
+            "your files and your network.",
             file=sys.stderr,
         )
     use_sandbox(Sandbox(find_isolation(kind, unsafe=unsafe), workers=num_workers))

@@ -241,6 +241,21 @@ def test_simpleqa_is_judged_by_an_expert_and_its_cost_is_told(score, tmp_path, l
     assert again["judge"]["costs"][0]["calls"] == 5  # its replies were stored
 
 
+def test_a_person_is_no_judge_and_the_pinned_prompts_are_whole(score, tmp_path):
+    from evals.judge import PROMPTS
+
+    for prompt in PROMPTS.values():
+        assert "\\" not in prompt
+        assert all(line == line.strip() for line in prompt.split("\n"))
+    (tmp_path / "gold.csv").write_text(SIMPLE)
+    (tmp_path / "r.yaml").write_text("name: x\nconsult: {experts: {me: {kind: human}}}\n")
+    predictions = write(tmp_path / "p.jsonl", [{"id": 0, "completion": "x"}])
+    options = ("--judge", "me", "--recipe", tmp_path / "r.yaml")
+    status, message = score("simpleqa", tmp_path / "gold.csv", predictions, *options)
+    assert status == 2
+    assert "is a person" in message
+
+
 def test_a_judge_without_a_letter_stops_the_scoring(score, tmp_path):
     (tmp_path / "gold.csv").write_text(SIMPLE)
     (tmp_path / "r.yaml").write_text(JUDGE % ("?", tmp_path / "experts.db"))
