@@ -30,20 +30,15 @@ class Protocol:
     temperature: float
     top_p: float
     max_new_tokens: int
-    system_prompt: str = ""
 
     @classmethod
     def of(cls, benchmark: Benchmark, **changed: Any) -> Protocol:
-        """The benchmark's own protocol, where nothing (None) is changed.
-
-        More samples than one need a temperature above 0, which has to be said.
-        """
+        """The benchmark's own protocol, where nothing (None) is changed."""
         own = {
             "samples": benchmark.samples,
             "temperature": benchmark.temperature,
             "top_p": benchmark.top_p,
             "max_new_tokens": benchmark.max_new_tokens,
-            "system_prompt": benchmark.system_prompt,
         }
         return cls(**{**own, **{k: v for k, v in changed.items() if v is not None}})
 
@@ -99,14 +94,13 @@ def answer(
         on_sample(trajectory)
 
     for plans in _waves(problems, protocol.samples, have, concurrency):
-        asyncio.run(_run(graph, policy, plans, protocol.system_prompt, recipe.seed, keep))
+        asyncio.run(_run(graph, policy, plans, recipe.seed, keep))
 
 
 async def _run(
     graph: Any,
     policy: Any,
     plans: Sequence[RolloutPlan],
-    system_prompt: str,
     seed: int,
     keep: Callable[[Trajectory], None],
 ) -> None:
@@ -114,7 +108,7 @@ async def _run(
         graph,
         policy,
         plans,
-        system_prompt=system_prompt,
+        system_prompt="",  # the benchmarks' prompts are whole
         seed=seed,
         scored=False,
         on_trajectory=keep,

@@ -123,7 +123,6 @@ class Benchmark:
     """How to get the data where the hub alone will not do."""
     problem: Callable[[Record, int], Problem | None]
     """Upstream's record and its number -> a problem; None leaves it out."""
-    system_prompt: str = ""
     temperature: float = 0.0
     top_p: float = 1.0
     max_new_tokens: int = 512

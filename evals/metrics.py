@@ -70,6 +70,14 @@ def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
     return _percentiles(_resampled_means(values))
 
 
+def score_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
+    """Bootstrap over problems; Wilson's where every problem is right or wrong, since a bootstrap of
+    equal values has no width."""
+    if per_problem and set(per_problem.values()) <= {0.0, 1.0}:
+        return wilson_interval(round(sum(per_problem.values())), len(per_problem))
+    return mean_interval(per_problem)
+
+
 def clustered_interval(
     per_problem: Mapping[str, Sequence[float]],
 ) -> tuple[float, float]:

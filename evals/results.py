@@ -13,7 +13,7 @@ from eapo_agents.grading import Grade
 from eapo_agents.grading.texts import normalise
 from eapo_agents.types import Problem, StopReason, Trajectory
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction
-from evals.metrics import clustered_interval, mean_interval, pass_at_k, wilson_interval
+from evals.metrics import clustered_interval, pass_at_k, score_interval
 from evals.scoring import benchmark_metrics
 from evals.sealing import open_text
 
@@ -125,7 +125,7 @@ def summarise(
         "title": benchmark.title,
         "metric": benchmark.metric,
         "score": sum(per_problem.values()) / len(per_problem),
-        "ci95": _interval(per_problem),
+        "ci95": score_interval(per_problem),
         "ci95_clustered": clustered_interval(values),
         "n": len(per_problem),
         "samples": num_samples,
@@ -148,21 +148,8 @@ def summarise(
     return result
 
 
-def _interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
-    """Bootstrap over problems; Wilson's where every problem is right or wrong, since a bootstrap of
-    equal values has no width."""
-    if set(per_problem.values()) <= {0.0, 1.0}:
-        return wilson_interval(round(sum(per_problem.values())), len(per_problem))
-    return mean_interval(per_problem)
-
-
 def _value(benchmark: Benchmark, sample: Sample) -> float:
-    name = benchmark.metric
-    if name in sample.grade.details:
-        return sample.grade.details[name]
-    if name in ("f1",):
-        return sample.grade.score
-    return float(sample.grade.correct)
+    return sample.grade.details.get(benchmark.metric, float(sample.grade.correct))
 
 
 def _variance(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Sampling, Trajectory
-from evals.metrics import mean_interval, wilson_interval
+from evals.metrics import score_interval
 from graphs.agent import Agent
 from graphs.rollout import RolloutPlan, run_rollouts
 
@@ -159,14 +159,9 @@ def _score(
         by_problem.setdefault(trajectory.problem.id, []).append(float(bool(trajectory.correct)))
     per_problem = {key: sum(values) / len(values) for key, values in by_problem.items()}
     accuracy = sum(per_problem.values()) / len(per_problem)
-    interval = (
-        wilson_interval(round(sum(per_problem.values())), len(per_problem))
-        if samples == 1
-        else mean_interval(per_problem)
-    )
     return Score(
         accuracy=accuracy,
-        ci95=interval,
+        ci95=score_interval(per_problem),
         n=len(per_problem),
         samples=samples,
         temperature=sampling.temperature,

@@ -47,7 +47,7 @@ def run(recipe: Recipe, options: Options, *, as_json: bool) -> None:
     from eapo_agents.store import TraceStore
     from evals.answering import ASSISTED, SOLO, Protocol, answer
     from evals.benchmarks import find_benchmark
-    from evals.compare import RUN_FILE, RUN_FORMAT
+    from evals.compare import RUN_FORMAT
 
     benchmarks = [find_benchmark(name) for name in options.names]
     prepared = []
@@ -87,7 +87,7 @@ def run(recipe: Recipe, options: Options, *, as_json: bool) -> None:
             for b, loaded, protocol in prepared
         },
     }
-    settings = _start(options.out, settings)
+    _start(options.out, settings)
     with TraceStore.open(str(options.out / TRACES), create=True) as store:
         for benchmark, loaded, protocol in prepared:
             for mode in modes:
@@ -110,7 +110,6 @@ def run(recipe: Recipe, options: Options, *, as_json: bool) -> None:
                         on_sample=partial(_step, bar),
                     )
                 _add_seconds(options.out, key, time.perf_counter() - started)
-    write_atomically(options.out / RUN_FILE, json.dumps(settings, indent=1) + "\n")
     pairs = [(benchmark, loaded) for benchmark, loaded, _ in prepared]
     grade_run(options.out, pairs, modes, judge, as_json=as_json)
 
@@ -170,8 +169,8 @@ def _settings(
     }
 
 
-def _start(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Writes the run's settings, or finds that it goes on with them.
+def _start(out: Path, settings: dict[str, Any]) -> None:
+    """Writes the run's settings, joined with those of other benchmarks in the folder.
 
     Raises:
         BenchmarkError: the folder holds a run with other settings; says which.
@@ -181,7 +180,7 @@ def _start(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     file = out / RUN_FILE
     if not file.exists():
         write_atomically(file, json.dumps(settings, indent=1) + "\n")
-        return settings
+        return
     try:
         there = json.loads(file.read_text(encoding="utf-8"))
         known = there["benchmarks"]
@@ -199,7 +198,7 @@ def _start(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
         )
     for part in ("benchmarks", "origins"):
         there[part] = {**there.get(part, {}), **settings[part]}
-    return dict(there)
+    write_atomically(file, json.dumps(there, indent=1) + "\n")
 
 
 def _add_seconds(out: Path, key: str, seconds: float) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.cli.commands import write_atomically
 from eapo_agents.cli.progress import progress_bar
-from eapo_agents.cli.scoring import IN_USE, prepare_sandbox, the_judge
+from eapo_agents.cli.scoring import num_graders, prepare_sandbox, the_judge
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.recipe import Recipe
 
@@ -84,11 +83,9 @@ def grade_run(
     seconds = recorded_seconds(out)
     results: dict[str, dict[str, Any]] = {}
     changed: dict[str, list[str]] = {}
-    with ExitStack() as stack:
-        store = stack.enter_context(TraceStore.open(str(out / TRACES)))
+    with TraceStore.open(str(out / TRACES)) as store:
         for benchmark, loaded in prepared:
             problems = {problem.id: problem for problem in loaded.problems}
-            threads = prepare_sandbox(benchmark, IN_USE, unsafe=False)
             grader = judge if benchmark.judged else benchmark.grader(loaded)
             for mode in modes:
                 key = f"{benchmark.name} {mode}"
@@ -102,7 +99,7 @@ def grade_run(
                         problems,
                         stored,
                         grader,
-                        num_threads=16 if benchmark.judged else threads,
+                        num_threads=num_graders(benchmark),
                         max_error_share=settings["max_error_share"],
                         on_graded=bar.step,
                     )

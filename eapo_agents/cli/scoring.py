@@ -11,8 +11,8 @@ from typing import Any
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar
 
-IN_USE = "in use"
-"""Stands for the sandbox that is open already."""
+_JUDGED_AT_ONCE = 16
+"""A judge is waited for, not worked for."""
 
 
 def score(
@@ -46,9 +46,8 @@ def score(
         grader = the_judge(recipe, judge, Path("runs")) if judge else None
         if grader is None:
             refuse_ungraded(given, benchmark)
-    num_threads = prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers)
-    if benchmark.judged:
-        num_threads = 16
+    prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers)
+    num_threads = num_graders(benchmark, workers)
     total = sum(map(len, given.values()))
     if matched.ignored:
         console.print(
@@ -93,14 +92,17 @@ def the_judge(recipe: Any, name: str, folder: Path) -> Any:
     return judge
 
 
-def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | None = None) -> int:
-    """Opens the sandbox where the benchmark runs code; returns how many answers to grade at
-    once."""
-    num_workers = workers or os.cpu_count() or 1
+def num_graders(benchmark: Any, workers: int | None = None) -> int:
+    """How many answers to grade at once: one a core, or as many as a judge may be asked."""
+    return workers or (_JUDGED_AT_ONCE if benchmark.judged else os.cpu_count() or 1)
+
+
+def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | None = None) -> None:
+    """Opens the sandbox where the benchmark runs code, and none is open yet."""
     from eapo_agents.grading.code import has_sandbox, use_sandbox
 
-    if not benchmark.runs_code or kind == IN_USE or has_sandbox():
-        return num_workers
+    if not benchmark.runs_code or has_sandbox():
+        return
     from eapo_agents.sandbox import Sandbox, find_isolation
 
     if unsafe:
@@ -109,8 +111,8 @@ def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | N
             "your files and your network.",
             file=sys.stderr,
         )
-    use_sandbox(Sandbox(find_isolation(kind, unsafe=unsafe), workers=num_workers))
-    return num_workers
+    isolation = find_isolation(kind, unsafe=unsafe)
+    use_sandbox(Sandbox(isolation, workers=num_graders(benchmark, workers)))
 
 
 def show_benchmarks(name: str | None, gold: str | None, *, as_json: bool) -> None:

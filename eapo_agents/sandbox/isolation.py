@@ -59,11 +59,6 @@ class Started:
 class Isolation(Protocol):
     """A way to start a program of `inside/` kept in."""
 
-    @property
-    def name(self) -> str:
-        """For people."""
-        ...
-
     def start(self, program: str, limits: Limits) -> Started:
         """Starts it with its standard input and output as pipes."""
 
@@ -74,11 +69,10 @@ class Bubblewrap:
     own."""
 
     executable: str
-    name: str = "bubblewrap"
 
     def start(self, program: str, limits: Limits) -> Started:
-        """See `Isolation`. `bwrap` itself gets no environment, since code inside could read it from
-        /proc/1."""
+        """See `Isolation`. `bwrap` itself gets no environment either: nothing of it is inside, and
+        should anything ever be, it would have nothing to tell."""
         command = [*self.arguments(limits), *_here(program, limits)]
         filter_ = filter_program()
         if filter_ is None:
@@ -115,7 +109,6 @@ class Container:
     use it)."""
 
     executable: str
-    name: str
 
     def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`. The engine's own client needs the environment; the container gets
@@ -142,8 +135,6 @@ class Container:
 @dataclass(frozen=True, slots=True)
 class Unsafe:
     """No isolation at all: a process of the user's own, with limits that it sets on itself."""
-
-    name: str = "none"
 
     def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`."""
@@ -174,7 +165,7 @@ def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
             reasons.append(f"{kinds[kind]} is not installed")
             continue
         isolation: Isolation = (
-            Bubblewrap(executable) if kind == "bubblewrap" else Container(executable, kind)
+            Bubblewrap(executable) if kind == "bubblewrap" else Container(executable)
         )
         problem = _try_out(isolation)
         if problem is None:

@@ -24,7 +24,7 @@ def test_bubblewrap_gets_every_namespace_and_no_environment():
 
 def test_the_container_command_shuts_out_what_bubblewrap_shuts_out(monkeypatch):
     monkeypatch.setenv("EAPO_SANDBOX_IMAGE", "my/python")
-    command = Container("/usr/bin/podman", "podman").command("worker", Limits(), "box")
+    command = Container("/usr/bin/podman").command("worker", Limits(), "box")
     text = " ".join(command)
     for wanted in ("--network none", "--read-only", "--cap-drop ALL", "no-new-privileges",
                    "--pids-limit 64", "--user 65534:65534", ":/inside:ro"):  # fmt: skip
@@ -46,7 +46,7 @@ def test_a_container_engine_is_spoken_to_as_bubblewrap_is(tmp_path):
     engine.chmod(0o755)
     inputs = Inputs(texts=["[2, 3]"], limits_s=[5.0], total_s=5.0)
     sample = Sample(code="def add(a, b): return a + b", entry_point="add")
-    with Sandbox(Container(str(engine), "podman"), workers=1) as sandbox:
+    with Sandbox(Container(str(engine)), workers=1) as sandbox:
         (outcome,) = run_inputs(sandbox, sample, [(inputs, lambda index, line: line == b"5")])
     assert outcome.passed
     log = (tmp_path / "log").read_text().splitlines()
@@ -74,8 +74,6 @@ def test_a_bubblewrap_that_does_not_work_says_why(monkeypatch, tmp_path):
 
 def test_a_sandbox_that_stops_working_blames_no_sample():
     class Gone:
-        name = "gone"
-
         def start(self, program, limits):
             pipe = subprocess.PIPE
             return Started(subprocess.Popen(["/bin/false"], stdin=pipe, stdout=pipe, stderr=pipe))
