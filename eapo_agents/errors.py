@@ -93,6 +93,15 @@ class EngineError(EapoError):
     """A policy engine failed while generating."""
 
 
+class EngineLostError(EngineError):
+    """A policy engine is gone for good, as when no server answers any more. It says nothing of the
+    rollout that met it: what has ended is kept, and the same command goes on later."""
+
+
+class ServerError(UsageError):
+    """A policy server that cannot be used as it is: not there, another model, other settings."""
+
+
 def innermost(error: BaseException) -> BaseException:
     """What lies behind groups of errors, as task groups raise them: the first one."""
     while isinstance(error, BaseExceptionGroup):

@@ -129,6 +129,9 @@ class Turn:
     finish_reason: str
     """`stop` (the policy ended its turn) or `length`."""
     consultations: tuple[Consultation, ...] = ()
+    policy: PolicyVersion | None = None
+    """The weights that sampled it, where they are not the trajectory's own: they changed in the
+    middle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,7 @@ class Trajectory:
     correct: bool | None
     error: str | None
     policy: PolicyVersion
+    """The weights that sampled its first turn, and the others unless a turn says otherwise."""
     sampling: Sampling
     seed: int
     rollout: int

@@ -18,7 +18,7 @@ from langchain_core.messages import (
 )
 from langgraph.graph.state import CompiledStateGraph
 
-from eapo_agents.errors import BudgetError, UsageError
+from eapo_agents.errors import BudgetError, EngineLostError, UsageError
 from eapo_agents.grading import LENIENT, SLOW
 from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
@@ -29,6 +29,7 @@ from eapo_agents.secrets import redact
 from eapo_agents.types import (
     Consultation,
     ConsultationStatus,
+    PolicyVersion,
     Problem,
     RolloutGroup,
     StopReason,
@@ -96,8 +97,9 @@ async def run_rollouts(
     Raises:
         BudgetError: the experts' budget was spent. The rollouts that needed no more of it have
             ended and been told to `on_trajectory`; the others have left nothing.
+        EngineLostError: the policy's engine is gone. Again the others have ended.
     """
-    spent: list[BudgetError] = []
+    stopped: list[BudgetError | EngineLostError] = []
     how = _How(graph, policy, format_reward if scored else None, answer_of)
     num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
     with policy.engine.cohort(num_rollouts) as cohort:
@@ -113,8 +115,8 @@ async def run_rollouts(
             )
             try:
                 trajectory = await _run_one(how, problem, context, given)
-            except BudgetError as error:
-                spent.append(error)
+            except (BudgetError, EngineLostError) as error:
+                stopped.append(error)
                 return None
             finally:
                 cohort.finished()
@@ -126,8 +128,8 @@ async def run_rollouts(
                 [tasks.create_task(one(plan.problem, rollout)) for rollout in plan.rollouts]
                 for plan in plans_P
             ]
-    if spent:
-        raise spent[0]
+    if stopped:
+        raise stopped[0]
     return [
         RolloutGroup(
             problem=plan.problem,
@@ -190,8 +192,9 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
         turns = turns_of(messages_in(state), recorder.records)
         if not turns:
             raise UsageError("The graph never called the policy.")
+        facts["policy"] = PolicyVersion(**recorder.records[0]["policy"])
         reason, answer = _outcome(state, turns, how.answer_of)
-    except BudgetError:
+    except (BudgetError, EngineLostError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
         return Trajectory(
@@ -275,6 +278,9 @@ def turns_of(
             text=record["text"],
             finish_reason=record["finish_reason"],
             consultations=tuple(consultations.get(record["digest"], ())),
+            policy=None
+            if record["policy"] == records[0]["policy"]
+            else PolicyVersion(**record["policy"]),
         )
         for record in records
     )

@@ -28,9 +28,9 @@ from eapo_agents.experts.breaker import CircuitBreaker
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
 from eapo_agents.experts.expert import Answer, Expert
-from eapo_agents.experts.per_loop import PerLoop
 from eapo_agents.experts.threads import invoke
 from eapo_agents.experts.usage import NOTHING, Usage
+from eapo_agents.per_loop import PerLoop
 from eapo_agents.secrets import redact
 from eapo_agents.types import ConsultationStatus
 

@@ -17,8 +17,8 @@ from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, UsageError
 from eapo_agents.experts.listening import Listener, current_listener
-from eapo_agents.experts.per_loop import PerLoop
 from eapo_agents.experts.usage import Usage
+from eapo_agents.per_loop import PerLoop
 from eapo_agents.secrets import read_key, redact
 
 if TYPE_CHECKING:

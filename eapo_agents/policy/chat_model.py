@@ -35,10 +35,11 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
 
+from eapo_agents.errors import EngineError
 from eapo_agents.policy.engine import Completion, Engine, RolloutKey
 from eapo_agents.policy.recording import current_recorder
 from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
-from eapo_agents.types import Sampling
+from eapo_agents.types import PolicyVersion, Sampling
 
 _NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
 RECORD = "eapo"
@@ -55,6 +56,8 @@ class PolicyChatModel(BaseChatModel):
     renderer: Any
     """The `ChatRenderer` of the engine's tokenizer."""
     sampling: Sampling
+    mixed_versions: bool = False
+    """Whether the weights may change in the middle of a recorded run."""
 
     @property
     def _llm_type(self) -> str:
@@ -108,10 +111,12 @@ class PolicyChatModel(BaseChatModel):
             "text": self.renderer.decode(completion.completion_ids),
             "parent": parent,
             "digest": _chain(digests[-1] if digests else "", message),
-            "policy": asdict(engine.policy_version),
+            "policy": asdict(completion.policy),
             "sampling": asdict(self.sampling),
         }
         if recorder is not None:
+            if not self.mixed_versions:
+                _refuse_change(recorder.records, completion.policy)
             recorder.records.append(message.additional_kwargs[RECORD])
         if run_manager is not None:
             message.id = f"run-{run_manager.run_id}"  # the id that the streamed pieces have
@@ -209,6 +214,18 @@ class PolicyChatModel(BaseChatModel):
                 total_tokens=num_prompt + num_sampled,
             ),
         )
+
+
+def _refuse_change(records: Sequence[Mapping[str, Any]], version: PolicyVersion) -> None:
+    """Raises EngineError where this model sampled the run's earlier turns with other weights."""
+    for record in records:
+        before = PolicyVersion(**record["policy"])
+        if before.base == version.base and before.weights != version.weights:
+            raise EngineError(
+                f"The weights changed in the middle of a trajectory (step {before.step} to "
+                f"{version.step}), and one trajectory is of one version: let rollouts end before "
+                "new weights are published, or allow it with policy.mixed_versions=true."
+            )
 
 
 @asynccontextmanager

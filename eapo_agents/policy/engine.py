@@ -30,6 +30,8 @@ class Completion:
     logprobs: tuple[float, ...] | None
     finish_reason: str
     """`stop` or `length`."""
+    policy: PolicyVersion
+    """The weights that sampled it."""
 
 
 class Engine(Protocol):

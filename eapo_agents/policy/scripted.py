@@ -48,6 +48,7 @@ class ScriptedEngine:
             completion_ids=ids[: sampling.max_new_tokens],
             logprobs=None,
             finish_reason="stop" if whole else "length",
+            policy=self.policy_version,
         )
 
     @contextmanager

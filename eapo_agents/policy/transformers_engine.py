@@ -106,7 +106,9 @@ class TransformersEngine:
                 sampled = dict(zip(map(id, fitting), self._sample(fitting), strict=True))
         finally:
             self.model.train(was_training)
-        nothing = Completion(completion_ids=(), logprobs=(), finish_reason="length")
+        nothing = Completion(
+            completion_ids=(), logprobs=(), finish_reason="length", policy=self._version
+        )
         return [sampled.get(id(request), nothing) for request in requests]
 
     def _sample(self, requests: Sequence[Request]) -> list[Completion]:
@@ -153,6 +155,7 @@ class TransformersEngine:
                 completion_ids=tuple(tokens),
                 logprobs=tuple(logprobs),
                 finish_reason="stop" if tokens[-1] in self._stop_ids else "length",
+                policy=self._version,
             )
             for tokens, logprobs in zip(tokens_B, logprobs_B, strict=True)
         ]

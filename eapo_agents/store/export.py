@@ -98,6 +98,7 @@ def _schema(pa: Any) -> Any:
             ("error", text),
         ]
     )
+    policy = [("model", text), ("base", text), ("weights", text), ("step", whole)]
     turn = pa.struct(
         [
             ("context_ids", tokens),
@@ -107,10 +108,10 @@ def _schema(pa: Any) -> Any:
             ("text", text),
             ("finish_reason", text),
             ("consultations", pa.list_(consultation)),
+            ("policy", pa.struct(policy)),
         ]
     )
     problem = [(name, text) for name in ("id", "question", "answer", "grader", "metadata")]
-    policy = [("model", text), ("base", text), ("weights", text), ("step", whole)]
     sampling = [("temperature", real), ("top_p", real), ("max_new_tokens", whole)]
     return pa.schema(
         [

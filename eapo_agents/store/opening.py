@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 import eapo_agents
 from eapo_agents.errors import StoreError
@@ -18,6 +23,8 @@ from eapo_agents.types import FORMAT_VERSION
 
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_TIMEOUT_MS = 60_000
+_CREATING = 0x6561706F
+"""Name of the lock under which tables are made."""
 
 
 def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
@@ -130,10 +137,30 @@ def _check_format(engine: Engine, name: str, *, create: bool) -> None:
             "to "
             f"{FORMAT_VERSION}: update eapo-agents."
         )
+    _add_tables(engine)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             dbapi: Any = connection.connection.dbapi_connection
             dbapi.execute("PRAGMA journal_mode=WAL")
+
+
+def _add_tables(engine: Engine) -> None:
+    """Tables that came later. A store that cannot be written is read without them."""
+    if missing_tables(engine):
+        with suppress(OperationalError, ProgrammingError), _writing(engine) as connection:
+            schema.metadata.create_all(connection)
+
+
+def missing_tables(engine: Engine) -> set[str]:
+    """Tables that this store was made without."""
+    with engine.connect() as connection:
+        return set(schema.metadata.tables) - set(inspect(connection).get_table_names())
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
 
 
 def _read_format(engine: Engine, name: str) -> int | None:
@@ -160,7 +187,9 @@ def _read_format(engine: Engine, name: str) -> int | None:
 
 def _create(engine: Engine) -> None:
     """All tables in one transaction: a store is there whole or not at all."""
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+    with _writing(engine) as connection:
+        if engine.dialect.name == "postgresql":  # two that create at once would collide
+            connection.execute(select(func.pg_advisory_xact_lock(_CREATING)))
         if schema.meta.name in inspect(connection).get_table_names():
             return  # another process was faster
         schema.metadata.create_all(connection)

@@ -85,6 +85,15 @@ turns = Table(
     Column("finish_reason", String, nullable=False),
 )
 
+turn_policies = Table(
+    # of turns whose weights are not their trajectory's; stores of before it are read without it
+    "turn_policies",
+    metadata,
+    Column("trajectory_id", Integer, ForeignKey(trajectories.c.id), primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("policy", Text, nullable=False),
+)
+
 consultations = Table(
     "consultations",
     metadata,
@@ -109,4 +118,12 @@ claims = Table(
     Column("run_id", String, primary_key=True),
     Column("group_key", String, primary_key=True),
     Column("owner", String, nullable=False),
+)
+
+processes = Table(
+    # processes that write from several machines tell here that they live
+    "processes",
+    metadata,
+    Column("owner", String, primary_key=True),
+    Column("seen_at", Float, nullable=False),
 )

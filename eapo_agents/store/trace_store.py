@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,7 +24,8 @@ import eapo_agents
 from eapo_agents.errors import StoreError
 from eapo_agents.recipe import Recipe, fixed_part
 from eapo_agents.store import schema
-from eapo_agents.store.opening import guard, open_engine
+from eapo_agents.store.opening import guard, missing_tables, open_engine
+from eapo_agents.store.pulse import Pulse, is_alive, this_process
 from eapo_agents.types import (
     Consultation,
     ConsultationStatus,
@@ -82,6 +81,8 @@ class TraceStore:
         self._name = name
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._known_problems: set[str] = set()
+        self._missing = missing_tables(engine)
+        self._pulse: Pulse | None = None
 
     @classmethod
     def open(cls, at: str | Path, *, create: bool = False) -> TraceStore:
@@ -102,6 +103,8 @@ class TraceStore:
 
     def close(self) -> None:
         """Closes every connection."""
+        if self._pulse is not None:
+            self._pulse.stop()
         self._engine.dispose()
 
     def start_run(
@@ -165,6 +168,13 @@ class TraceStore:
             turns = [_turn_row(turn, i, new_id) for i, turn in enumerate(trajectory.turns)]
             if turns:
                 connection.execute(schema.turns.insert(), turns)
+            changed = [
+                {"trajectory_id": new_id, "turn": i, "policy": json.dumps(asdict(turn.policy))}
+                for i, turn in enumerate(trajectory.turns)
+                if turn.policy is not None
+            ]
+            if changed:
+                connection.execute(schema.turn_policies.insert(), changed)
             asked = [
                 _consultation_row(consultation, index, new_id)
                 for index, turn in enumerate(trajectory.turns)
@@ -188,14 +198,17 @@ class TraceStore:
         return found
 
     def claim(self, run_id: str, group_key: str) -> bool:
-        """Takes a group for this process; False where another live process has it."""
+        """Takes a group for this process; False where another live process has it. One of another
+        machine lives while its pulse does."""
+        if self._pulse is None and self._engine.dialect.name == "postgresql":
+            self._pulse = Pulse(self._engine, self._owner)
         claims = schema.claims
         here = (claims.c.run_id == run_id) & (claims.c.group_key == group_key)
         row = {"run_id": run_id, "group_key": group_key, "owner": self._owner}
         with guard(self._name), self._writing() as connection:
             connection.execute(self._insert(claims).values(row).on_conflict_do_nothing())
             owner = connection.execute(select(claims.c.owner).where(here)).scalar_one()
-            if owner != self._owner and not _is_alive(owner):
+            if owner != self._owner and not is_alive(connection, owner):
                 # only from the owner that was seen: somebody else may take it over too
                 connection.execute(
                     claims.update()
@@ -313,13 +326,24 @@ class TraceStore:
             ids = [row.id for row in rows]
             turns = _by_trajectory(connection, schema.turns, ids)
             asked = _by_trajectory(connection, schema.consultations, ids)
+            changed = (
+                {}
+                if schema.turn_policies.name in self._missing
+                else _by_trajectory(connection, schema.turn_policies, ids)
+            )
             digests = {row.problem for row in rows}
             known = connection.execute(
                 select(schema.problems).where(schema.problems.c.digest.in_(digests))
             )
             problems = {row.digest: _problem(row.problem) for row in known}
         return [
-            _stored(row, problems[row.problem], turns.get(row.id, []), asked.get(row.id, []))
+            _stored(
+                row,
+                problems[row.problem],
+                turns.get(row.id, []),
+                asked.get(row.id, []),
+                changed.get(row.id, []),
+            )
             for row in rows
         ]
 
@@ -340,24 +364,7 @@ class TraceStore:
 
     @cached_property
     def _owner(self) -> str:
-        """host:pid:start time: names this process and no other, even where process numbers come
-        round again."""
-        return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether a claim's process still runs; one of another machine is taken to."""
-    host, pid, started = owner.rsplit(":", 2)
-    return host != socket.gethostname() or _start_time(int(pid)) == started
-
-
-def _start_time(pid: int) -> str | None:
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return None
+        return this_process()
 
 
 def _fixed(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -460,8 +467,13 @@ def _consultation_row(c: Consultation, turn: int, trajectory_id: int) -> dict[st
 
 
 def _stored(
-    row: Row[Any], problem: Problem, turns: Sequence[Row[Any]], asked: Sequence[Row[Any]]
+    row: Row[Any],
+    problem: Problem,
+    turns: Sequence[Row[Any]],
+    asked: Sequence[Row[Any]],
+    changed: Sequence[Row[Any]],
 ) -> StoredTrajectory:
+    policies = {c.turn: PolicyVersion(**json.loads(c.policy)) for c in changed}
     consultations: dict[int, list[Consultation]] = {}
     for c in asked:
         consultations.setdefault(c.turn, []).append(_consultation(c))
@@ -473,7 +485,10 @@ def _stored(
         trajectory=Trajectory(
             problem=problem,
             graph=row.graph,
-            turns=tuple(_turn(turn, consultations.get(turn.turn, [])) for turn in turns),
+            turns=tuple(
+                _turn(turn, consultations.get(turn.turn, []), policies.get(turn.turn))
+                for turn in turns
+            ),
             stop_reason=StopReason(row.stop_reason),
             answer=row.answer,
             reward=row.reward,
@@ -489,7 +504,7 @@ def _stored(
     )
 
 
-def _turn(row: Row[Any], asked: Sequence[Consultation]) -> Turn:
+def _turn(row: Row[Any], asked: Sequence[Consultation], policy: PolicyVersion | None) -> Turn:
     return Turn(
         context_ids=tuple(np.frombuffer(row.context_ids, "<i4").tolist()),
         completion_ids=tuple(np.frombuffer(row.completion_ids, "<i4").tolist()),
@@ -500,6 +515,7 @@ def _turn(row: Row[Any], asked: Sequence[Consultation]) -> Turn:
         text=row.text,
         finish_reason=row.finish_reason,
         consultations=tuple(asked),
+        policy=policy,
     )
 
 
