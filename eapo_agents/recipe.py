@@ -39,6 +39,18 @@ class PolicySection(_Section):
     max_batch_size: int = Field(64, ge=1)
     gather_timeout_s: float = Field(30.0, gt=0)
     """How long a batch waits for a rollout that an expert holds up."""
+    servers: list[str] = Field(default_factory=list)
+    """vLLM servers that sample, such as http://127.0.0.1:8000 (`eapo serve`); none: the embedded
+    engine, in this process."""
+    server_key_env: str | None = None
+    """Environment variable with the servers' key, where they want one."""
+    request_timeout_s: float = Field(600.0, gt=0)
+    """A server that is silent for so long in one request is taken to be down."""
+    lost_after_s: float = Field(300.0, ge=0)
+    """How long work waits for a server to come back while all are down."""
+    mixed_versions: bool = False
+    """Whether a rollout may go on with new weights in its middle. Its turns say which sampled
+    them."""
 
 
 class TaskSection(_Section):
@@ -273,9 +285,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def fixed_part(recipe: Recipe) -> dict[str, Any]:
     """What may not change while a run goes on. Its length may, and what experts may cost and how
-    they are reached."""
+    they and the policy's servers are reached."""
     fixed = recipe.model_dump(mode="json")
     del fixed["train"]["steps"], fixed["consult"]["budget"], fixed["consult"]["expert_store"]
+    for setting in _SERVERS:
+        del fixed["policy"][setting]
     for expert in fixed["consult"]["experts"].values():
         for setting in _REACHING:
             del expert[setting]
@@ -284,6 +298,7 @@ def fixed_part(recipe: Recipe) -> dict[str, Any]:
     return fixed
 
 
+_SERVERS = ("servers", "server_key_env", "request_timeout_s", "lost_after_s")
 _REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price", "stored")
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from eapo_agents.errors import BenchmarkError
+from eapo_agents.files import cache_folder
 from eapo_agents.grading import Grade
 from eapo_agents.grading.code import the_sandbox
 from eapo_agents.sandbox import Inputs, Outcome, Sample, Sandbox, reference_values, run_inputs
@@ -238,13 +239,6 @@ def _reference(record: Record) -> Sample:
 
 def _digest(line: bytes) -> str:
     return _DIGEST + hashlib.sha256(line).hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where what can be worked out again is kept: EAPO_CACHE, else the user's cache folder."""
-    if folder := os.environ.get("EAPO_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "eapo-agents"
 
 
 def _read_cache(file: Path) -> dict[str, tuple[Expected, Expected]] | None:

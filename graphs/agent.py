@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -16,12 +17,16 @@ from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.experts.usage import Price
 from eapo_agents.policy.chat_model import PolicyChatModel
-from eapo_agents.policy.models import LoadedPolicy, load_policy
+from eapo_agents.policy.engine import Engine
+from eapo_agents.policy.models import LoadedPolicy, identify_policy, is_adapter, load_policy
 from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.policy.servers import ServerPool
 from eapo_agents.policy.transformers_engine import TransformersEngine
+from eapo_agents.policy.vllm_engine import VllmEngine
 from eapo_agents.recipe import Recipe, load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
-from eapo_agents.types import Problem, Sampling
+from eapo_agents.secrets import read_key
+from eapo_agents.types import PolicyVersion, Problem, Sampling
 from graphs.consult import Graph, build_consult_graph
 from graphs.rollout import first_messages
 from graphs.solo import build_solo_graph
@@ -36,12 +41,44 @@ class Agent:
     recipe: Recipe
     loaded: LoadedPolicy
     renderer: ChatRenderer
-    engine: TransformersEngine
+    engine: Engine
     pool: ExpertPool
+
+    @property
+    def model(self) -> Any:
+        """The model to train: the embedded engine's own, or one that is loaded when it is first
+        asked for."""
+        if isinstance(self.engine, TransformersEngine):
+            return self.engine.model
+        if self.loaded.model is None:
+            settings = self.recipe.policy
+            self.loaded = load_policy(
+                settings.model,
+                adapter=settings.adapter,
+                dtype=settings.dtype,
+                device=settings.device,
+            )
+        return self.loaded.model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        if isinstance(self.engine, TransformersEngine):
+            self.engine.model = model
+        self.loaded.model = model
+
+    @property
+    def samples_from_servers(self) -> bool:
+        """Whether new weights have to be published."""
+        return isinstance(self.engine, VllmEngine)
 
     def policy(self, sampling: Sampling) -> PolicyChatModel:
         """The policy as a chat model under these sampling settings."""
-        return PolicyChatModel(engine=self.engine, renderer=self.renderer, sampling=sampling)
+        return PolicyChatModel(
+            engine=self.engine,
+            renderer=self.renderer,
+            sampling=sampling,
+            mixed_versions=self.recipe.policy.mixed_versions,
+        )
 
     @property
     def sampling(self) -> Sampling:
@@ -81,10 +118,16 @@ def load_agent(recipe: Recipe) -> Agent:
 
     Raises:
         ModelError: the model cannot be found or loaded.
+        ServerError: the recipe's servers do not answer, or not as they should.
         UsageError: an expert or a schedule does not fit.
     """
     pool = make_pool(recipe)
     settings = recipe.policy
+    if settings.servers:
+        loaded = identify_policy(settings.model, adapter=settings.adapter, dtype=settings.dtype)
+        renderer = ChatRenderer(loaded.tokenizer)
+        engine: Engine = _connect(recipe, loaded, renderer)
+        return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
     loaded = load_policy(
         settings.model, adapter=settings.adapter, dtype=settings.dtype, device=settings.device
     )
@@ -99,6 +142,36 @@ def load_agent(recipe: Recipe) -> Agent:
         base=loaded.base,
     )
     return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+
+
+def _connect(recipe: Recipe, loaded: LoadedPolicy, renderer: ChatRenderer) -> VllmEngine:
+    """The engine over the recipe's servers, looked at."""
+    settings = recipe.policy
+    key = (
+        read_key(settings.server_key_env, wanted_by="policy.servers")
+        if settings.server_key_env
+        else None
+    )
+    pool = ServerPool(
+        settings.servers,
+        key=key,
+        request_timeout_s=settings.request_timeout_s,
+        lost_after_s=settings.lost_after_s,
+    )
+    version = PolicyVersion(
+        model=loaded.name, base=loaded.base, weights=loaded.weights, step=loaded.step
+    )
+    engine = VllmEngine(
+        pool,
+        version=version,
+        adapter=Path(settings.adapter)
+        if settings.adapter and is_adapter(settings.adapter)
+        else None,
+        stop_ids=sorted(renderer.stop_ids),
+        mixed_versions=settings.mixed_versions,
+    )
+    engine.connect(Sampling(**recipe.sampling.model_dump()))
+    return engine
 
 
 def agent_of_environment() -> Agent:

@@ -10,17 +10,19 @@ likelihood rows, whose ratio is held at 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from eapo_agents.types import PolicyVersion, Problem, RolloutGroup
 from trainers.rows import TrainingRow, group_rows, internalise_rows
-from trainers.sources import RolloutSource, group_metrics
+from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
 
 class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -56,7 +58,9 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._started_from = policy_version()
         self._importance_cap = importance_cap
         self._on_step = on_step
-        self._likelihood_inputs: dict[str, torch.Tensor] | None = None
+        self._loss_inputs: dict[str, torch.Tensor] | None = None
+        self._mismatch = _Mismatch()
+        self._untold: tuple[int, dict[str, float]] | None = None
         dataset = Dataset.from_dict(
             {"prompt": [""] * len(source), "item": list(range(len(source)))}
         )
@@ -76,12 +80,11 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         items = list(dict.fromkeys(row["item"] for row in inputs))
         updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
         step = self.state.global_step // updates + 1
-        groups = self._source.groups(items, step)
-        metrics = group_metrics(groups)
-        for name, value in metrics.items():
-            self._metrics["train"][f"eapo/{name}"].append(float(value))
-        if self._on_step:
-            self._on_step(step, metrics)
+        elsewhere = set(gather_object(items)) - set(items)
+        groups = self._source.groups(items, step, elsewhere)
+        metrics = merge_metrics(gather_object([group_metrics(groups)]))
+        self._untold = (step, metrics)
+        self._mismatch = _Mismatch(passes_left=self.args.gradient_accumulation_steps)
         relative = group_rows(groups)
         stripped = (
             internalise_rows(groups, self._solo_prompt, weight=self._internalise_weight)
@@ -119,6 +122,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors["advantages"] = torch.where(is_stale, advantages * ratio, advantages)
         tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
         tensors["is_likelihood"] = is_stripped.bool()
+        tensors["is_fresh"] = ~is_stale & ~is_stripped.bool()
         tensors["num_items_in_batch"] = total
         return tensors
 
@@ -153,24 +157,70 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return logps
 
     def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        self._likelihood_inputs = trim(inputs)
+        self._loss_inputs = trim(inputs)
         try:
-            loss: torch.Tensor = super()._compute_loss(model, self._likelihood_inputs)
+            loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
         finally:
-            self._likelihood_inputs = None
+            self._loss_inputs = None
+        self._mismatch.passes_left -= 1
+        if self._mismatch.passes_left == 0:
+            self._tell_step()
         return loss
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's own. In the loss, the likelihood rows' old logprobs become the present ones: their
         ratio is 1 whatever happened since the rollouts, and their gradient that of the likelihood.
+        Before the first update, what the others differ by is the engine's doing.
         """
         found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        inputs = self._likelihood_inputs
+        inputs = self._loss_inputs
         if inputs is not None:
-            inputs["old_per_token_logps"] = torch.where(
-                inputs["is_likelihood"], found[0].detach(), inputs["old_per_token_logps"]
-            )
+            present, old = found[0].detach(), inputs["old_per_token_logps"]
+            if self._mismatch.passes_left > 0:
+                self._mismatch.add(present - old, inputs["tool_mask"] * inputs["is_fresh"])
+            inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
+
+    def _tell_step(self) -> None:
+        """Logs a step's rollouts, with the mismatch between the engine that sampled them and the
+        trainer's own logprobs, once the first update has computed those."""
+        if self._untold is None:
+            return
+        step, metrics = self._untold
+        self._untold = None
+        total, count, largest = self.accelerator.gather(
+            self._mismatch.figures(self.accelerator.device)[None]
+        ).T
+        if count.sum() > 0:
+            metrics["engine_mismatch"] = float(total.sum() / count.sum())
+            metrics["engine_mismatch_max"] = float(largest.max())
+        for name, value in metrics.items():
+            self._metrics["train"][f"eapo/{name}"].append(float(value))
+        if self._on_step and self.accelerator.is_main_process:
+            self._on_step(step, metrics)
+
+
+@dataclass(slots=True)
+class _Mismatch:
+    """|logprob of the trainer - logprob of the engine| over sampled tokens, under weights that are
+    the same: what kernels and number formats make of it."""
+
+    passes_left: int = 0
+    """Forward passes until the weights change."""
+    total: float = 0.0
+    count: float = 0.0
+    largest: float = 0.0
+
+    def add(self, difference: torch.Tensor, mask: torch.Tensor) -> None:
+        """Counts the tokens where the mask is 1."""
+        found = difference.abs() * mask
+        self.total += float(found.sum())
+        self.count += float(mask.sum())
+        self.largest = max(self.largest, float(found.max()))
+
+    def figures(self, device: torch.device) -> torch.Tensor:
+        """total, count and largest, shape (3,)."""
+        return torch.tensor([self.total, self.count, self.largest], device=device)
 
 
 def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict[str, torch.Tensor]:

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from eapo_agents.errors import RecipeError, TraceError
 from eapo_agents.policy.models import save_policy
+from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
+from trainers.publishing import Publisher
 from trainers.rows import has_spread, internalise_rows
 from trainers.sources import LiveRollouts, LoggedRollouts, RolloutSource
 
@@ -31,11 +34,11 @@ def add_adapter(agent: Agent) -> None:
     """Puts a fresh LoRA adapter on the agent's model, unless it has one or the recipe trains all
     weights."""
     lora = agent.recipe.train.lora
-    if lora is None or hasattr(agent.engine.model, "peft_config"):
+    if lora is None or hasattr(agent.model, "peft_config"):
         return
     torch.manual_seed(agent.recipe.seed)
-    agent.engine.model = get_peft_model(
-        agent.engine.model,
+    agent.model = get_peft_model(
+        agent.model,
         LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -44,7 +47,8 @@ def add_adapter(agent: Agent) -> None:
             task_type="CAUSAL_LM",
         ),
     )
-    agent.engine.weights_changed(agent.loaded.step)
+    if isinstance(agent.engine, TransformersEngine):
+        agent.engine.weights_changed(agent.loaded.step)
 
 
 def train_live(
@@ -75,6 +79,8 @@ def train_live(
         store=store,
         run_id=run_id,
         max_redraws=recipe.train.max_redraws,
+        process=processes(recipe).process_index,
+        num_processes=processes(recipe).num_processes,
     )
     return _train(agent, source, folder, recipe.train.steps, on_step)
 
@@ -157,7 +163,7 @@ def _train(
     engine = agent.engine
     start = engine.policy_version.step
     trainer = EapoTrainer(
-        model=engine.model,
+        model=agent.model,
         tokenizer=agent.loaded.tokenizer,
         args=grpo_config(recipe, folder, steps),
         source=source,
@@ -166,17 +172,30 @@ def _train(
         policy_version=lambda: engine.policy_version,
         importance_cap=recipe.train.importance_cap,
         on_step=on_step,
-        callbacks=[_WeightsChanged(lambda step: engine.weights_changed(start + step))],
     )
     trainer.remove_callback(PrinterCallback)
+    publisher = Publisher(agent, folder, trainer.accelerator, trainer.save_model)
+    trainer.add_callback(
+        _WeightsChanged(
+            lambda step: publisher.publish(start + step), _publish_every(agent, source, steps)
+        )
+    )
     checkpoint = _last_whole_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    engine.weights_changed(start + trainer.state.global_step)
     policy_folder = folder / POLICY_FOLDER
-    save_policy(
-        engine.model, policy_folder, base=agent.loaded.base, step=engine.policy_version.step
-    )
+    if trainer.accelerator.is_main_process:
+        step = start + trainer.state.global_step
+        save_policy(agent.model, policy_folder, base=agent.loaded.base, step=step)
+    trainer.accelerator.wait_for_everyone()
     return policy_folder
+
+
+def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
+    """Optimizer steps between publications: servers need the weights of the next rollouts only."""
+    if not agent.samples_from_servers:
+        return 1
+    updates = agent.recipe.train.updates_per_step
+    return updates if isinstance(source, LiveRollouts) else steps * updates
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
@@ -191,16 +210,28 @@ def _last_whole_checkpoint(folder: Path) -> Path | None:
     return max(whole)[1] if whole else None
 
 
+def processes(recipe: Recipe) -> PartialState:
+    """The training processes that `accelerate launch` started; one where it did not."""
+    return PartialState(cpu=recipe.policy.device == "cpu")
+
+
 def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
     """TRL's arguments for `steps` steps of rollouts: DAPO's loss and clipping, no KL."""
     settings = recipe.train
     num_rollouts = settings.problems_per_step * settings.rollouts
     num_passes = settings.updates_per_step * settings.forward_passes
+    num_processes = processes(recipe).num_processes
+    if settings.problems_per_step % num_processes or num_rollouts % (num_passes * num_processes):
+        raise RecipeError(
+            f"train.problems_per_step ({settings.problems_per_step}) must divide by the number of "
+            f"processes ({num_processes}), and its rollouts ({num_rollouts}) by processes x "
+            "train.updates_per_step x train.forward_passes: change one of them."
+        )
     on_cpu = recipe.policy.device == "cpu"
     return GRPOConfig(
         output_dir=str(folder),
         max_steps=steps * settings.updates_per_step,
-        per_device_train_batch_size=num_rollouts // num_passes,
+        per_device_train_batch_size=num_rollouts // (num_passes * num_processes),
         gradient_accumulation_steps=settings.forward_passes,
         steps_per_generation=num_passes,
         num_generations=settings.rollouts,
@@ -235,13 +266,16 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
 
 
 class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
-    """Tells the engine, which shares the trainer's model, after every optimizer step."""
+    """Publishes the weights at the start, since a checkpoint may have been loaded, and after every
+    so many optimizer steps."""
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
-        self._tell = tell
+    def __init__(self, publish: Callable[[int], None], every: int) -> None:
+        self._publish = publish
+        self._every = every
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._tell(state.global_step)  # a checkpoint may have been loaded
+        self._publish(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._tell(state.global_step)
+        if state.global_step % self._every == 0:
+            self._publish(state.global_step)

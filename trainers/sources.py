@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 from eapo_agents.policy.chat_model import PolicyChatModel
@@ -23,8 +24,11 @@ class RolloutSource(Protocol):
         """Items that a training step can ask for by number."""
         ...
 
-    def groups(self, items: Sequence[int], step: int) -> list[RolloutGroup]:
-        """The groups of these items at training step `step` (from 1)."""
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
+        """The groups of these items at training step `step` (from 1). Other processes have those
+        of `elsewhere`."""
         ...
 
 
@@ -47,22 +51,28 @@ class LiveRollouts:
     store: TraceStore
     run_id: str
     max_redraws: int = 0
+    process: int = 0
+    """Which of the training processes this is."""
+    num_processes: int = 1
 
     def __len__(self) -> int:
         return len(self.problems)
 
-    def groups(self, items: Sequence[int], step: int) -> list[RolloutGroup]:
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
         groups = self._run([self.problems[item] for item in items], step)
-        asked = {group.problem.id for group in groups}
-        for redraw in range(self.max_redraws):
+        taken = {self.problems[item].id for item in (*items, *elsewhere)}
+        spare = [problem for problem in self.problems if problem.id not in taken]
+        spare.sort(key=lambda p: counter_key("redraw", self.seed, step, p.id))
+        # each process has its own share, so that none draws what another does
+        own = iter(spare[self.process :: self.num_processes])
+        for _ in range(self.max_redraws):
             num_flat = len(items) - sum(map(has_spread, groups))
-            spare = [problem for problem in self.problems if problem.id not in asked]
-            if num_flat <= 0 or not spare:
+            drawn = list(islice(own, max(0, num_flat)))
+            if not drawn:
                 break
-            spare.sort(key=lambda p: counter_key("redraw", self.seed, step, redraw, p.id))
-            drawn = self._run(spare[:num_flat], step)
-            asked |= {group.problem.id for group in drawn}
-            groups += drawn
+            groups += self._run(drawn, step)
         return groups
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
@@ -96,7 +106,9 @@ class LoggedRollouts:
         # TRL drops a step that is not full: items without a group fill it up
         return -(-len(self.logged) // self.groups_per_step) * self.groups_per_step
 
-    def groups(self, items: Sequence[int], step: int) -> list[RolloutGroup]:
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
         return [self.logged[item] for item in items if item < len(self.logged)]
 
 
@@ -130,6 +142,39 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     return metrics
 
 
+def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of all processes as one: counts added, means weighted."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    merged: dict[str, float] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        having = [part for part in parts if name in part]
+        if name in _COUNTS:
+            merged[name] = sum(part[name] for part in having)
+            continue
+        weights = [_weight(name, part) for part in having]
+        total = sum(weight * part[name] for weight, part in zip(weights, having, strict=True))
+        merged[name] = total / max(1e-9, sum(weights))
+    return merged
+
+
+def _weight(name: str, part: Mapping[str, float]) -> float:
+    if name == "reward":
+        return part["rollouts"] - part["unscored"]
+    if name == "rho":
+        return part["experts/calls"] + part["experts/withheld"]
+    return part["rollouts"]
+
+
+_COUNTS = (
+    "rollouts",
+    "unscored",
+    "sampled_tokens",
+    "experts/calls",
+    "experts/accepted",
+    "experts/withheld",
+    "experts/failed",
+)
 _CALLED = (
     ConsultationStatus.ACCEPTED,
     ConsultationStatus.FAILED,

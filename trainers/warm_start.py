@@ -34,6 +34,7 @@ from graphs.agent import Agent
 from graphs.consult import UNAVAILABLE, build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
 from graphs.solo import build_solo_graph
+from trainers.publishing import Publisher
 from trainers.rows import trajectory_rows
 
 
@@ -113,7 +114,7 @@ def warm_start(
         data["labels"].append([-100] * len(row.prompt_ids) + trained)
         data["attention_mask"].append([1] * len(ids))
     trainer = Trainer(
-        model=agent.engine.model,
+        model=agent.model,
         args=TrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=settings.rows_per_step,
@@ -136,7 +137,8 @@ def warm_start(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
-    agent.engine.weights_changed(agent.loaded.step + trainer.state.global_step)
+    publisher = Publisher(agent, folder, trainer.accelerator, trainer.save_model)
+    publisher.publish(agent.loaded.step + trainer.state.global_step)
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped

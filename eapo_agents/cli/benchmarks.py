@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import eapo_agents
-from eapo_agents.cli.commands import expert_file, load_agent, write_atomically
+from eapo_agents.cli.commands import expert_file, load_agent
 from eapo_agents.cli.progress import console, progress_bar
 from eapo_agents.cli.rescoring import TRACES, grade_run, load_problems, recorded_seconds
 from eapo_agents.cli.scoring import prepare_sandbox, the_judge
 from eapo_agents.errors import BenchmarkError, UsageError
+from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe, to_yaml
 
 CONCURRENCY = 32

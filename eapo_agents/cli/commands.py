@@ -12,18 +12,11 @@ from typing import Any
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
 from eapo_agents.errors import RecipeError
+from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe, fixed_part, load_recipe, to_yaml
 from eapo_agents.types import ConsultationStatus, RolloutGroup, Trajectory
 
 EXPERTS = "experts.db"
-
-
-def write_atomically(file: Path, text: str) -> None:
-    """Either the old file or the whole new one, whatever happens in between."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
@@ -159,7 +152,7 @@ def warm_start_into(agent: Any, problems: Any, folder: Path) -> tuple[Path, int]
         teach(agent, episodes, folder, bar.at)
     version = agent.engine.policy_version
     policy = folder / POLICY_FOLDER
-    save_policy(agent.engine.model, policy, base=version.base, step=version.step)
+    save_policy(agent.model, policy, base=version.base, step=version.step)
     return policy, len(episodes)
 
 

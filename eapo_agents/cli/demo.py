@@ -17,6 +17,7 @@ from typing import Any
 from eapo_agents.cli import commands
 from eapo_agents.cli.progress import console, progress_bar, read_history
 from eapo_agents.errors import RecipeError
+from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe
 
 STATE = "phases.json"
@@ -54,7 +55,7 @@ class DemoRun:
         result = work()
         result["seconds"] = time.perf_counter() - started
         self.done[name] = result
-        commands.write_atomically(self.folder / STATE, json.dumps(self.done, indent=1) + "\n")
+        write_atomically(self.folder / STATE, json.dumps(self.done, indent=1) + "\n")
         return result
 
 
@@ -75,8 +76,8 @@ def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
 
     report = demo_report(run.done, recipe.model_dump(mode="json"))
     markdown = report_markdown(report)
-    commands.write_atomically(folder / "report.json", json.dumps(report, indent=1) + "\n")
-    commands.write_atomically(folder / "report.md", markdown)
+    write_atomically(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    write_atomically(folder / "report.md", markdown)
     print(json.dumps(report) if as_json else markdown)
 
 

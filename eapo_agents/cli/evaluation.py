@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.commands import load_agent, problems_of, save_recipe, show, write_atomically
+from eapo_agents.cli.commands import load_agent, problems_of, save_recipe, show
 from eapo_agents.cli.progress import progress_bar
+from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe
 
 

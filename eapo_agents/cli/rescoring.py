@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.commands import write_atomically
 from eapo_agents.cli.progress import progress_bar
 from eapo_agents.cli.scoring import num_graders, prepare_sandbox, the_judge
 from eapo_agents.errors import BenchmarkError
+from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe
 
 TRACES = "traces.db"

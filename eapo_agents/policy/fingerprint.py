@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,22 @@ def policy_fingerprint(model: Any, base: str) -> str:
         return base
     # the adapter's name ("default") is no property of the weights
     return _digest(((_plain(name), p) for name, p in adapter), seed=base)
+
+
+def saved_fingerprint(folder: Path, base: str) -> str:
+    """The same as `policy_fingerprint` of a model that was saved into `folder`, whole or as an
+    adapter on the model of fingerprint `base`."""
+    adapter = folder / "adapter_model.safetensors"
+    if not adapter.exists():
+        from transformers import AutoModelForCausalLM
+
+        return base_fingerprint(AutoModelForCausalLM.from_pretrained(str(folder), dtype="auto"))
+    from safetensors.torch import load_file
+
+    named = list(load_file(str(adapter)).items())
+    if not any(bool(p.any()) for name, p in named if "lora_B" in name):
+        return base
+    return _digest(((_plain(name), p) for name, p in named), seed=base)
 
 
 def _plain(name: str) -> str:

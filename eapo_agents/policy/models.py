@@ -3,8 +3,11 @@ name."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eapo_agents.errors import ModelError
+from eapo_agents.files import cache_folder, write_atomically
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 _HUB_NAMES = {EMBEDDED: f"HuggingFaceTB/{EMBEDDED}"}
@@ -32,15 +36,18 @@ class ModelSource:
 
 @dataclass(slots=True, kw_only=True)
 class LoadedPolicy:
-    """A model with its tokenizer, in memory."""
+    """A tokenizer with its model, in memory or on servers."""
 
     model: Any
+    """None where servers sample and nothing is trained."""
     tokenizer: Any
     name: str
     base: str
     """Fingerprint of the base weights."""
     step: int
-    """Optimizer steps that the adapter has seen."""
+    """Optimizer steps that the weights have seen."""
+    weights: str
+    """Fingerprint of base and adapter together."""
 
 
 def find_model(name: str) -> ModelSource:
@@ -78,7 +85,7 @@ def load_policy(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    from eapo_agents.policy.fingerprint import base_fingerprint
+    from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ModelError(f"The policy's dtype must be float32, bfloat16 or float16, got '{dtype}'.")
@@ -105,7 +112,87 @@ def load_policy(
     step = 0
     if adapter is not None:
         model, step = _load_trained(model, adapter, base)
-    return LoadedPolicy(model=model, tokenizer=tokenizer, name=name, base=base, step=step)
+    return LoadedPolicy(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        base=base,
+        step=step,
+        weights=policy_fingerprint(model, base),
+    )
+
+
+def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> LoadedPolicy:
+    """The same without the model in memory, for servers that hold it.
+
+    The fingerprint of the weights takes loading them once; it is remembered with the files' sizes
+    and times.
+
+    Raises:
+        ModelError: not found, not loadable, or the adapter belongs to another base.
+    """
+    from transformers import AutoTokenizer
+
+    source = find_model(name)
+    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    file = cache_folder() / "fingerprints" / f"{_files_key(source, adapter, dtype)}.json"
+    try:
+        known = json.loads(file.read_text())
+        base, weights, step = str(known["base"]), str(known["weights"]), int(known["step"])
+        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+    except (OSError, ValueError, KeyError, TypeError):
+        loaded = load_policy(name, adapter=adapter, dtype=dtype)
+        loaded.model = None
+        facts = {"base": loaded.base, "weights": loaded.weights, "step": loaded.step}
+        write_atomically(file, json.dumps(facts) + "\n")
+        return loaded
+    return LoadedPolicy(
+        model=None, tokenizer=tokenizer, name=name, base=base, step=step, weights=weights
+    )
+
+
+def servable_folder(name: str) -> str:
+    """A folder (or hub name) of the model that a server can load: GGUF files are written out once,
+    as they are trained."""
+    source = find_model(name)
+    if source.gguf_file is None:
+        return source.location
+    folder = cache_folder() / "models" / f"{name.replace('/', '-')}-{_files_key(source, None, '')}"
+    if not folder.exists():
+        loaded = load_policy(name)
+        partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        loaded.model.save_pretrained(str(partial_folder))
+        loaded.tokenizer.save_pretrained(str(partial_folder))
+        try:
+            partial_folder.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(partial_folder, ignore_errors=True)
+    return str(folder)
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a trained policy is an adapter, not a whole model."""
+    return (Path(folder) / "adapter_config.json").exists()
+
+
+def _files_key(source: ModelSource, adapter: str | None, dtype: str) -> str:
+    """Changes whenever a file of the model or of the adapter does."""
+    facts = [source.location, str(source.gguf_file), dtype]
+    folders = [Path(source.location) if Path(source.location).is_dir() else _hub_folder(source)]
+    folders += [Path(adapter)] if adapter else []
+    for folder in folders:
+        for file in sorted(folder.glob("*")) if folder else ():
+            status = file.stat()
+            facts.append(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.blake2b("\n".join(facts).encode(), digest_size=12).hexdigest()
+
+
+def _hub_folder(source: ModelSource) -> Path | None:
+    """Where the hub's files lie on this machine, None where they do not yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(source.location, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None:
@@ -137,7 +224,7 @@ def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
                 f"(fingerprint {trained_on}, here {base}): "
                 "load it with the model and dtype that it was trained with."
             )
-        if (Path(folder) / "adapter_config.json").exists():
+        if is_adapter(folder):
             return PeftModel.from_pretrained(model, folder, is_trainable=True).eval(), step
         trained = AutoModelForCausalLM.from_pretrained(folder, dtype=model.dtype)
         return trained.to(model.device).eval(), step

@@ -76,6 +76,7 @@ class AskingEngine:
             )
         logprobs = rows.gather(1, torch.tensor(self.call_ids)[:, None])[:, 0]
         return Completion(
+            policy=self.engine.policy_version,
             completion_ids=tuple(self.call_ids),
             logprobs=tuple(logprobs.tolist()),
             finish_reason="stop",

@@ -1,0 +1,372 @@
+"""The engine with which people train for real: vLLM servers over HTTP, token ids in and out.
+
+Requests are `/v1/completions` with the prompt as token ids; the sampled ids come back with their
+logprobs under the sampling distribution, and nothing is ever tokenised twice. New weights reach the
+servers as LoRA adapters, or as whole models, by a name that holds their fingerprint: what a request
+names is what samples it, whichever server takes it and whatever was published meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.errors import EngineError, ServerError
+from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.servers import Server, ServerPool, told_error
+from eapo_agents.schedules import counter_key
+from eapo_agents.types import PolicyVersion, Sampling
+
+KEPT_VERSIONS = 2
+"""Adapters that stay loaded: the present one, and the one that rollouts may still be under way
+with."""
+_LOWEST_LOGPROB = -9999.0
+"""vLLM's word for minus infinity."""
+
+
+def served_name(version: PolicyVersion) -> str:
+    """A version's name on the servers: the base model's, or with the fingerprint of the weights."""
+    if version.weights == version.base:
+        return version.model
+    return f"{version.model}@{version.weights}"
+
+
+class VllmEngine:
+    """Samples from vLLM servers that all have the same base model."""
+
+    def __init__(
+        self,
+        pool: ServerPool,
+        *,
+        version: PolicyVersion,
+        adapter: Path | None,
+        stop_ids: Sequence[int],
+        mixed_versions: bool = False,
+    ) -> None:
+        """Takes servers that are not looked at yet: see `connect`.
+
+        Args:
+            version: the weights to sample from.
+            adapter: their folder where they are an adapter on the base model. The servers must see
+                it under the same path.
+            stop_ids: tokens that end a turn.
+            mixed_versions: whether a rollout goes on with new weights in its middle.
+        """
+        self._pool = pool
+        pool.on_return = self._prepare
+        self._base_name = version.model
+        self._version = version
+        self._stop_ids = frozenset(stop_ids)
+        self._mixed_versions = mixed_versions
+        self._adapters: dict[str, Path] = {served_name(version): adapter} if adapter else {}
+        self._pins: dict[tuple[int, str, int, int], PolicyVersion] = {}
+        self._live = 0
+
+    @property
+    def policy_version(self) -> PolicyVersion:
+        return self._version
+
+    def connect(self, sampling: Sampling) -> None:
+        """Looks at every server: model, token ids, room for a completion, logprobs of the
+        distribution that is sampled from. Servers that do not answer are left out while others do.
+
+        Raises:
+            ServerError: none answers, or one cannot be used.
+        """
+        silent: ServerError | None = None
+        for server in self._pool.servers:
+            try:
+                self._pool.ask(server, "/health")
+            except ServerError as error:
+                server.down, silent = "it does not answer", error
+                continue
+            self._prepare(server)
+            self._check_answers(server, sampling)
+        if silent and not self._pool.up:
+            raise silent
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: Sampling,
+        key: RolloutKey,
+        *,
+        on_token: Callable[[int], None] | None = None,
+    ) -> Completion:
+        """See `Engine.generate`. A later turn that leaves no room for an answer gives an empty
+        completion.
+
+        Raises:
+            EngineError: the first prompt of a run does not fit, or the servers refuse the request.
+            EngineLostError: no server has been up for too long.
+        """
+        version = self._version_for(key)
+        room = self._room(len(prompt_ids), key)
+        if room <= 0:
+            return Completion(
+                completion_ids=(), logprobs=(), finish_reason="length", policy=version
+            )
+        body = {
+            "model": served_name(version),
+            "prompt": list(prompt_ids),
+            "max_tokens": min(sampling.max_new_tokens, room),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            # a model folder's generation_config.json must not decide how a policy samples
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "ignore_eos": True,
+            "stop_token_ids": sorted(self._stop_ids),
+            "seed": _seed(key),
+            "logprobs": 0,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+        }
+
+        def reload(server: Server) -> None:
+            self._load(server, served_name(version))
+
+        group = (key.problem_id, key.step)
+        if on_token is None:
+            found = await self._pool.complete(body, group=group, reload=reload)
+            ids, logprobs = _sampled(found)
+        else:
+            ids, logprobs = [], []
+
+            def on_piece(piece: Any) -> None:
+                new_ids, new_logprobs = _sampled(piece)
+                ids.extend(new_ids)
+                logprobs.extend(new_logprobs)
+                for token in new_ids:
+                    on_token(token)
+
+            await self._pool.stream(body, on_piece, group=group, reload=reload)
+        if not ids:
+            raise EngineError("The policy server sampled nothing: look at its log.")
+        return Completion(
+            completion_ids=tuple(ids),
+            logprobs=tuple(logprobs),
+            finish_reason="stop" if ids[-1] in self._stop_ids else "length",
+            policy=version,
+        )
+
+    @contextmanager
+    def cohort(self, num_rollouts: int) -> Iterator[Cohort]:
+        """Batches are the servers' own business: only the versions of rollouts are kept."""
+        self._live += 1
+        try:
+            yield _NoCohort()
+        finally:
+            self._live -= 1
+            if not self._live:
+                self._pins.clear()
+
+    def publish(self, version: PolicyVersion, adapter: Path) -> float:
+        """Loads an adapter onto every server that is up and samples from it from now on; the
+        oldest one is unloaded. Returns the seconds that it took.
+
+        Raises:
+            ServerError: a server refuses it, and says why.
+        """
+        started = time.perf_counter()
+        self._adapters[served_name(version)] = adapter
+        try:
+            for server in self._pool.up:
+                self._load(server, served_name(version))
+        except ServerError:
+            del self._adapters[served_name(version)]
+            raise
+        self._version = version
+        for name in list(self._adapters)[:-KEPT_VERSIONS]:
+            del self._adapters[name]
+            for server in self._pool.up:
+                self._unload(server, name)
+        return time.perf_counter() - started
+
+    def switch(self, version: PolicyVersion, timeout_s: float) -> float:
+        """Waits until every server that is up serves these weights under their name, as after a
+        restart with a whole new model, and samples from them. Returns the seconds that it took.
+
+        Raises:
+            ServerError: a server still does not after `timeout_s`.
+        """
+        started = time.perf_counter()
+        name = served_name(version)
+        while waiting := [s for s in self._pool.servers if name not in self._served_or_none(s)]:
+            if time.perf_counter() - started > timeout_s:
+                raise ServerError(
+                    f"The server {waiting[0].url} does not serve '{name}' after {timeout_s:g} s: "
+                    "start it with `eapo serve --follow`, which restarts it with new weights."
+                )
+            time.sleep(0.5)
+        for server in self._pool.servers:
+            server.down = None
+        self._version = version
+        return time.perf_counter() - started
+
+    def use(self, version: PolicyVersion, adapter: Path | None) -> None:
+        """Samples from weights that another process has published."""
+        if adapter is not None:
+            self._adapters[served_name(version)] = adapter
+        self._version = version
+
+    def _version_for(self, key: RolloutKey) -> PolicyVersion:
+        if self._mixed_versions or not key.problem_id or not self._live:
+            return self._version
+        rollout = (key.seed, key.problem_id, key.step, key.rollout)
+        return self._pins.setdefault(rollout, self._version)
+
+    def _room(self, num_prompt: int, key: RolloutKey) -> int:
+        lengths = [server.max_length for server in self._pool.servers if server.max_length]
+        if not lengths:
+            return num_prompt + 1  # nothing is known: the server says it
+        room = min(lengths) - num_prompt
+        if room <= 0 and key.turn == 0:
+            raise EngineError(
+                f"The prompt has {num_prompt} tokens and the servers take {min(lengths)} with the "
+                "answer: shorten it, or serve with a larger --max-model-len."
+            )
+        return room
+
+    def _prepare(self, server: Server) -> None:
+        """Makes sure that a server has what is sampled from."""
+        server.loaded.clear()
+        served = self._served(server)
+        name = served_name(self._version)
+        if self._base_name not in served and name not in served:
+            raise ServerError(
+                f"The server {server.url} serves {', '.join(sorted(served)) or 'nothing'}, and not "
+                f"'{self._base_name}': start it with `eapo serve --recipe` of this recipe, or name "
+                "its model in policy.model."
+            )
+        lengths = [int(m["max_model_len"]) for m in served.values() if m.get("max_model_len")]
+        server.max_length = min(lengths) if lengths else 0
+        for adapter in self._adapters:
+            self._load(server, adapter)
+        if name not in self._adapters and name not in served:
+            raise ServerError(
+                f"The server {server.url} serves '{self._base_name}', but not its weights "
+                f"{self._version.weights}, which are a whole model: start it with `eapo serve "
+                "--policy` of that model."
+            )
+
+    def _check_answers(self, server: Server, sampling: Sampling) -> None:
+        if server.max_length and sampling.max_new_tokens >= server.max_length:
+            raise ServerError(
+                f"sampling.max_new_tokens is {sampling.max_new_tokens}, and {server.url} takes "
+                f"{server.max_length} tokens with the prompt: lower it, or serve with a larger "
+                "--max-model-len."
+            )
+        given = {"model": served_name(self._version), "prompt": [min(self._stop_ids)], "seed": 0}
+        given |= {"max_tokens": 1, "return_token_ids": True, "top_p": 1.0, "temperature": 1.0}
+        top = self._top_logprobs(server, given)
+        if sampling.temperature not in (0.0, 1.0):
+            tempered = self._top_logprobs(server, {**given, "temperature": sampling.temperature})
+            spread, tempered_spread = top[0] - top[-1], tempered[0] - tempered[-1]
+            expected = spread / sampling.temperature
+            if abs(tempered_spread - expected) > abs(tempered_spread - spread):
+                raise ServerError(
+                    f"The server {server.url} tells logprobs at temperature 1, not at "
+                    f"{sampling.temperature:g}, with which it samples, and training needs those: "
+                    "start it with `eapo serve`, or with --logprobs-mode processed_logprobs."
+                )
+
+    def _top_logprobs(self, server: Server, given: dict[str, Any]) -> list[float]:
+        status, found = self._pool.ask(server, "/v1/completions", {**given, "logprobs": 5})
+        if status != 200:
+            raise ServerError(
+                f"The server {server.url} refuses a completion (HTTP {status}: "
+                f"{told_error(found)}): is it vLLM's OpenAI-compatible server?"
+            )
+        try:
+            _sampled(found)
+            top = found["choices"][0]["logprobs"]["top_logprobs"][0]
+            return sorted(map(float, top.values()), reverse=True)
+        except (EngineError, LookupError, TypeError, AttributeError) as error:
+            raise ServerError(
+                f"The server {server.url} answers without token ids or logprobs, and training "
+                "needs the very tokens that were sampled: use vLLM 0.22 or later (`eapo serve`)."
+            ) from error
+
+    def _served(self, server: Server) -> dict[str, Any]:
+        status, found = self._pool.ask(server, "/v1/models")
+        try:
+            if status != 200:
+                raise TypeError(status)
+            return {str(model["id"]): model for model in found["data"]}
+        except (LookupError, TypeError) as error:
+            said = told_error(found) or "an answer without models"
+            raise ServerError(
+                f"{server.url} does not tell which models it serves (HTTP {status}: {said}): name "
+                "a vLLM server in policy.servers, and its key's variable in policy.server_key_env."
+            ) from error
+
+    def _served_or_none(self, server: Server) -> dict[str, Any]:
+        try:
+            return self._served(server)
+        except ServerError:
+            return {}
+
+    def _load(self, server: Server, name: str) -> None:
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            raise ServerError(
+                f"The server {server.url} does not serve '{name}' any more, and this process has "
+                "no adapter of that name: start it as before."
+            )
+        if name in self._served(server):
+            return
+        body = {"lora_name": name, "lora_path": str(adapter.resolve())}
+        status, found = self._pool.ask(server, "/v1/load_lora_adapter", body)
+        said = told_error(found)
+        if status == 200 or "already" in said:
+            server.loaded.add(name)
+            return
+        if status == 404 and said in ("", "Not Found"):
+            why = "it takes no adapters while it runs: start it with `eapo serve`"
+        elif "rank" in said:
+            why = f"{said}: serve with a larger --max-lora-rank, or train with a smaller lora.r"
+        elif "No adapter found" in said:
+            why = f"it does not see the folder {adapter}: servers and trainer must share it"
+        else:
+            why = said or f"HTTP {status}"
+        raise ServerError(f"The server {server.url} does not take the adapter '{name}': {why}.")
+
+    def _unload(self, server: Server, name: str) -> None:
+        if name in server.loaded:
+            server.loaded.discard(name)
+            # one that is gone already is as good
+            self._pool.ask(server, "/v1/unload_lora_adapter", {"lora_name": name})
+
+
+class _NoCohort:
+    def finished(self) -> None:
+        """Nothing waits for anybody."""
+
+
+def _seed(key: RolloutKey) -> int:
+    names = ("vllm", key.seed, key.problem_id, key.step, key.rollout, key.turn)
+    return counter_key(*names) >> 65  # 63 bits
+
+
+def _sampled(found: Any) -> tuple[list[int], list[float]]:
+    """Token ids and their logprobs from an answer or a piece of one."""
+    try:
+        choices = found["choices"]
+        if not choices:
+            return [], []
+        ids = choices[0]["token_ids"]
+        logprobs = (choices[0]["logprobs"] or {}).get("token_logprobs", [])
+        if ids is None or len(ids) != len(logprobs):
+            raise TypeError("no token ids")
+        return [int(token) for token in ids], [
+            max(_LOWEST_LOGPROB, float(logprob)) for logprob in logprobs
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(
+            "The policy server answers without token ids or their logprobs: use vLLM 0.22 or later."
+        ) from error
