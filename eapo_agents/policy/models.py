@@ -151,17 +151,26 @@ def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> Loa
     )
 
 
-def servable_folder(name: str) -> str:
-    """A folder (or hub name) of the model that a server can load: GGUF files are written out once,
-    as they are trained."""
+def servable_folder(name: str, adapter: str | None = None) -> str:
+    """A folder (or hub name) that a server can load: of a model, with its adapter merged into it.
+
+    What has to be written for that (a GGUF's weights, a merged model) is written once.
+
+    Raises:
+        ModelError: not found, not loadable, or the adapter belongs to another base.
+    """
     source = find_model(name)
-    if source.gguf_file is None:
+    if adapter is not None and not is_adapter(adapter):
+        return str(Path(adapter).resolve())
+    if source.gguf_file is None and adapter is None:
         return source.location
-    folder = cache_folder() / "models" / f"{name.replace('/', '-')}-{_files_key(source, None, '')}"
+    key = _files_key(source, adapter, "served")
+    folder = cache_folder() / "models" / f"{Path(name).name}-{key}"
     if not folder.exists():
-        loaded = load_policy(name)
+        loaded = load_policy(name, adapter=adapter)
+        model = loaded.model.merge_and_unload() if adapter else loaded.model
         partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        loaded.model.save_pretrained(str(partial_folder))
+        model.save_pretrained(str(partial_folder))
         loaded.tokenizer.save_pretrained(str(partial_folder))
         try:
             partial_folder.rename(folder)

@@ -1,0 +1,274 @@
+"""`eapo serve`: one vLLM server, for training, of a trained policy, or of an expert."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    PolicyOption,
+    RecipeOption,
+    SetOption,
+    resolved,
+)
+from eapo_agents.cli.progress import console
+from eapo_agents.errors import ServerError, UsageError
+
+FOLLOW_S = 1.0
+"""How often a followed run is looked at."""
+
+
+def serve(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    expert: Annotated[
+        str | None,
+        typer.Option("--expert", help="Serve this expert of the recipe, or this model, instead."),
+    ] = None,
+    keep_adapter: Annotated[
+        bool,
+        typer.Option("--adapter", help="With --policy: base model and adapter, not merged."),
+    ] = False,
+    follow: Annotated[
+        Path | None,
+        typer.Option("--follow", help="Restart with each whole model that this run publishes."),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What clients call the model.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, auto.")] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option("--max-model-len", min=1, help="Prompt and answer, in tokens.")
+    ] = None,
+    max_lora_rank: Annotated[
+        int | None, typer.Option("--max-lora-rank", min=1, help="Else the recipe's lora.r.")
+    ] = None,
+    key_env: Annotated[
+        str | None, typer.Option("--key-env", help="Variable with the key that clients must send.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="File for the server's output.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to become ready.")] = 600.0,
+    extra: Annotated[
+        list[str] | None, typer.Argument(help="More options for vLLM, after --.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serves a model with vLLM, OpenAI-compatible: the recipe's for training, with --policy a
+    trained one, tool-free. Ctrl-C stops it."""
+    from eapo_agents.secrets import read_key
+    from eapo_agents.serving.find_vllm import find_vllm
+
+    if sum(given is not None for given in (policy, expert, follow)) > 1:
+        raise UsageError("Only one of --policy, --expert and --follow can be given: drop the rest.")
+    key = read_key(key_env, wanted_by="eapo serve") if key_env else None
+    vllm = find_vllm()
+    whole = resolved(recipe, overrides, None)
+    with console.status("Preparing the model ..."):
+        if expert is not None:
+            serving = _expert(whole, expert)
+        elif policy is not None:
+            serving = _trained(whole, policy, keep_adapter)
+        else:
+            serving = _for_training(whole, max_lora_rank)
+    changes = {"host": host, "port": port, "dtype": dtype, "max_model_len": max_model_len}
+    serving = replace(
+        serving,
+        **{option: value for option, value in changes.items() if value is not None},
+        names=[name, *(n for n in serving.names if n != name)] if name else serving.names,
+        extra=extra or (),
+    )
+    _run(vllm, serving, follow, log, key, timeout, as_json=as_json)
+
+
+def _run(
+    vllm: Any,
+    serving: Any,
+    follow: Path | None,
+    log: Path | None,
+    key: str | None,
+    timeout_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    log = log or Path("runs") / "serve" / f"{serving.port}.log"
+    current = _published(follow) if follow else None
+    if current:
+        serving = replace(serving, model=current["model"], names=[current["name"]])
+    with _stopping_on_signals():
+        server = _start(vllm, serving, log, key, timeout_s)
+        try:
+            _tell(serving, server, as_json=as_json)
+            while server.is_running:
+                time.sleep(FOLLOW_S)
+                newest = _published(follow) if follow else None
+                if follow and newest and newest != current:
+                    current = newest
+                    serving = replace(serving, model=newest["model"], names=[newest["name"]])
+                    with _restarting_alone(follow):
+                        server.stop()
+                        server = _start(vllm, serving, log, key, timeout_s)
+                    console.print(f"Serves {newest['name']} now.", markup=False)
+            raise ServerError(f"The server at {serving.url} ended: {server.reason()}")
+        finally:
+            server.stop()
+
+
+def _start(vllm: Any, serving: Any, log: Path, key: str | None, timeout_s: float) -> Any:
+    from eapo_agents.cli.output import safe_text
+    from eapo_agents.serving.server import ServerProcess
+
+    server = ServerProcess(vllm, serving, log, key)
+    try:
+        with console.status(f"Starting vLLM {vllm.version} (log: {log}) ...") as status:
+
+            def on_wait(line: str) -> None:
+                shown = safe_text(line)[: max(20, console.width - 30)]
+                status.update(f"Starting vLLM {vllm.version}: [dim]{_plain(shown)}[/dim]")
+
+            server.wait(timeout_s, on_wait)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def _tell(serving: Any, server: Any, *, as_json: bool) -> None:
+    names = [*serving.names, *(name for name, _ in serving.adapters)]
+    if as_json:
+        facts = {"url": serving.url, "models": names, "pid": server.pid, "log": str(server.log)}
+        print(json.dumps(facts), flush=True)
+        return
+    for line in (
+        f"Serves {', '.join(names)} at {serving.url}/v1 (log: {server.log}).",
+        f"Any OpenAI client: base_url={serving.url}/v1, model={names[0]}",
+        f"Recipes: --set 'policy.servers=[{serving.url}]'" if serving.takes_adapters else "",
+        "Ctrl-C stops it.",
+    ):
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _for_training(recipe: Any, max_lora_rank: int | None) -> Any:
+    """The base model under the recipe's name for it; adapters may be loaded by clients."""
+    from eapo_agents.policy.models import servable_folder
+    from eapo_agents.serving.server import Serving
+
+    lora = recipe.train.lora
+    return Serving(
+        model=servable_folder(recipe.policy.model),
+        names=[recipe.policy.model],
+        dtype=recipe.policy.dtype,
+        lora_rank=max_lora_rank or (lora.r if lora else None),
+        takes_adapters=lora is not None or max_lora_rank is not None,
+    )
+
+
+def _trained(recipe: Any, policy: str, keep_adapter: bool) -> Any:
+    """A trained policy, under the recipe's name and that of its weights."""
+    from eapo_agents.policy.models import (
+        POLICY_FILE,
+        identify_policy,
+        is_adapter,
+        servable_folder,
+    )
+    from eapo_agents.policy.vllm_engine import served_name
+    from eapo_agents.serving.server import Serving
+    from eapo_agents.types import PolicyVersion
+
+    folder = Path(policy)
+    if not (folder / POLICY_FILE).exists() and (folder / "policy" / POLICY_FILE).exists():
+        folder = folder / "policy"  # the run's own folder was given
+    settings = recipe.policy
+    known = identify_policy(settings.model, adapter=str(folder), dtype=settings.dtype)
+    version = PolicyVersion(
+        model=known.name, base=known.base, weights=known.weights, step=known.step
+    )
+    names = [recipe.name, served_name(version)]
+    if keep_adapter and is_adapter(folder):
+        rank = json.loads((folder / "adapter_config.json").read_text())["r"]
+        return Serving(
+            model=servable_folder(settings.model),
+            names=[settings.model],
+            dtype=settings.dtype,
+            lora_rank=int(rank),
+            adapters=[(name, str(folder.resolve())) for name in names],
+        )
+    return Serving(
+        model=servable_folder(settings.model, str(folder)), names=names, dtype=settings.dtype
+    )
+
+
+def _expert(recipe: Any, named: str) -> Any:
+    """An expert of the recipe, where its base_url says, or any model."""
+    from eapo_agents.policy.models import servable_folder
+    from eapo_agents.serving.server import Serving
+
+    section = recipe.consult.experts.get(named)
+    if section is None:
+        return Serving(model=servable_folder(named), names=[named])
+    options = section.options
+    if section.kind != "openai-chat" or "model" not in options:
+        raise UsageError(
+            f"The expert '{named}' is of kind {section.kind}: only openai-chat experts are served; "
+            "give one of those, or a model."
+        )
+    model = str(options["model"])
+    urls = options.get("base_url") or []
+    url = urlsplit(urls if isinstance(urls, str) else urls[0]) if urls else None
+    serving = Serving(model=servable_folder(model), names=[model])
+    return replace(serving, port=url.port) if url and url.port else serving
+
+
+def _published(run: Path) -> dict[str, Any] | None:
+    """What a training run published last; None before its first model."""
+    try:
+        found: dict[str, Any] = json.loads((run / "published" / "current.json").read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UsageError(
+            f"'{run}/published/current.json' cannot be read ({error}): train again into that run."
+        ) from error
+    return found
+
+
+@contextmanager
+def _restarting_alone(run: Path) -> Iterator[None]:
+    """Servers that follow one run restart one after another, so that some always serve."""
+    with (run / "published" / "restart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _stopping_on_signals() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does: the server is stopped, not left behind."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"Stopped (process {os.getpid()}).", markup=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
