@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
-from eapo_agents.errors import RecipeError
+from eapo_agents.errors import RecipeError, UsageError
 from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe, fixed_part, load_recipe, to_yaml
 from eapo_agents.types import ConsultationStatus, RolloutGroup, Trajectory
@@ -209,12 +210,28 @@ def collect_into(
     return num_run, tally
 
 
-def collect(recipe: Recipe, store_at: str, run_id: str, step: int, *, as_json: bool) -> None:
-    """Problems x G rollouts into the store."""
+def shard_of(problems: Sequence[Any], shard: str | None) -> Sequence[Any]:
+    """The i-th of n equal parts, for `i/n` (from 1); all of them for None.
+
+    Raises:
+        UsageError: not of that form, or i is not in 1 to n.
+    """
+    if shard is None:
+        return problems
+    number, _, total = shard.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise UsageError(f"--shard must be i/n with 1 <= i <= n, such as 1/4, got '{shard}'.")
+    return problems[int(number) - 1 :: int(total)]
+
+
+def collect(
+    recipe: Recipe, store_at: str, run_id: str, step: int, shard: str | None, *, as_json: bool
+) -> None:
+    """Problems x G rollouts into the store; with a shard, only those of its problems."""
     from eapo_agents.errors import ErrorBudgetError
     from eapo_agents.store import TraceStore
 
-    problems = problems_of(recipe, "train", recipe.collect.problems)
+    problems = shard_of(problems_of(recipe, "train", recipe.collect.problems), shard)
     started = time.perf_counter()
     console.print(to_yaml(recipe).rstrip(), style="dim", markup=False)
     agent = load_agent(recipe)

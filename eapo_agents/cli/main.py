@@ -121,13 +121,18 @@ def collect(
     step: Annotated[
         int, typer.Option("--step", min=0, help="Training step whose schedules apply.")
     ] = 1,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="i/n: only the i-th of n equal parts of the problems."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Runs problems x G rollouts of the consult graph into a trace store."""
     from eapo_agents.cli import commands
 
     whole = resolved(recipe, overrides, policy)
-    commands.collect(whole, store, run_id or f"collect-{whole.name}", step, as_json=as_json)
+    name = run_id or f"collect-{whole.name}"
+    commands.collect(whole, store, name, step, shard, as_json=as_json)
 
 
 @app.command()

@@ -4,6 +4,10 @@ Requests are `/v1/completions` with the prompt as token ids; the sampled ids com
 logprobs under the sampling distribution, and nothing is ever tokenised twice. New weights reach the
 servers as LoRA adapters, or as whole models, by a name that holds their fingerprint: what a request
 names is what samples it, whichever server takes it and whatever was published meanwhile.
+
+Requests carry no seed: kernels depend on what else is in the batch, so a seed would not make
+rollouts repeatable. It would cost fast sampling on GPUs, and end vLLM 0.32 on a CPU, where a seeded
+prompt that is read in several pieces raises in the engine.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ from typing import Any
 from eapo_agents.errors import EngineError, ServerError
 from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
 from eapo_agents.policy.servers import Server, ServerPool, told_error
-from eapo_agents.schedules import counter_key
 from eapo_agents.types import PolicyVersion, Sampling
 
 KEPT_VERSIONS = 2
@@ -121,7 +124,6 @@ class VllmEngine:
             "repetition_penalty": 1.0,
             "ignore_eos": True,
             "stop_token_ids": sorted(self._stop_ids),
-            "seed": _seed(key),
             "logprobs": 0,
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
@@ -261,7 +263,10 @@ class VllmEngine:
                 f"{server.max_length} tokens with the prompt: lower it, or serve with a larger "
                 "--max-model-len."
             )
-        given = {"model": served_name(self._version), "prompt": [min(self._stop_ids)], "seed": 0}
+        given: dict[str, Any] = {
+            "model": served_name(self._version),
+            "prompt": [min(self._stop_ids)],
+        }
         given |= {"max_tokens": 1, "return_token_ids": True, "top_p": 1.0, "temperature": 1.0}
         top = self._top_logprobs(server, given)
         if sampling.temperature not in (0.0, 1.0):
@@ -346,11 +351,6 @@ class VllmEngine:
 class _NoCohort:
     def finished(self) -> None:
         """Nothing waits for anybody."""
-
-
-def _seed(key: RolloutKey) -> int:
-    names = ("vllm", key.seed, key.problem_id, key.step, key.rollout, key.turn)
-    return counter_key(*names) >> 65  # 63 bits
 
 
 def _sampled(found: Any) -> tuple[list[int], list[float]]:

@@ -1,0 +1,143 @@
+"""Real vLLM servers, started by `eapo serve`. `make test-vllm` runs these."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eapo_agents.errors import UsageError
+from eapo_agents.recipe import Recipe
+
+MODEL = "SmolLM2-135M-Instruct"
+SYSTEM = 'Solve the problem. End with "Answer: " and the number.'
+
+
+class Served:
+    """A running `eapo serve`."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.folder = folder
+        self.options = options
+        self.log = folder / f"{self.port}.log"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "eapo_agents.cli.main", "serve", "--json", *self.options]
+        command += ["--port", str(self.port), "--log", str(self.log)]
+        command += ["--max-model-len", "2048"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(self.process.stderr.read())
+        self.facts = json.loads(line)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        """As if the machine had gone: kill -9 of vLLM and of what keeps it."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        os.killpg(self.facts["pid"], signal.SIGKILL)
+        self.process.wait()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and is_open(self.port):
+            time.sleep(0.1)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def needs_vllm():
+    from eapo_agents.serving.find_vllm import find_vllm
+
+    try:
+        find_vllm()
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def recipe_file(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "vllm.yaml"
+    file.write_text(recipe_text())
+    return file
+
+
+def recipe_text() -> str:
+    return f"""
+name: vllm-test
+policy: {{model: {MODEL}}}
+sampling: {{max_new_tokens: 24}}
+task: {{system_prompt: '{SYSTEM}'}}
+consult:
+  experts: {{solver: {{kind: solver}}}}
+  acceptance: {{kind: constant, start: 0.5}}
+  turns: {{start: 2, end: 2}}
+collect: {{problems: 8, rollouts: 4, concurrency: 16}}
+train: {{steps: 3, problems_per_step: 2, rollouts: 2, forward_passes: 1, learning_rate: 1.0e-3,
+         lora: {{r: 8, alpha: 16}}, internalise: {{weight: 1.0}}, report_to: []}}
+"""
+
+
+@pytest.fixture
+def make_recipe():
+    """Makes the recipe with these servers and settings of the policy."""
+    import yaml
+
+    def make(*servers: str, changes: dict[str, object] | None = None, **policy: object) -> Recipe:
+        facts = {**yaml.safe_load(recipe_text()), **(changes or {})}
+        facts["policy"] |= {"servers": list(servers), **policy}
+        return Recipe.model_validate(facts)
+
+    return make
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Starts servers that end with the test."""
+    started: list[Served] = []
+
+    def start(*options: str, port: int | None = None) -> Served:
+        started.append(Served(tmp_path, *options, port=port))
+        return started[-1]
+
+    yield start
+    for served in started:
+        if served.process.poll() is None:
+            served.stop()
+
+
+@pytest.fixture(scope="session")
+def server(recipe_file, tmp_path_factory):
+    """bfloat16, takes adapters up to rank 8."""
+    folder = tmp_path_factory.mktemp("server")
+    served = Served(folder, "--recipe", str(recipe_file), "--dtype", "bfloat16")
+    yield served
+    assert served.stop() == 0
+    assert not is_open(served.port)
