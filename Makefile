@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-vllm studio demo test parity check bench clean
+.PHONY: setup studio-env vllm test-servers studio demo test parity check bench clean
 
 setup: $(STAMP)
 
@@ -45,7 +45,11 @@ demo: setup
 	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
 
 test: setup studio-env
-	$(BIN)/python -m pytest --ignore=tests/parity
+	$(BIN)/python -m pytest --ignore=tests/parity --ignore=tests/servers
+
+# With real vLLM and PostgreSQL servers, which the tests start; some minutes.
+test-servers: setup vllm
+	$(BIN)/python -m pytest tests/servers -s
 
 # Minutes long, and not part of `test`: upstream's harnesses on two thousand programs and more.
 parity: setup

@@ -290,7 +290,8 @@ class VllmEngine:
         try:
             _sampled(found)
             top = found["choices"][0]["logprobs"]["top_logprobs"][0]
-            return sorted(map(float, top.values()), reverse=True)
+            # where the token that was drawn is none of the five, it is a sixth
+            return sorted(map(float, top.values()), reverse=True)[:5]
         except (EngineError, LookupError, TypeError, AttributeError) as error:
             raise ServerError(
                 f"The server {server.url} answers without token ids or logprobs, and training "

@@ -1,4 +1,4 @@
-"""Real vLLM servers, started by `eapo serve`. `make test-vllm` runs these."""
+"""Real vLLM servers, started by `eapo serve`. `make test-servers` runs these."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def needs_vllm():
     from eapo_agents.serving.find_vllm import find_vllm
 
@@ -119,7 +119,7 @@ def make_recipe():
 
 
 @pytest.fixture
-def serve(tmp_path):
+def serve(needs_vllm, tmp_path):
     """Starts servers that end with the test."""
     started: list[Served] = []
 
@@ -134,7 +134,7 @@ def serve(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def server(recipe_file, tmp_path_factory):
+def server(needs_vllm, recipe_file, tmp_path_factory):
     """bfloat16, takes adapters up to rank 8."""
     folder = tmp_path_factory.mktemp("server")
     served = Served(folder, "--recipe", str(recipe_file), "--dtype", "bfloat16")

@@ -1,0 +1,63 @@
+"""Collecting from servers that die."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from eapo_agents.store import TraceStore
+
+
+def collecting(recipe_file, store, *urls):
+    command = [sys.executable, "-m", "eapo_agents.cli.main", "collect", "--json"]
+    command += ["--recipe", str(recipe_file), "--store", str(store), "--run-id", "c"]
+    command += ["--set", f"policy.servers=[{','.join(urls)}]"]
+    command += ["--set", "collect.problems=16", "--set", "sampling.max_new_tokens=96"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_trajectories(store, count):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if store.exists():
+            with TraceStore.open(store) as opened:
+                if sum(map(len, opened.have("c").values())) >= count:
+                    return
+        time.sleep(0.2)
+    raise AssertionError("nothing was collected")
+
+
+def assert_all_there_once(store):
+    with TraceStore.open(store) as opened:
+        found = [stored.trajectory for stored in opened.trajectories("c")]
+    assert len(found) == 64
+    assert len({(t.problem.id, t.rollout) for t in found}) == 64
+    assert [t.error for t in found] == [None] * 64
+
+
+def test_a_server_that_is_killed_and_started_again_costs_nothing(serve, recipe_file, tmp_path):
+    server = serve("--recipe", str(recipe_file), "--dtype", "bfloat16")
+    store = tmp_path / "traces.db"
+    process = collecting(recipe_file, store, server.url)
+    wait_for_trajectories(store, 4)
+    server.kill()
+    time.sleep(2)
+    assert process.poll() is None, "it waits"
+    server.start()
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert_all_there_once(store)
+
+
+def test_when_one_of_two_servers_is_killed_the_other_does_the_work(serve, recipe_file, tmp_path):
+    servers = [serve("--recipe", str(recipe_file), "--dtype", "bfloat16") for _ in range(2)]
+    store = tmp_path / "traces.db"
+    process = collecting(recipe_file, store, *(server.url for server in servers))
+    wait_for_trajectories(store, 4)
+    logs = [server.log.read_text().count("POST /v1/completions") for server in servers]
+    assert min(logs) > 0, "both were given work"
+    servers[0].kill()
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+    assert_all_there_once(store)

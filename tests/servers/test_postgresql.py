@@ -1,0 +1,143 @@
+"""A store on a real PostgreSQL server, started here, with several collectors writing at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eapo_agents.store import TraceStore
+from eapo_agents.store.pulse import SILENT_S, Pulse, is_alive
+
+RECIPE = """
+name: pg
+policy: {model: SmolLM2-135M-Instruct}
+sampling: {max_new_tokens: 4}
+collect: {problems: 12, rollouts: 2, concurrency: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """URL of a database on a cluster of its own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    programs = found[-1].parent if found else Path(shutil.which("initdb") or "/none").parent
+    if not (programs / "initdb").exists():
+        pytest.skip("PostgreSQL is needed: apt-get install postgresql")
+    # PostgreSQL refuses to run as root
+    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    folder = Path("/tmp") / f"eapo-pg-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    if user:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "eapo", "--auth=trust"],
+        check=True, capture_output=True, **user,
+    )  # fmt: skip
+    options = ["-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"]
+    server = subprocess.Popen(
+        [programs / "postgres", *options, "-c", "listen_addresses=127.0.0.1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+        while subprocess.run(ready).returncode and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://eapo@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def collector(database: str, recipe: Path, shard: str | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "eapo_agents.cli.main", "collect", "--json"]
+    command += ["--recipe", str(recipe), "--store", database, "--run-id", "together"]
+    command += ["--shard", shard] if shard else []
+    return subprocess.Popen(
+        command, cwd=recipe.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_four_collectors_write_one_store_and_one_is_killed(database, saved_model, tmp_path):
+    recipe = tmp_path / "pg.yaml"
+    recipe.write_text(RECIPE.replace("SmolLM2-135M-Instruct", str(saved_model)))
+    running = [collector(database, recipe) for _ in range(4)]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with TraceStore.open(database) as store:
+                if store.have("together"):
+                    break
+        except Exception:  # nothing is there yet
+            pass
+        time.sleep(0.2)
+    running[0].kill()
+    for process in running:
+        process.wait(240)
+    # what the killed one had claimed is free again, since its process is gone
+    last = collector(database, recipe)
+    _, errors = last.communicate(timeout=240)
+    assert last.returncode == 0, errors
+    with TraceStore.open(database) as store:
+        found = [stored.trajectory for stored in store.trajectories("together")]
+    assert len(found) == 24
+    assert len({(t.problem.id, t.rollout) for t in found}) == 24
+    assert [t.error for t in found] == [None] * 24
+    for process in running[1:]:
+        assert process.returncode == 0, process.stderr.read()
+
+
+def test_a_process_of_another_machine_lives_while_its_pulse_does(database):
+    from sqlalchemy import create_engine, text
+
+    with TraceStore.open(database, create=True):
+        pass
+    engine = create_engine(database)
+    owner = "another-machine:123:456.00"
+    pulse = Pulse(engine, owner)
+    with engine.begin() as connection:
+        assert is_alive(connection, owner)
+        assert is_alive(connection, "unheard-of:1:1.00"), "nothing tells otherwise"
+    pulse.stop()
+    with engine.begin() as connection:
+        statement = "UPDATE processes SET seen_at = seen_at - :silent WHERE owner = :owner"
+        connection.execute(text(statement), {"silent": SILENT_S + 1, "owner": owner})
+        assert not is_alive(connection, owner)
+    engine.dispose()
+
+
+def test_a_claim_of_a_silent_machine_is_taken_over(database, trajectory):
+    from sqlalchemy import create_engine, text
+
+    with TraceStore.open(database, create=True) as store:
+        engine = create_engine(database)
+        with engine.begin() as connection:
+            for owner, age in (("gone:1:1.00", SILENT_S + 1), ("there:1:1.00", 0)):
+                group = owner.split(":")[0]
+                connection.execute(
+                    text(
+                        "INSERT INTO processes VALUES (:owner, "
+                        "extract(epoch from clock_timestamp()) - :age)"
+                    ),
+                    {"owner": owner, "age": age},
+                )
+                connection.execute(
+                    text("INSERT INTO claims VALUES ('r', :group, :owner)"),
+                    {"group": group, "owner": owner},
+                )
+        assert store.claim("r", "gone")
+        assert not store.claim("r", "there")
+        engine.dispose()
