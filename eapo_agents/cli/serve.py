@@ -55,7 +55,8 @@ def serve(
         int | None, typer.Option("--max-model-len", min=1, help="Prompt and answer, in tokens.")
     ] = None,
     max_lora_rank: Annotated[
-        int | None, typer.Option("--max-lora-rank", min=1, help="Else the recipe's lora.r.")
+        int | None,
+        typer.Option("--max-lora-rank", min=0, help="Else the recipe's lora.r; 0: no adapters."),
     ] = None,
     key_env: Annotated[
         str | None, typer.Option("--key-env", help="Variable with the key that clients must send.")
@@ -172,12 +173,13 @@ def _for_training(recipe: Any, max_lora_rank: int | None) -> Any:
     from eapo_agents.serving.server import Serving
 
     lora = recipe.train.lora
+    rank = max_lora_rank if max_lora_rank is not None else lora.r if lora else 0
     return Serving(
         model=servable_folder(recipe.policy.model),
         names=[recipe.policy.model],
         dtype=recipe.policy.dtype,
-        lora_rank=max_lora_rank or (lora.r if lora else None),
-        takes_adapters=lora is not None or max_lora_rank is not None,
+        lora_rank=rank or None,
+        takes_adapters=rank > 0,
     )
 
 

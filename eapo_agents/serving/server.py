@@ -85,6 +85,8 @@ def environment(vllm: Vllm, serving: Serving, key: str | None) -> dict[str, str]
     given.setdefault("DO_NOT_TRACK", "1")
     if vllm.on_cpu:
         given.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        # by itself vLLM keeps a core for its other processes: half of the machine on two
+        given.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     if Path(serving.model).is_dir():
         given.setdefault("HF_HUB_OFFLINE", "1")
     given.pop("VLLM_ALLOW_RUNTIME_LORA_UPDATING", None)
