@@ -56,7 +56,7 @@ class Agent:
                 settings.model,
                 adapter=settings.adapter,
                 dtype=settings.dtype,
-                device=settings.device,
+                device=own_device(settings.device),
             )
         return self.loaded.model
 
@@ -129,7 +129,10 @@ def load_agent(recipe: Recipe) -> Agent:
         engine: Engine = _connect(recipe, loaded, renderer)
         return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
     loaded = load_policy(
-        settings.model, adapter=settings.adapter, dtype=settings.dtype, device=settings.device
+        settings.model,
+        adapter=settings.adapter,
+        dtype=settings.dtype,
+        device=own_device(settings.device),
     )
     renderer = ChatRenderer(loaded.tokenizer)
     engine = TransformersEngine(
@@ -142,6 +145,12 @@ def load_agent(recipe: Recipe) -> Agent:
         base=loaded.base,
     )
     return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+
+
+def own_device(device: str) -> str:
+    """`cuda` as the GPU of this process, where `accelerate launch` started several."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 def _connect(recipe: Recipe, loaded: LoadedPolicy, renderer: ChatRenderer) -> VllmEngine:

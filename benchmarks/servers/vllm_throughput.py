@@ -2,9 +2,9 @@
 
 Starts `eapo serve` (bfloat16), then alternates: 64 rollouts at once through graph and engine; the
 same prompts as bare `/v1/completions` requests, 64 at once, each for as many tokens as its rollout
-had; then the same rollouts on the embedded engine in bfloat16 and in float32. One JSON line with tokens
-a second and ratios of the medians. At least 0.95 of the bare server and 1.3 of the embedded engine
-are wanted. Needs `make vllm`.
+had; then the same rollouts on the embedded engine in bfloat16 and in float32. One JSON line with
+tokens a second and ratios of the medians. At least 0.95 of the bare server and 1.3 of the embedded
+engine are wanted. Needs `make vllm`.
 """
 
 import asyncio
@@ -69,7 +69,8 @@ def on_a_server(plans: list[RolloutPlan], *options: str) -> dict[str, list[float
         command += ["--max-model-len", "2048", "--log", f"{folder}/vllm.log"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            assert server.stdout and server.stdout.readline()
+            assert server.stdout is not None
+            assert server.stdout.readline(), "the server did not start"
             agent = load_agent(load_recipe(RECIPE, [f"policy.servers=[{url}]"]))
             for _ in range(2):  # the first rounds of a server are slow
                 rollouts(agent, plans)

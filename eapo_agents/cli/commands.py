@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eapo_agents.cli.output import safe_text
-from eapo_agents.cli.progress import console, progress_bar, read_history, training_bar
+from eapo_agents.cli.progress import IS_MAIN, console, progress_bar, read_history, training_bar
 from eapo_agents.errors import RecipeError, UsageError
 from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe, fixed_part, load_recipe, to_yaml
@@ -346,6 +346,8 @@ def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:
 
 def show(summary: dict[str, Any], as_json: bool) -> None:
     """A command's result: one JSON object, or a line for each of its facts."""
+    if not IS_MAIN:
+        return
     if as_json:
         print(json.dumps(summary, ensure_ascii=False))
         return

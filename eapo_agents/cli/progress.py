@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+IS_MAIN = os.environ.get("RANK", "0") == "0"
+"""Whether this is the first, or the only, process that `accelerate launch` started: it alone
+talks."""
+console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
 STEPS = "steps.jsonl"
 
 
