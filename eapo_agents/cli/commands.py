@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +295,14 @@ def train(
     }
     write_atomically(out / "train.json", json.dumps(summary, indent=1) + "\n")
     show({k: v for k, v in summary.items() if as_json or k != "history"}, as_json)
+
+
+def dry_run(recipe: Recipe, num_processes: int, *, as_json: bool) -> None:
+    """What a live run will take at most."""
+    quiet_libraries()
+    from trainers.plan import plan
+
+    show(asdict(plan(recipe, num_processes)), as_json)
 
 
 def train_live_into(

@@ -148,11 +148,20 @@ def train(
     run_id: Annotated[
         str | None, typer.Option("--run-id", help="With --from-traces: only this collection.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what a live run will take at most.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="With --dry-run: training processes.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Trains the policy: on rollouts of its own, or on logged ones. The same command resumes."""
     from eapo_agents.cli import commands
 
+    if dry_run:
+        commands.dry_run(resolved(recipe, overrides, policy), processes, as_json=as_json)
+        return
     commands.train(resolved(recipe, overrides, policy), out, from_traces, run_id, as_json=as_json)
 
 

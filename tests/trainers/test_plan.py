@@ -1,0 +1,66 @@
+"""What a run will take, by hand and by `eapo train --dry-run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from eapo_agents.errors import RecipeError
+from eapo_agents.policy.models import EMBEDDED
+from eapo_agents.recipe import Recipe, load_recipe
+from trainers.plan import GIB, model_size, plan
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_the_papers_preset_pays_for_few_of_its_queries(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = plan(load_recipe(RECIPES / "paper-7b.yaml"), num_processes=8)
+    assert found.rollouts == 200 * 64 * 8
+    assert found.policy_parameters == pytest.approx(7.6e9, rel=0.1)
+    assert (found.training_processes, found.policy_servers, found.expert_servers) == (8, 1, 3)
+    # all weights in bfloat16: 2 + 2 + 8 + 4 bytes each, over eight processes
+    assert found.training_gib_per_process == pytest.approx(16 * 7e9 / 8 / GIB, rel=0.1)
+    assert found.expert_calls_at_most < 0.1 * found.expert_calls_if_called_first
+
+
+def test_queries_and_tokens_are_counted_by_hand():
+    recipe = Recipe.model_validate(
+        {
+            "name": "plan",
+            "sampling": {"max_new_tokens": 10},
+            "consult": {"turns": {"start": 3, "end": 2, "steps": 2}, "max_queries": 2},
+            "train": {"steps": 2, "problems_per_step": 1, "rollouts": 4},
+        }
+    )
+    found = plan(recipe, num_processes=1)
+    assert found.sampled_tokens_at_most == 4 * 3 * 10 + 4 * 2 * 10
+    assert found.expert_queries_at_most == 4 * 2 * 2 + 4 * 2 * 1
+    assert found.expert_calls_at_most == 4 * 2 * 2 + 4 * 2 * 1 / 2
+
+
+def test_an_adapter_has_the_weights_that_peft_gives_it(loaded_policy):
+    import copy
+
+    from peft import LoraConfig, get_peft_model
+
+    model = copy.deepcopy(loaded_policy.model)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    size = model_size(EMBEDDED)
+    assert size.per_rank * 4 == trained
+    assert size.parameters == sum(p.numel() for p in loaded_policy.model.parameters())
+
+
+def test_a_model_of_unknown_size_is_refused():
+    with pytest.raises(RecipeError, match=r"The size of 'nobody/knows' is not known"):
+        model_size("nobody/knows")
+
+
+@pytest.mark.parametrize("file", sorted((RECIPES / "accelerate").glob("*.yaml")), ids=str)
+def test_accelerate_reads_the_shipped_configurations(file):
+    config = load_config_from_file(str(file))
+    assert config.num_processes == 8
+    assert config.distributed_type.value in ("FSDP", "DEEPSPEED")

@@ -1,0 +1,148 @@
+"""What a live training run will take, before anything is loaded: for `eapo train --dry-run`.
+
+Bounds, not forecasts: every rollout is counted as if it used all its turns and tokens, and every
+turn as if it asked as often as it may. Acceptance alone is an expectation: a withheld query is not
+sent, so calls are the queries times rho.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from eapo_agents.errors import RecipeError
+from eapo_agents.recipe import Recipe
+from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+
+GIB = 1 << 30
+_SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([BM])(?![a-zA-Z])", re.IGNORECASE)
+_PER_RANK = 0.00035
+"""Weights of an adapter for each rank, as a share of the model's: that of a 7B model."""
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run in figures."""
+
+    steps: int
+    rollouts: int
+    """Without those that are drawn again."""
+    sampled_tokens_at_most: int
+    expert_queries_at_most: int
+    expert_calls_at_most: int
+    """Queries that chance accepts, in expectation: the others are never sent."""
+    expert_calls_if_called_first: int
+    """What an implementation pays that calls first and withholds afterwards: all queries."""
+    policy_parameters: int
+    training_gib_per_process: float
+    """Weights, gradients and Adam's states, spread evenly over the processes; activations come on
+    top."""
+    serving_gib: float
+    """Weights of the policy on one server; its cache comes on top."""
+    training_processes: int
+    policy_servers: int
+    expert_servers: int
+
+
+def plan(recipe: Recipe, num_processes: int) -> Plan:
+    """The figures of a live run on so many training processes.
+
+    Raises:
+        RecipeError: the model's size is neither in its files nor in its name.
+    """
+    settings, consult = recipe.train, recipe.consult
+    acceptance = AcceptanceSchedule(**consult.acceptance.model_dump())
+    turns = TurnBudget(**consult.turns.model_dump())
+    per_step = settings.problems_per_step * settings.rollouts
+    queries = calls = tokens = 0.0
+    for step in range(1, settings.steps + 1):
+        # in its last turn a rollout may not ask any more
+        asked = per_step * consult.max_queries * (turns.turns(step) - 1)
+        queries += asked
+        calls += asked * acceptance.rho(step)
+        tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens
+    size = model_size(recipe.policy.model)
+    return Plan(
+        steps=settings.steps,
+        rollouts=per_step * settings.steps,
+        sampled_tokens_at_most=round(tokens),
+        expert_queries_at_most=round(queries),
+        expert_calls_at_most=round(calls),
+        expert_calls_if_called_first=round(queries),
+        policy_parameters=size.parameters,
+        training_gib_per_process=_training_bytes(recipe, size) / num_processes / GIB,
+        serving_gib=size.parameters * _BYTES[recipe.policy.dtype] / GIB,
+        training_processes=num_processes,
+        policy_servers=len(recipe.policy.servers),
+        expert_servers=len(_expert_urls(recipe)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """How many weights a model has, and an adapter on all its linear layers for each rank."""
+
+    parameters: int
+    per_rank: int
+
+
+def model_size(model: str) -> ModelSize:
+    """From its configuration where that is at hand, else as its name says (7B, 135M).
+
+    Raises:
+        RecipeError: neither tells.
+    """
+    if found := _from_config(model):
+        return found
+    sizes = _SIZE.findall(re.sub(r"[-_/]", " ", model))
+    if not sizes:
+        raise RecipeError(
+            f"The size of '{model}' is not known: its configuration cannot be read here, and its "
+            "name has none such as 7B; give a folder with its config.json."
+        )
+    number, unit = sizes[-1]
+    size = round(float(number) * (1e9 if unit.upper() == "B" else 1e6))
+    return ModelSize(size, round(size * _PER_RANK))
+
+
+def _from_config(model: str) -> ModelSize | None:
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from eapo_agents.policy.models import find_model
+
+    source = find_model(model)
+    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    try:
+        config = AutoConfig.from_pretrained(source.location, local_files_only=True, **options)
+        with init_empty_weights():
+            empty = AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError):
+        return None
+    empty.tie_weights()
+    head = empty.get_output_embeddings()
+    linear = [m for m in empty.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    return ModelSize(
+        sum(parameter.numel() for parameter in empty.parameters()),
+        sum(layer.in_features + layer.out_features for layer in linear),
+    )
+
+
+def _training_bytes(recipe: Recipe, size: ModelSize) -> float:
+    """Weights, and for what is trained: gradient, two states of Adam in float32, and a float32 copy
+    where the weights are narrower."""
+    width = _BYTES[recipe.policy.dtype]
+    lora = recipe.train.lora
+    trained = size.parameters if lora is None else size.per_rank * lora.r
+    return size.parameters * width + trained * (width + 8 + (4 if width < 4 else 0))
+
+
+def _expert_urls(recipe: Recipe) -> set[str]:
+    urls: set[str] = set()
+    for expert in recipe.consult.experts.values():
+        given: Any = expert.options.get("base_url") or []
+        urls.update([given] if isinstance(given, str) else given)
+    return urls
