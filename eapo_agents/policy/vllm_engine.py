@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class VllmEngine:
         self._mixed_versions = mixed_versions
         self._adapters: dict[str, Path] = {served_name(version): adapter} if adapter else {}
         self._pins: dict[tuple[int, str, int, int], PolicyVersion] = {}
+        self._trl_names: dict[str, str] = {}
         self._live = 0
 
     @property
@@ -113,7 +115,7 @@ class VllmEngine:
                 completion_ids=(), logprobs=(), finish_reason="length", policy=version
             )
         body = {
-            "model": served_name(version),
+            "model": self._name(version),
             "prompt": list(prompt_ids),
             "max_tokens": min(sampling.max_new_tokens, room),
             "temperature": sampling.temperature,
@@ -130,7 +132,7 @@ class VllmEngine:
         }
 
         def reload(server: Server) -> None:
-            self._load(server, served_name(version))
+            self._load(server, self._name(version))
 
         group = (key.problem_id, key.step)
         if on_token is None:
@@ -216,6 +218,17 @@ class VllmEngine:
             self._adapters[served_name(version)] = adapter
         self._version = version
 
+    def follow_trl(self, step: int, adapter: str | None = None) -> None:
+        """Samples from what TRL's asynchronous trainer has put on the servers as version `step`:
+        under the base model's name where it sends weights by NCCL, or as `adapter-vSTEP` where it
+        publishes adapters (TRL's name for them is `trl-policy`)."""
+        version = replace(self._version, weights=f"trl-{step}", step=step)
+        self._trl_names[version.weights] = f"{adapter}-v{step}" if adapter else self._base_name
+        self._version = version
+
+    def _name(self, version: PolicyVersion) -> str:
+        return self._trl_names.get(version.weights) or served_name(version)
+
     def _version_for(self, key: RolloutKey) -> PolicyVersion:
         if self._mixed_versions or not key.problem_id or not self._live:
             return self._version
@@ -238,7 +251,7 @@ class VllmEngine:
         """Makes sure that a server has what is sampled from."""
         server.loaded.clear()
         served = self._served(server)
-        name = served_name(self._version)
+        name = self._name(self._version)
         if self._base_name not in served and name not in served:
             raise ServerError(
                 f"The server {server.url} serves {', '.join(sorted(served)) or 'nothing'}, and not "

@@ -1,0 +1,182 @@
+"""Rollouts beside training: a worker for TRL's `AsyncGRPOTrainer` that runs graphs.
+
+    AsyncGRPOTrainer(model=..., rollout_worker=GraphRolloutWorker(...), args=AsyncGRPOConfig(...))
+
+The trainer moves its weights to the vLLM server by its own means (NCCL, or an adapter for each
+version) and tells the worker the version's number; `set_version=engine.follow_trl` finds them under
+TRL's names. TRL's trainer needs a GPU; the worker has been run on a CPU, against TRL's own queue
+(`tests/trainers/test_async_worker.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eapo_agents.errors import EngineError
+from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.schedules import counter_key
+from eapo_agents.types import Problem, RolloutGroup
+from graphs.rollout import AnyGraph, RolloutPlan, run_rollouts
+from trainers.rows import TrainingRow, group_rows
+from trainers.sources import group_metrics
+
+_IDLE_S = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class GraphRolloutWorker:
+    """TRL's `RolloutWorkerProtocol` over one of our graphs, or a user's."""
+
+    graph: AnyGraph
+    policy: PolicyChatModel
+    problems: Sequence[Problem]
+    num_rollouts: int
+    """G: trajectories a problem."""
+    groups_in_flight: int
+    seed: int
+    system_prompt: str
+    format_reward: float
+    set_version: Callable[[int], None]
+    """Told each new version before rollouts with it begin."""
+    on_group: Callable[[RolloutGroup], None] = lambda group: None
+    """Told each group, to be logged."""
+    max_samples: int = 4096
+    """Rows that wait for the trainer before rollouts pause."""
+    rollout_buffer: queue.Queue[Any] = field(init=False)
+    metrics_queue: queue.Queue[dict[str, Any]] = field(init=False)
+    _version: int = 0
+    _beat: float = 0.0
+    _failure: BaseException | None = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __post_init__(self) -> None:
+        self.rollout_buffer = queue.Queue()
+        self.metrics_queue = queue.Queue()
+
+    def start(self) -> None:
+        """Begins to run groups, in a thread of its own."""
+        if self._thread is None:
+            self._beat = time.monotonic()
+            self._thread = threading.Thread(target=self._run, name="eapo-rollouts", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it; rollouts under way are given up."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def update_model_version(self, model_version: int) -> None:
+        """Rollouts that begin from now on are of this version."""
+        self._version = model_version
+        self.set_version(model_version)
+
+    def check_health(self, stale_after_s: float) -> None:
+        """Raises EngineError where no rollout can be expected any more."""
+        if self._failure is not None:
+            raise EngineError(f"The rollouts ended: {self._failure}") from self._failure
+        silent_s = time.monotonic() - self._beat
+        if self._thread is not None and silent_s > stale_after_s:
+            raise EngineError(
+                f"No group of rollouts has ended for {silent_s:.0f} s, and {stale_after_s:.0f} are "
+                "allowed: look at the policy's servers and at the experts."
+            )
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._run_groups())
+        except BaseException as error:  # told by check_health, in the trainer's thread
+            self._failure = error
+
+    async def _run_groups(self) -> None:
+        upcoming = self._order()
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not self._stopped.is_set():
+                if self.rollout_buffer.qsize() >= self.max_samples:
+                    self._beat = time.monotonic()  # the trainer is waited for
+                else:
+                    while len(running) < self.groups_in_flight:
+                        number, problem = next(upcoming)
+                        running.add(asyncio.create_task(self._group(number, problem)))
+                ended, running = (
+                    await asyncio.wait(
+                        running, timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if running
+                    else (set(), running)
+                )
+                if not running and not ended:
+                    await asyncio.sleep(_IDLE_S)
+                for task in ended:
+                    task.result()
+                    self._beat = time.monotonic()
+        finally:
+            for task in running:
+                task.cancel()
+            with contextlib.suppress(Exception):
+                await asyncio.gather(*running, return_exceptions=True)
+
+    def _order(self) -> Iterator[tuple[int, Problem]]:
+        """Passes over the problems, each in an order of its own; numbered."""
+        number = itertools.count()
+        for epoch in itertools.count():
+            key = [counter_key("epoch", self.seed, epoch, p.id) for p in self.problems]
+            for _, problem in sorted(
+                zip(key, self.problems, strict=True), key=lambda pair: pair[0]
+            ):
+                yield next(number), problem
+
+    async def _group(self, number: int, problem: Problem) -> None:
+        version = self._version
+        (group,) = await run_rollouts(
+            self.graph,
+            self.policy,
+            [RolloutPlan(problem=problem, rollouts=range(self.num_rollouts))],
+            system_prompt=self.system_prompt,
+            seed=counter_key("group", self.seed, number) >> 96,
+            global_step=version + 1,
+            format_reward=self.format_reward,
+        )
+        self.on_group(group)
+        told = group_metrics([group])
+        self.metrics_queue.put({f"eapo/{name}": float(value) for name, value in told.items()})
+        now = time.time()
+        for row in group_rows([group]):
+            trajectory = group.trajectories_G[row.trajectory]
+            self.rollout_buffer.put(
+                _sample(row, group, number, version, float(trajectory.reward or 0.0), now)
+            )
+
+
+def _sample(
+    row: TrainingRow, group: RolloutGroup, number: int, version: int, reward: float, now: float
+) -> Any:
+    """A row as TRL's trainer takes it. It has no weights of rows: the advantage carries them."""
+    from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
+
+    num_prompt = len(row.prompt_ids)
+    assert row.logprobs_T is not None
+    return RolloutSample(
+        prompt=[{"role": "user", "content": group.problem.question}],
+        completion=[],
+        input_ids=np.array([*row.prompt_ids, *row.completion_ids_T], dtype=np.int64),
+        completion_mask=np.array([0] * num_prompt + list(row.mask_T), dtype=np.int64),
+        old_log_probs=np.array([0.0] * num_prompt + list(row.logprobs_T), dtype=np.float32),
+        advantage=row.advantage * row.weight,
+        model_version=version,
+        group_id=number,
+        metrics={"reward": reward},
+        enqueued_at=now,
+    )
