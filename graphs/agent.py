@@ -64,7 +64,8 @@ class Agent:
     def model(self, model: Any) -> None:
         if isinstance(self.engine, TransformersEngine):
             self.engine.model = model
-        self.loaded.model = model
+        else:
+            self.loaded.model = model
 
     @property
     def samples_from_servers(self) -> bool:
