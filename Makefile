@@ -47,7 +47,7 @@ demo: setup
 test: setup studio-env
 	$(BIN)/python -m pytest --ignore=tests/parity --ignore=tests/servers
 
-# With real vLLM and PostgreSQL servers, which the tests start; some minutes.
+# With real vLLM and PostgreSQL servers and two training processes, which the tests start; some minutes.
 test-servers: setup vllm
 	$(BIN)/python -m pytest tests/servers -s
 

@@ -262,6 +262,8 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=not on_cpu,
+        # padding rows go through the whole model too
+        ddp_find_unused_parameters=False,
     )
 
 
