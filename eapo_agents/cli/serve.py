@@ -116,8 +116,8 @@ def _run(
             while server.is_running:
                 time.sleep(FOLLOW_S)
                 newest = _published(follow) if follow else None
-                if follow and newest and newest != current:
-                    current = newest
+                # a step may leave the weights, and so their name, as they were
+                if follow and newest and [newest["name"]] != serving.names:
                     serving = replace(serving, model=newest["model"], names=[newest["name"]])
                     with _restarting_alone(follow):
                         server.stop()

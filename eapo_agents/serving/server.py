@@ -26,6 +26,7 @@ STOP_S = 20.0
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM makes room for."""
 _REASON = re.compile(r"(?:\w+(?:Error|Exception)|error): .+")
+_PREFIX = re.compile(r"^\(\w+ pid=\d+\) ")
 _NO_REASON = ("Engine core initialization failed", "Engine process failed", "SystemExit")
 _PR_SET_PDEATHSIG = 1
 
@@ -156,12 +157,13 @@ class ServerProcess:
     def reason(self) -> str:
         """Why it ended, by its log, in one line."""
         status = self._process.poll()
+        lines = self._lines()
         found = [
-            match.group(0)
-            for line in self._lines()
+            match.group(0) + _detail(lines[number + 1 :])
+            for number, line in enumerate(lines)
             if (match := _REASON.search(line)) and not any(n in line for n in _NO_REASON)
         ]
-        said = found[-1][:300] if found else f"it ended with status {status}"
+        said = found[-1][:400] if found else f"it ended with status {status}"
         return f"{said} (log: {self.log})"
 
     def stop(self) -> None:
@@ -180,6 +182,12 @@ class ServerProcess:
     def _last_line(self) -> str:
         lines = self._lines()
         return lines[-1].strip() if lines else ""
+
+
+def _detail(following: Sequence[str]) -> str:
+    """What an error goes on with, as pydantic's do: indented, in the line below."""
+    text = _PREFIX.sub("", following[0]) if following else ""
+    return f": {text.strip()}" if text.startswith("  ") else ""
 
 
 def _refuse_taken_port(serving: Serving) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -141,3 +142,41 @@ def server(needs_vllm, recipe_file, tmp_path_factory):
     yield served
     assert served.stop() == 0
     assert not is_open(served.port)
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """URL of a database on a cluster of its own."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    programs = found[-1].parent if found else Path(shutil.which("initdb") or "/none").parent
+    if not (programs / "initdb").exists():
+        pytest.skip("PostgreSQL is needed: apt-get install postgresql")
+    # PostgreSQL refuses to run as root
+    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+    folder = Path("/tmp") / f"eapo-pg-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    if user:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "data"
+    subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "eapo", "--auth=trust"],
+        check=True, capture_output=True, **user,
+    )  # fmt: skip
+    options = ["-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"]
+    server = subprocess.Popen(
+        [programs / "postgres", *options, "-c", "listen_addresses=127.0.0.1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+        while subprocess.run(ready).returncode and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://eapo@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-import pytest
 
 from eapo_agents.store import TraceStore
 from eapo_agents.store.pulse import SILENT_S, Pulse, is_alive
@@ -22,44 +16,6 @@ policy: {model: SmolLM2-135M-Instruct}
 sampling: {max_new_tokens: 4}
 collect: {problems: 12, rollouts: 2, concurrency: 4}
 """
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """URL of a database on a cluster of its own."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    programs = found[-1].parent if found else Path(shutil.which("initdb") or "/none").parent
-    if not (programs / "initdb").exists():
-        pytest.skip("PostgreSQL is needed: apt-get install postgresql")
-    # PostgreSQL refuses to run as root
-    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    folder = Path("/tmp") / f"eapo-pg-{os.getpid()}"
-    folder.mkdir(mode=0o755)
-    if user:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / "data"
-    subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "eapo", "--auth=trust"],
-        check=True, capture_output=True, **user,
-    )  # fmt: skip
-    options = ["-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"]
-    server = subprocess.Popen(
-        [programs / "postgres", *options, "-c", "listen_addresses=127.0.0.1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **user,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 30
-        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
-        while subprocess.run(ready).returncode and time.monotonic() < deadline:
-            time.sleep(0.1)
-        yield f"postgresql+psycopg://eapo@127.0.0.1:{port}/postgres"
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def collector(database: str, recipe: Path, shard: str | None = None) -> subprocess.Popen[str]:

@@ -25,7 +25,7 @@ MODEL = "SmolLM2-135M-Instruct"
 @pytest.fixture(scope="module")
 def trained(server, recipe_file, tmp_path_factory):
     """Three steps on rollouts of the server: agent, base, the run's folder, what each step told."""
-    from eapo_agents.recipe import load_recipe
+    from eapo_agents.recipe_file import load_recipe
 
     folder = tmp_path_factory.mktemp("trained")
     recipe = load_recipe(
@@ -82,29 +82,38 @@ def test_the_servers_logprobs_follow_the_trainers_weights(trained, server):
     version = agent.engine.policy_version
     assert version.weights == policy_fingerprint(agent.model, base.base)
     assert version.weights == saved_fingerprint(folder / "published" / "step-3", base.base)
-    prompt = agent.solo_prompt(load_problems("arithmetic", split="train", limit=1, seed=0)[0])
-    key = RolloutKey(seed=0, problem_id="p", step=0, rollout=0, turn=0)
-    done = asyncio.run(agent.engine.generate(prompt, Sampling(max_new_tokens=24), key))
-    served = torch.tensor(done.logprobs)
-
-    def own() -> torch.Tensor:
-        ids = torch.tensor([[*prompt, *done.completion_ids]])
-        with torch.no_grad():
-            logprobs = agent.model(ids).logits[0].float().log_softmax(-1)
-        chosen = torch.tensor(done.completion_ids)[:, None]
-        return logprobs[len(prompt) - 1 : -1].gather(1, chosen)[:, 0]
-
-    agent.model.eval()
-    with_adapter = (own() - served).abs().mean()
-    with agent.model.disable_adapter():
-        without = (own() - served).abs().mean()
-    print(f"mean |delta| {with_adapter:.4f} with the adapter, {without:.4f} without")
-    assert with_adapter < 0.05
-    assert without > 4 * with_adapter
+    problems = load_problems("arithmetic", split="train", limit=8, seed=0)
+    served, own, without = (torch.cat(each) for each in zip(*_tokens(agent, problems), strict=True))
+    # how much of what the adapter changes, token by token, the server changes too: bfloat16's
+    # noise averages out of a slope, and a server with other weights is at 0
+    slope = ((served - without) @ (own - without)) / ((own - without) @ (own - without))
+    mean = (served - own).abs().mean()
+    print(f"mean |delta| {mean:.4f}, slope {slope:.3f} over {len(served)} tokens")
+    assert mean < 0.05
+    assert 0.8 < slope < 1.2
     served_now = {m["id"] for m in httpx2.get(server.url + "/v1/models").json()["data"]}
     names = {name for name in served_now if "@" in name}
     assert f"{MODEL}@{version.weights}" in names
     assert len(names) <= 2, "old adapters are unloaded"
+
+
+def _tokens(agent, problems):
+    """Each answer's log probabilities [T]: the server's, the trainer's, those without adapter."""
+    agent.model.eval()
+    for problem in problems:
+        prompt = agent.solo_prompt(problem)
+        key = RolloutKey(seed=0, problem_id=problem.id, step=0, rollout=0, turn=0)
+        done = asyncio.run(agent.engine.generate(prompt, Sampling(max_new_tokens=48), key))
+        ids = done.completion_ids
+        own = _logprobs(agent.model, prompt, ids)
+        with agent.model.disable_adapter():
+            yield torch.tensor(done.logprobs), own, _logprobs(agent.model, prompt, ids)
+
+
+def _logprobs(model, prompt: list[int], ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        logprobs = model(torch.tensor([[*prompt, *ids]])).logits[0].float().log_softmax(-1)
+    return logprobs[len(prompt) - 1 : -1].gather(1, torch.tensor(ids)[:, None])[:, 0]
 
 
 def test_an_adapter_is_published_in_under_two_seconds(trained):
@@ -159,9 +168,7 @@ def test_the_trained_policy_is_served_to_any_client_by_one_command(
         extra_body={"return_token_ids": True},
     ).choices[0].model_extra["token_ids"]  # fmt: skip
     agent.model.eval()
-    with torch.no_grad():
-        logprobs = agent.model(torch.tensor([[*prompt, *ids]])).logits[0].float().log_softmax(-1)
-    own = logprobs[len(prompt) - 1 : -1].gather(1, torch.tensor(ids)[:, None])[:, 0]
+    own = _logprobs(agent.model, prompt, ids)
     assert (own - torch.tensor(told)).abs().mean() < 1e-2
     # a client of a deployed policy cannot put other weights in
     loading = {"lora_name": "x", "lora_path": str(folder / "policy")}
