@@ -1,20 +1,12 @@
-"""Recipes: one small YAML file a run, read into pydantic; the resolved recipe is printed and saved
-with the run.
-
-Every key is checked: an unknown one is refused with the known ones listed.
-"""
+"""Recipes: what a run does, as pydantic sections. `recipe_file` reads them from YAML; the resolved
+recipe is printed and saved with the run."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from eapo_agents.errors import RecipeError
 from eapo_agents.policy.models import EMBEDDED
 
 
@@ -28,10 +20,23 @@ class SamplingSection(_Section):
     max_new_tokens: int = Field(256, ge=1)
 
 
+class FreshSection(_Section):
+    """A new Llama of random weights with a tokenizer of its own, for studies in minutes."""
+
+    layers: int = Field(3, ge=1)
+    width: int = Field(96, ge=8)
+    heads: int = Field(4, ge=1)
+    vocabulary: int = Field(512, ge=300)
+    """Tokens: bytes, special tokens and the commonest pieces of the warm start's texts. Digits are
+    tokens of their own."""
+
+
 class PolicySection(_Section):
     """The policy and the engine behind it."""
 
     model: str = EMBEDDED
+    fresh: FreshSection | None = None
+    """`eapo warm-start` and `eapo study` make this model, in place of `model`."""
     adapter: str | None = None
     """Folder of a trained adapter to start from."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -61,6 +66,8 @@ class TaskSection(_Section):
     system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
     format_reward: float = Field(0.1, ge=0, le=1)
     """Reward of a wrong answer in the right format (the paper's 0.1)."""
+    answer_form: str = "Answer: {answer}"
+    """How an answer ends, for experts' solutions that do not end so (distillation)."""
 
 
 class PriceSection(_Section):
@@ -101,9 +108,14 @@ class BudgetSection(_Section):
 
 
 class AcceptanceSection(_Section):
-    kind: Literal["inverse", "linear", "constant", "never"] = "inverse"
+    """See `eapo_agents.schedules.AcceptanceSchedule`."""
+
+    kind: Literal[
+        "inverse", "inverse_sqrt", "linear", "cosine", "constant", "never", "adaptive"
+    ] = "inverse"
     start: float = Field(1.0, ge=0, le=1)
     steps: int = Field(1, ge=1)
+    target: float = Field(0.7, gt=0, le=1)
 
 
 class TurnsSection(_Section):
@@ -119,6 +131,10 @@ class ConsultSection(_Section):
         default_factory=lambda: {"solver": ExpertSection(kind="solver")}
     )
     acceptance: AcceptanceSection = AcceptanceSection()
+    granularity: Literal["reply", "turn", "rollout"] = "reply"
+    """What one coin decides on."""
+    solo_share: float = Field(0.0, ge=0, le=1)
+    """Share of each group that rolls out without experts; 1 is self-exploration."""
     turns: TurnsSection = TurnsSection()
     max_queries: int = Field(3, ge=1)
     """K: the most queries that one turn may send."""
@@ -156,11 +172,56 @@ class InternaliseSection(_Section):
     trained as if it had come to it alone. Not in the paper; weight 0 switches it off."""
 
     weight: float = Field(0.0, ge=0)
+    rehearse: float = Field(0.0, ge=0)
+    """Weight of the same likelihood on right trajectories as they were, alone or with the reply in
+    sight: what is learned alone is not to cost the use of a reply, which is where it comes from."""
+    ratio: Literal["none", "importance"] = "none"
+    """`none` makes it a likelihood term; `importance` weighs each token by how likely it is without
+    the reply against with it, truncated at train.importance_cap."""
+    most_solo_success: float = Field(1.0, ge=0, le=1)
+    """Groups whose members succeed alone more often than this need it no more."""
+
+
+class PenaltySection(_Section):
+    """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
+
+    per_call: float = Field(0.0, ge=0)
+    """For every query, withheld or not: the policy decides on asking, not on the coin."""
+    per_token: float = Field(0.0, ge=0)
+    """For every token that an expert was paid for."""
+    from_solo_success: float = Field(0.0, ge=0, le=1)
+    """Only in groups of which this share of the members without experts was right."""
+
+
+class OverlongSection(_Section):
+    """DAPO's soft punishment of long trajectories: nothing up to `tokens - buffer` sampled tokens,
+    then falling to -1 at `tokens`, and -1 beyond."""
+
+    tokens: int = Field(ge=1)
+    buffer: int = Field(ge=1)
+
+
+class ReplaySection(_Section):
+    """Logged groups among a live run's: part of each step's groups are drawn from a store. Each row
+    is weighted by its truncated importance ratio once the weights are no longer those that sampled
+    it (decoupled: the clip is around the present weights)."""
+
+    store: str
+    run_id: str | None = None
+    """One run of the store; by default all its collections."""
+    share: float = Field(0.5, gt=0, lt=1)
+    max_staleness: int | None = Field(None, ge=0)
+    """Groups that more optimizer steps than this have gone by are drawn no longer."""
 
 
 class TrainSection(_Section):
     """The optimiser and the loss; DAPO's settings by default."""
 
+    method: Literal["rollouts", "distillation", "logged", "none"] = "rollouts"
+    """What is learned from: the policy's rollouts; the first expert's own solutions; in a study
+    also a collection that the untrained policy made before, or nothing."""
+    expert_calls: int | None = Field(None, ge=1)
+    """Distillation: after so many calls the solutions at hand are drawn again."""
     steps: int = Field(10, ge=1)
     problems_per_step: int = Field(8, ge=1)
     rollouts: int = Field(8, ge=2)
@@ -178,6 +239,16 @@ class TrainSection(_Section):
     more need less memory."""
     epsilon_low: float = Field(0.2, ge=0)
     epsilon_high: float = Field(0.28, ge=0)
+    advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
+    """Reward minus the group's mean, over its spread; without the spread (Dr. GRPO); or minus the
+    mean of the others (RLOO)."""
+    baseline: Literal["group", "condition"] = "group"
+    """Whom a member is compared with: all of its group, or those that had experts as it had."""
+    kl: float = Field(0.0, ge=0)
+    """Weight of the divergence from the weights without the adapter, or those at the start."""
+    replay: ReplaySection | None = None
+    penalty: PenaltySection = PenaltySection()
+    overlong: OverlongSection | None = None
     lora: LoraSection | None = LoraSection()
     """`null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
@@ -197,11 +268,18 @@ class TrainSection(_Section):
 class WarmStartSection(_Section):
     """Scripted episodes that teach the tool-call format before anything else."""
 
-    script: Literal["arithmetic"] = "arithmetic"
+    script: Literal["arithmetic", "operations"] = "arithmetic"
+    """`arithmetic`: asking, using the reply, and answering at once. `operations`: also each
+    operation by itself, and answering at once is wrong (for a fresh model)."""
     problems: int = Field(32, ge=1)
     epochs: int = Field(1, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     rows_per_step: int = Field(8, ge=1)
+    warmup_steps: int = Field(2, ge=0)
+    schedule: Literal["linear", "cosine"] = "linear"
+    like_lengths: bool = True
+    """Rows of like length share a step: less padding. Kinds of episodes differ in length, so a
+    model that learns everything from them needs them mixed."""
 
 
 class ExampleSection(_Section):
@@ -212,8 +290,15 @@ class ExampleSection(_Section):
 
 
 class EvalSection(_Section):
-    """Tool-free evaluation."""
+    """Evaluation, tool-free but for the baselines' graphs."""
 
+    graph: Literal["solo", "workflow", "leap"] = "solo"
+    """What is evaluated: the policy alone; a fixed pipeline with every expert; or parallel paths
+    that exchange summaries."""
+    paths: int = Field(3, ge=1)
+    """Of `leap`."""
+    every: int | None = Field(None, ge=1)
+    """Live training is evaluated after so many steps; not at all by default."""
     problems: int = Field(300, ge=1)
     samples: int = Field(1, ge=1)
     """Sampled answers a problem."""
@@ -248,6 +333,29 @@ class Recipe(_Section):
             raise ValueError(
                 "sampling.top_p must be 1: the trainer's ratio is over the whole distribution"
             )
+        adaptive = self.consult.acceptance.kind == "adaptive"
+        if adaptive and not (
+            round(self.consult.solo_share * self.train.rollouts)
+            and round(self.consult.solo_share * self.collect.rollouts)
+        ):
+            raise ValueError(
+                "consult.acceptance.kind adaptive follows the members of a group without experts: "
+                "set consult.solo_share so that there is at least one"
+            )
+        replay = self.train.replay
+        if replay is not None and round(replay.share * self.train.problems_per_step) in (
+            0,
+            self.train.problems_per_step,
+        ):
+            raise ValueError(
+                "train.replay.share must leave each step both live and logged groups: of "
+                f"{self.train.problems_per_step} (train.problems_per_step), {replay.share} is all "
+                "or none"
+            )
+        if self.train.kl and self.train.lora is None:
+            raise ValueError(
+                "train.kl is measured from the weights without the adapter: set train.lora, or kl 0"
+            )
         num_rollouts = self.train.problems_per_step * self.train.rollouts
         num_passes = self.train.updates_per_step * self.train.forward_passes
         if num_rollouts % num_passes:
@@ -256,109 +364,3 @@ class Recipe(_Section):
                 f"train.updates_per_step x train.forward_passes ({num_passes}): change one of them"
             )
         return self
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file, or a shipped recipe's name, and applies `key.sub=value` overrides.
-
-    Raises:
-        RecipeError: one sentence that names the key, the rule and what was given.
-    """
-    file = _find(path)
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe '{file}' cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The recipe '{file}' is not YAML: {_one_line(error)}.") from error
-    if not isinstance(data, dict):
-        raise RecipeError(
-            f"The recipe '{file}' must be a mapping of keys, got {type(data).__name__}."
-        )
-    for override in overrides:
-        _apply(data, override)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(f"In the recipe '{file}', {_explain(error)}") from error
-
-
-def fixed_part(recipe: Recipe) -> dict[str, Any]:
-    """What may not change while a run goes on. Its length may, and what experts may cost and how
-    they and the policy's servers are reached."""
-    fixed = recipe.model_dump(mode="json")
-    del fixed["train"]["steps"], fixed["consult"]["budget"], fixed["consult"]["expert_store"]
-    for setting in _SERVERS:
-        del fixed["policy"][setting]
-    for expert in fixed["consult"]["experts"].values():
-        for setting in _REACHING:
-            del expert[setting]
-        for option in ("base_url", "api_key_env"):
-            expert["options"].pop(option, None)
-    return fixed
-
-
-_SERVERS = ("servers", "server_key_env", "request_timeout_s", "lost_after_s")
-_REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price", "stored")
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe, every setting written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _find(path: str | Path) -> Path:
-    file = Path(path)
-    if file.exists():
-        return file
-    folder = Path("recipes")
-    if file.suffix == "" and (folder / f"{file}.yaml").exists():
-        return folder / f"{file}.yaml"
-    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none here"
-    raise RecipeError(
-        f"There is no recipe '{path}': give a YAML file, or the name of one in ./recipes ({known})."
-    )
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise RecipeError(f"An override must read key.sub=value, got '{override}'.")
-    *parents, last = key.split(".")
-    section = data
-    for parent in parents:
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            raise RecipeError(f"The override '{override}' does not fit: '{parent}' is no section.")
-    try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The override '{override}' has no YAML value.") from error
-
-
-def _explain(error: ValidationError) -> str:
-    # a misspelt key is also a missing one: what was written helps more than what was not
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}."
-        return f"there is no key '{key}': {hint}"
-    where = f"'{key}': " if key else ""
-    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"{where}{first['msg'].removeprefix('Value error, ')}{given}."
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: Any = Recipe
-    for part in location:
-        fields = getattr(section, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else ExpertSection
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((o for o in options if hasattr(o, "model_fields")), section)
-    return sorted(section.model_fields)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

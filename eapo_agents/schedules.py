@@ -6,11 +6,22 @@ Source: EAPO (arXiv 2509.23730), section on internalisation; METHOD: rho_s = 1/s
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 from eapo_agents.errors import UsageError
 
-ACCEPTANCE_KINDS = ("inverse", "linear", "constant", "never")
+ACCEPTANCE_KINDS = (
+    "inverse",
+    "inverse_sqrt",
+    "linear",
+    "cosine",
+    "constant",
+    "never",
+    "adaptive",
+)
+GRANULARITIES = ("reply", "turn", "rollout")
+"""What one coin decides on: each reply by itself, all of a turn, or all of a rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +29,15 @@ class AcceptanceSchedule:
     """Global step s -> rho_s, the probability that a reply enters the history."""
 
     kind: str = "inverse"
-    """`inverse` is the paper's 1/s; `linear` falls from `start` at step 1 to 0 after `steps` steps;
-    `constant` stays at `start`; `never` is 0."""
+    """`inverse` is the paper's 1/s and `inverse_sqrt` 1/sqrt(s), both times `start`; `linear` and
+    `cosine` fall from `start` at step 1 to 0 after `steps` steps; `constant` stays at `start`;
+    `never` is 0; `adaptive` falls with the share of the group's members that succeed alone, from
+    `start` at none to 0 at `target`."""
     start: float = 1.0
     steps: int = 1
-    """Only for `linear`: the number of steps with rho > 0."""
+    """Only for `linear` and `cosine`: the number of steps with rho > 0."""
+    target: float = 0.7
+    """Only for `adaptive`: the solo success rate from which nothing is accepted."""
 
     def __post_init__(self) -> None:
         if self.kind not in ACCEPTANCE_KINDS:
@@ -38,18 +53,35 @@ class AcceptanceSchedule:
             raise UsageError(
                 f"The acceptance schedule's steps must be at least 1, got {self.steps}."
             )
+        if not 0.0 < self.target <= 1.0:
+            raise UsageError(
+                f"The acceptance schedule's target must be above 0 and at most 1, got "
+                f"{self.target}."
+            )
 
-    def rho(self, step: int) -> float:
+    def rho(self, step: int, solo_success: float | None = None) -> float:
         """Probability at global step `step` (from 1). Step 0, outside training, counts as step
-        1."""
+        1.
+
+        Args:
+            solo_success: share of the group's members without experts that were right; `adaptive`
+                alone reads it, and is at `start` where it is not known.
+        """
         s = max(1, step)
+        done = min(1.0, (s - 1) / self.steps)
         match self.kind:
             case "inverse":
                 return self.start / s
+            case "inverse_sqrt":
+                return self.start / math.sqrt(s)
             case "linear":
-                return self.start * max(0.0, 1.0 - (s - 1) / self.steps)
+                return self.start * (1.0 - done)
+            case "cosine":
+                return self.start * 0.5 * (1.0 + math.cos(math.pi * done))
             case "constant":
                 return self.start
+            case "adaptive":
+                return self.start * max(0.0, 1.0 - (solo_success or 0.0) / self.target)
             case _:
                 return 0.0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eapo_agents.recipe import load_recipe, to_yaml
+from eapo_agents.recipe_file import load_recipe, to_yaml
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
 

@@ -18,6 +18,18 @@ def test_the_linear_schedule_reaches_zero_after_its_steps_and_stays():
     assert [rho(s) for s in (1, 2, 3, 4, 5, 50)] == [1, 0.75, 0.5, 0.25, 0, 0]
 
 
+def test_the_other_schedules_at_literal_steps():
+    sqrt = AcceptanceSchedule(kind="inverse_sqrt").rho
+    assert [sqrt(s) for s in (1, 4, 100)] == [1, 0.5, 0.1]
+    cosine = AcceptanceSchedule(kind="cosine", steps=4).rho
+    assert [round(cosine(s), 3) for s in (1, 2, 3, 5, 9)] == [1, 0.854, 0.5, 0, 0]
+
+
+def test_the_adaptive_schedule_follows_the_groups_solo_success():
+    rho = AcceptanceSchedule(kind="adaptive", start=0.8, target=0.5).rho
+    assert [rho(7, success) for success in (None, 0, 0.25, 0.5, 1)] == [0.8, 0.8, 0.4, 0, 0]
+
+
 def test_outside_training_the_first_steps_probability_holds():
     assert AcceptanceSchedule(kind="inverse").rho(0) == 1
     assert AcceptanceSchedule(kind="constant", start=0.3).rho(0) == 0.3
@@ -35,6 +47,7 @@ def test_the_turn_budget_shrinks_from_start_to_end():
         lambda: AcceptanceSchedule(kind="cosine-ish"),
         lambda: AcceptanceSchedule(kind="constant", start=1.5),
         lambda: AcceptanceSchedule(kind="linear", steps=0),
+        lambda: AcceptanceSchedule(kind="adaptive", target=0),
         lambda: TurnBudget(start=1, end=2),
     ],
 )
