@@ -23,12 +23,14 @@ from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.servers import ServerPool
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.policy.vllm_engine import VllmEngine
-from eapo_agents.recipe import Recipe, load_recipe
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.secrets import read_key
 from eapo_agents.types import PolicyVersion, Problem, Sampling
+from graphs.baselines import build_leap_graph, build_workflow_graph
 from graphs.consult import Graph, build_consult_graph
-from graphs.rollout import first_messages
+from graphs.rollout import AnyGraph, first_messages
 from graphs.solo import build_solo_graph
 
 _loading = threading.Lock()
@@ -86,6 +88,11 @@ class Agent:
         """The recipe's settings for rollouts."""
         return Sampling(**self.recipe.sampling.model_dump())
 
+    @property
+    def acceptance(self) -> AcceptanceSchedule:
+        """The recipe's acceptance schedule."""
+        return AcceptanceSchedule(**self.recipe.consult.acceptance.model_dump())
+
     def consult_graph(
         self,
         policy: PolicyChatModel,
@@ -98,15 +105,26 @@ class Agent:
         return build_consult_graph(
             policy,
             self.pool,
-            acceptance=acceptance or AcceptanceSchedule(**consult.acceptance.model_dump()),
+            acceptance=acceptance or self.acceptance,
             turns=TurnBudget(**consult.turns.model_dump()),
             max_queries=consult.max_queries,
+            granularity=consult.granularity,
             checkpointer=checkpointer,
         )
 
     def solo_graph(self, policy: PolicyChatModel) -> Graph:
         """The graph without experts."""
         return build_solo_graph(policy)
+
+    def evaluated_graph(self, policy: PolicyChatModel) -> AnyGraph:
+        """The graph that the recipe evaluates."""
+        match self.recipe.eval.graph:
+            case "workflow":
+                return build_workflow_graph(policy, self.pool)
+            case "leap":
+                return build_leap_graph(policy, paths=self.recipe.eval.paths)
+            case _:
+                return self.solo_graph(policy)
 
     def solo_prompt(self, problem: Problem) -> list[int]:
         """Token ids of a problem's tool-free prompt."""

@@ -12,7 +12,8 @@ from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup, Trajectory
 from graphs.agent import Agent
-from graphs.rollout import AnyGraph, RolloutPlan, group_key, run_rollouts
+from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
+from graphs.rollout import AnyGraph, RolloutPlan, group_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class Collection:
     system_prompt: str
     format_reward: float
     global_step: int = 0
+    assistance: Assistance = NO_ASSISTANCE
     inputs: Callable[[Problem], Any] | None = None
     answer_of: Callable[[Any], str | None] | None = None
     """See `run_rollouts`."""
@@ -97,10 +99,12 @@ def collect(
 
     for plans in _waves(store, wanted):
         groups = asyncio.run(
-            run_rollouts(
+            run_groups(
                 graph,
                 policy,
                 plans,
+                assistance=wanted.assistance,
+                num_rollouts=wanted.num_rollouts,
                 system_prompt=wanted.system_prompt,
                 seed=wanted.seed,
                 global_step=wanted.global_step,
@@ -133,9 +137,16 @@ def _waves(store: TraceStore, wanted: Collection) -> Iterator[list[RolloutPlan]]
         if not missing:
             store.release(wanted.run_id, key)
             continue
-        wave.append(RolloutPlan(problem=problem, rollouts=missing))
+        before = (
+            _stored(store, wanted.run_id, key) if now_held and wanted.assistance.solo_share else ()
+        )
+        wave.append(RolloutPlan(problem=problem, rollouts=missing, before=before))
         if sum(len(plan.rollouts) for plan in wave) >= wanted.concurrency:
             yield wave
             wave = []
     if wave:
         yield wave
+
+
+def _stored(store: TraceStore, run_id: str, key: str) -> list[Trajectory]:
+    return [s.trajectory for s in store.trajectories(run_id=run_id) if s.group_key == key]

@@ -63,6 +63,7 @@ def build_consult_graph(
     acceptance: AcceptanceSchedule,
     turns: TurnBudget,
     max_queries: int = 3,
+    granularity: str = "reply",
     checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> Graph:
     """The consult graph over a policy and a pool.
@@ -70,6 +71,7 @@ def build_consult_graph(
     Args:
         acceptance: global step -> rho.
         turns: global step -> T.
+        granularity: what one coin decides on, one of `GRANULARITIES`.
         max_queries: K, the most queries that one turn may send.
     """
 
@@ -83,9 +85,10 @@ def build_consult_graph(
             slot=state["slot"],
         )
         rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
-        u = coin(
-            context.seed, site.problem_id, site.global_step, site.rollout, site.turn, site.slot
-        )
+        # one coin for all that fall together: they share the counter of the first
+        turn = 0 if granularity == "rollout" else site.turn
+        slot = site.slot if granularity == "reply" else 0
+        u = coin(context.seed, site.problem_id, site.global_step, site.rollout, turn, slot)
         asking = {"slot": site.slot, "expert": state["name"], "query": query_text(state["args"])}
         runtime.stream_writer({"event": ASKING, **asking})
 

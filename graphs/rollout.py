@@ -38,6 +38,8 @@ from eapo_agents.types import (
 )
 from graphs.state import RolloutContext
 
+SOLO = "solo"
+"""Name of the tool-free graph, and of what the consult graph does without its experts."""
 INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
 AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
@@ -51,6 +53,12 @@ class RolloutPlan:
     problem: Problem
     rollouts: Sequence[int]
     """Indices within the group."""
+    num_solo: int = 0
+    """The first so many indices of the group run without experts (graphs of ours only)."""
+    rho: float | None = None
+    """Takes the place of the schedule's."""
+    before: Sequence[Trajectory] = ()
+    """Members of the group that have been run already."""
 
 
 async def run_group(
@@ -104,9 +112,15 @@ async def run_rollouts(
     num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
     with policy.engine.cohort(num_rollouts) as cohort:
 
-        async def one(problem: Problem, rollout: int) -> Trajectory | None:
+        async def one(plan: RolloutPlan, rollout: int) -> Trajectory | None:
+            problem = plan.problem
             context = RolloutContext(
-                problem_id=problem.id, seed=seed, rollout=rollout, global_step=global_step
+                problem_id=problem.id,
+                seed=seed,
+                rollout=rollout,
+                global_step=global_step,
+                rho=plan.rho,
+                solo=rollout < plan.num_solo,
             )
             given: Any = (
                 inputs(problem)
@@ -125,7 +139,7 @@ async def run_rollouts(
 
         async with asyncio.TaskGroup() as tasks:
             running_PG = [
-                [tasks.create_task(one(plan.problem, rollout)) for rollout in plan.rollouts]
+                [tasks.create_task(one(plan, rollout)) for rollout in plan.rollouts]
                 for plan in plans_P
             ]
     if stopped:
@@ -170,7 +184,7 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
     policy = how.policy
     facts: dict[str, Any] = {
         "problem": problem,
-        "graph": how.graph.name,
+        "graph": SOLO if context.solo else how.graph.name,
         "policy": policy.engine.policy_version,
         "sampling": policy.sampling,
         "seed": context.seed,

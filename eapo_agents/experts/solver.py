@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError
 from eapo_agents.tasks.arithmetic import worked_steps
+
+_EXPRESSION = re.compile(r"[\d(-][\d\s.()+*/-]*[\d)]")
+
+
+def expression_in(query: str) -> str:
+    """The arithmetic in a question such as `What is 7 + 3 * 4?`; the whole where there is none."""
+    found = _EXPRESSION.findall(query)
+    return str(max(found, key=len)) if found else query
 
 
 def solver_tool(name: str) -> BaseTool:
@@ -13,7 +23,7 @@ def solver_tool(name: str) -> BaseTool:
 
     async def solve(query: str) -> str:
         try:
-            steps, _ = worked_steps(query)
+            steps, _ = worked_steps(expression_in(query))
         except ValueError as error:
             raise ExpertError(str(error)) from error
         return steps

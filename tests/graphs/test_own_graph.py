@@ -1,15 +1,20 @@
 """A user's own LangGraph agent: it rewrites its history and has a sub-agent. Traced with the real
 policy, and trained on."""
 
+import asyncio
 import json
 import runpy
 from pathlib import Path
 
 import pytest
+from langgraph.graph import START, MessagesState, StateGraph
 
+from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem
+from eapo_agents.types import PolicyVersion, Problem, Sampling
 from graphs.collect import trace
+from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.doctor import examine
 from trainers.rows import trajectory_rows
 from trainers.run import train_traced
@@ -107,3 +112,44 @@ def test_a_graph_that_never_calls_the_policy_or_fails_is_an_error_on_the_traject
             trace(agent, graph, problems[:1], store, run_id="own")
             assert all(says in s.trajectory.error for s in store.trajectories())
             assert all(s.trajectory.reward is None for s in store.trajectories())
+
+
+class NewWeightsEachTurn(ScriptedEngine):
+    """As servers that get new weights while a rollout is on its way."""
+
+    step = 0
+
+    @property
+    def policy_version(self) -> PolicyVersion:
+        self.step += 1
+        return PolicyVersion(model="m", base="b", weights=f"w{self.step}", step=self.step)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_weights_that_change_in_a_rollout_are_recorded_or_refused(
+    renderer, problems, tmp_path, allowed
+):
+    async def speak(state):
+        return {"messages": [await policy.ainvoke(state["messages"])]}
+
+    engine = NewWeightsEachTurn(renderer, lambda key, prompt: f"turn {key.turn}")
+    policy = PolicyChatModel(
+        engine=engine, renderer=renderer, sampling=Sampling(), mixed_versions=allowed
+    )
+    graph = StateGraph(MessagesState).add_node("one", speak).add_node("two", speak)
+    graph = graph.add_edge(START, "one").add_edge("one", "two").compile()
+    plan = RolloutPlan(problem=problems[0], rollouts=range(1))
+    run = run_rollouts(graph, policy, [plan], system_prompt="", seed=0)
+    (found,) = asyncio.run(run)[0].trajectories_G
+    if not allowed:
+        assert "The weights changed in the middle of a trajectory" in found.error
+        assert "policy.mixed_versions=true" in found.error
+        return
+    first, second = found.turns
+    assert found.error is None
+    assert first.policy is None, "the trajectory's own"
+    assert second.policy.step > found.policy.step
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        store.start_run("r", kind="collect", recipe={}, sampling=Sampling(), policy=found.policy)
+        store.append(found, run_id="r", group_key="g")
+        assert next(store.trajectories()).trajectory == found
