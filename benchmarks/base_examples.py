@@ -5,7 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from eapo_agents.recipe import load_recipe
+from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
 from evals.runner import evaluate

@@ -15,14 +15,15 @@ import time
 from pathlib import Path
 
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.recipe import load_recipe
+from eapo_agents.recipe_file import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.tasks import load_problems
 from graphs.agent import load_agent
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.run import add_adapter
-from trainers.warm_start import scripted_episodes, warm_start
+from trainers.scripts import scripted_episodes
+from trainers.warm_start import warm_start
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
 NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 5

@@ -26,7 +26,8 @@ from eapo_agents.errors import EngineError
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import counter_key
 from eapo_agents.types import Problem, RolloutGroup
-from graphs.rollout import AnyGraph, RolloutPlan, run_rollouts
+from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
+from graphs.rollout import AnyGraph, RolloutPlan
 from trainers.rows import TrainingRow, group_rows
 from trainers.sources import group_metrics
 
@@ -48,6 +49,9 @@ class GraphRolloutWorker:
     format_reward: float
     set_version: Callable[[int], None]
     """Told each new version before rollouts with it begin."""
+    assistance: Assistance = NO_ASSISTANCE
+    advantages_of: Callable[[RolloutGroup], Sequence[float | None]] | None = None
+    """Group -> one advantage a member, such as `Objective.advantages`; GRPO's by default."""
     on_group: Callable[[RolloutGroup], None] = lambda group: None
     """Told each group, to be logged."""
     max_samples: int = 4096
@@ -119,8 +123,11 @@ class GraphRolloutWorker:
                 )
                 if not running and not ended:
                     await asyncio.sleep(_IDLE_S)
-                for task in ended:
-                    task.result()
+                # every one is asked, or asyncio complains of the others' errors
+                errors = [error for task in ended if (error := task.exception()) is not None]
+                if errors:
+                    raise errors[0]
+                if ended:
                     self._beat = time.monotonic()
         finally:
             for task in running:
@@ -140,10 +147,12 @@ class GraphRolloutWorker:
 
     async def _group(self, number: int, problem: Problem) -> None:
         version = self._version
-        (group,) = await run_rollouts(
+        (group,) = await run_groups(
             self.graph,
             self.policy,
             [RolloutPlan(problem=problem, rollouts=range(self.num_rollouts))],
+            assistance=self.assistance,
+            num_rollouts=self.num_rollouts,
             system_prompt=self.system_prompt,
             seed=counter_key("group", self.seed, number) >> 96,
             global_step=version + 1,
@@ -153,7 +162,7 @@ class GraphRolloutWorker:
         told = group_metrics([group])
         self.metrics_queue.put({f"eapo/{name}": float(value) for name, value in told.items()})
         now = time.time()
-        for row in group_rows([group]):
+        for row in group_rows([group], self.advantages_of):
             trajectory = group.trajectories_G[row.trajectory]
             self.rollout_buffer.put(
                 _sample(row, group, number, version, float(trajectory.reward or 0.0), now)

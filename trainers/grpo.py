@@ -1,15 +1,16 @@
 """The thin subclass of TRL's GRPOTrainer that takes its batches from rollout groups.
 
-One private method is replaced, `_generate_and_score_completions` (TRL 1.16; the version range is
-pinned and a test guards the contract): it returns a batch made of `TrainingRow`s, live or logged
+Two private methods are replaced (TRL 1.16; the version range is pinned and a test guards the
+contract). `_generate_and_score_completions` returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
-the honest one. The loss is TRL's own, on micro-batches without their common padding, but for
-likelihood rows, whose ratio is held at 1.
+the honest one; `_prepare_inputs` splits it into micro-batches of rows of like length. The loss is
+TRL's own, but for likelihood rows, whose ratio is held at 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import use_adapter
 
-from eapo_agents.types import PolicyVersion, Problem, RolloutGroup
-from trainers.rows import TrainingRow, group_rows, internalise_rows
+from eapo_agents.types import RolloutGroup
+from trainers.objective import Objective
+from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
 
@@ -35,9 +38,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tokenizer: Any,
         args: GRPOConfig,
         source: RolloutSource,
-        solo_prompt: Callable[[Problem], Sequence[int]],
-        internalise_weight: float,
-        policy_version: Callable[[], PolicyVersion],
+        objective: Objective,
+        fresh_from: Callable[[], int],
         importance_cap: float,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -45,20 +47,19 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         """Takes a model (with or without adapter) and TRL's own arguments.
 
         Args:
-            solo_prompt: token ids of a problem's tool-free prompt. internalise_weight: weight of
-            the hint-stripped rows; 0 makes none. policy_version: the current weights; rows of
-            trajectories that other weights sampled before training started are weighted by their
-            truncated importance ratio.
+            objective: what is learned from the groups.
+            fresh_from: optimizer steps; rows of trajectories that weights with fewer of them
+                sampled are weighted by their truncated importance ratio.
             importance_cap: where that ratio is cut.
             on_step: told each step's number and metrics.
         """
         self._source = source
-        self._solo_prompt = solo_prompt
-        self._internalise_weight = internalise_weight
-        self._started_from = policy_version()
+        self._objective = objective
+        self._fresh_from = fresh_from
         self._importance_cap = importance_cap
         self._on_step = on_step
         self._loss_inputs: dict[str, torch.Tensor] | None = None
+        self._buffered_inputs: list[dict[str, torch.Tensor]] | None
         self._mismatch = _Mismatch()
         self._untold: tuple[int, dict[str, float]] | None = None
         dataset = Dataset.from_dict(
@@ -74,6 +75,20 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         )
         self.model_accepts_loss_kwargs = False
 
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
+        """TRL's own, but for how a step's rows are split: see `micro_batches`."""
+        passes = self.args.steps_per_generation
+        buffered: list[dict[str, torch.Tensor]] | None = self._buffered_inputs
+        if self._step % passes == 0 or buffered is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            updates = passes // self.args.gradient_accumulation_steps
+            buffered = micro_batches(
+                batch, updates=updates, passes=self.args.gradient_accumulation_steps
+            )
+            self._buffered_inputs = buffered
+        inputs: dict[str, torch.Tensor] = buffered[self._step % passes]
+        return inputs
+
     def _generate_and_score_completions(
         self, inputs: list[dict[str, Any]]
     ) -> dict[str, torch.Tensor]:
@@ -85,12 +100,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         metrics = merge_metrics(gather_object([group_metrics(groups)]))
         self._untold = (step, metrics)
         self._mismatch = _Mismatch(passes_left=self.args.gradient_accumulation_steps)
-        relative = group_rows(groups)
-        stripped = (
-            internalise_rows(groups, self._solo_prompt, weight=self._internalise_weight)
-            if self._internalise_weight
-            else []
-        )
+        relative = self._objective.relative_rows(groups)
+        stripped = self._objective.likelihood_rows(groups)
         return self._batch(groups, relative, stripped)
 
     def _batch(
@@ -117,6 +128,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         advantages = tensors["advantages"][:, None] * weights * share
         is_stale = torch.zeros(len(weights), 1, dtype=torch.bool, device=weights.device)
         is_stale[: len(relative), 0] = torch.tensor(self._stale_rows(groups, relative))
+        # with logprobs of another context, a hint-stripped row is weighted by their ratio
+        is_stale[len(relative) : len(rows), 0] = torch.tensor(
+            [row.logprobs_T is not None for row in stripped]
+        )
         current = self._current_logps(tensors, is_stale[:, 0])
         ratio = torch.exp(current - old).clamp(max=self._importance_cap)
         tensors["advantages"] = torch.where(is_stale, advantages * ratio, advantages)
@@ -124,18 +139,33 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors["is_likelihood"] = is_stripped.bool()
         tensors["is_fresh"] = ~is_stale & ~is_stripped.bool()
         tensors["num_items_in_batch"] = total
+        if self.beta:
+            everything = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
+            with self._reference() as model:
+                reference = self._current_logps(tensors, everything, model)
+            tensors["ref_per_token_logps"] = reference
         return tensors
+
+    @contextmanager
+    def _reference(self) -> Iterator[Any]:
+        """The model that the divergence is measured from: TRL keeps a copy of an adapter that was
+        trained before, and without one that is the base model."""
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            yield self.model
 
     def _stale_rows(
         self, groups: Sequence[RolloutGroup], rows: Sequence[TrainingRow]
     ) -> list[bool]:
         trajectories = [t for group in groups for t in group.trajectories_G]
-        return [trajectories[row.trajectory].policy.step < self._started_from.step for row in rows]
+        first = self._fresh_from()
+        return [trajectories[row.trajectory].policy.step < first for row in rows]
 
     def _current_logps(
-        self, tensors: dict[str, torch.Tensor], wanted_R: torch.Tensor
+        self, tensors: dict[str, torch.Tensor], wanted_R: torch.Tensor, model: Any = None
     ) -> torch.Tensor:
-        """Logprobs (R, C) under the present weights of the wanted rows; 0 in the others."""
+        """Logprobs (R, C) of the wanted rows under the present weights, or another model's; 0 in
+        the others."""
         logps = torch.zeros_like(tensors["old_per_token_logps"])
         rows = wanted_R.nonzero()[:, 0]
         # sharded models need the same forward passes on every rank
@@ -147,7 +177,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         width = some["completion_ids"].shape[1]
         with torch.no_grad():
             found, _, _ = self._get_per_token_logps_and_entropies(
-                self.model,
+                self.model if model is None else model,
                 torch.cat([some["prompt_ids"], some["completion_ids"]], dim=1),
                 torch.cat([some["prompt_mask"], some["completion_mask"]], dim=1),
                 width,
@@ -177,7 +207,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         if inputs is not None:
             present, old = found[0].detach(), inputs["old_per_token_logps"]
             if self._mismatch.passes_left > 0:
-                self._mismatch.add(present - old, inputs["tool_mask"] * inputs["is_fresh"])
+                fresh = inputs["tool_mask"] * inputs["is_fresh"]
+                self._mismatch.add(present - old, fresh, found[1].detach())
             inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
 
@@ -188,12 +219,13 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             return
         step, metrics = self._untold
         self._untold = None
-        total, count, largest = self.accelerator.gather(
+        total, count, largest, entropy = self.accelerator.gather(
             self._mismatch.figures(self.accelerator.device)[None]
         ).T
         if count.sum() > 0:
             metrics["engine_mismatch"] = float(total.sum() / count.sum())
             metrics["engine_mismatch_max"] = float(largest.max())
+            metrics["entropy"] = float(entropy.sum() / count.sum())
         for name, value in metrics.items():
             self._metrics["train"][f"eapo/{name}"].append(float(value))
         if self._on_step and self.accelerator.is_main_process:
@@ -210,17 +242,20 @@ class _Mismatch:
     total: float = 0.0
     count: float = 0.0
     largest: float = 0.0
+    entropy: float = 0.0
+    """Summed over the tokens, in nats."""
 
-    def add(self, difference: torch.Tensor, mask: torch.Tensor) -> None:
+    def add(self, difference: torch.Tensor, mask: torch.Tensor, entropy: torch.Tensor) -> None:
         """Counts the tokens where the mask is 1."""
         found = difference.abs() * mask
         self.total += float(found.sum())
         self.count += float(mask.sum())
         self.largest = max(self.largest, float(found.max()))
+        self.entropy += float((entropy * mask).sum())
 
     def figures(self, device: torch.device) -> torch.Tensor:
-        """total, count and largest, shape (3,)."""
-        return torch.tensor([self.total, self.count, self.largest], device=device)
+        """total, count, largest and entropy, shape (4,)."""
+        return torch.tensor([self.total, self.count, self.largest, self.entropy], device=device)
 
 
 def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict[str, torch.Tensor]:
@@ -260,6 +295,69 @@ def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict
 
 def _tensor(values: Sequence[float], dtype: type[np.generic]) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=dtype))  # three times as fast as torch.tensor
+
+
+def micro_batches(
+    batch: dict[str, torch.Tensor], *, updates: int, passes: int
+) -> list[dict[str, torch.Tensor]]:
+    """Splits a step's rows into `updates` x `passes` micro-batches, update by update.
+
+    Which rows make an optimizer step is chance; within one, rows of like length come together, as
+    many as keep the largest micro-batch small: padding is computed like any token. The loss is a
+    sum over rows with one normaliser, so that it is the same however they are split.
+    """
+    num_rows = len(batch["prompt_ids"])
+    length = (batch["prompt_mask"].sum(1), batch["completion_mask"].sum(1))
+    order = torch.randperm(num_rows, device=length[0].device)
+    found = []
+    for part in order.chunk(updates):
+        part = part[(length[0] + length[1])[part].argsort(descending=True, stable=True)]
+        sizes = [(int(length[0][row]), int(length[1][row])) for row in part]
+        start = 0
+        for count in balanced_counts(sizes, passes):
+            rows = part[start : start + count]
+            start += count
+            found.append(
+                trim({name: value[rows] if value.dim() else value for name, value in batch.items()})
+            )
+    return found
+
+
+def balanced_counts(sizes: Sequence[tuple[int, int]], parts: int) -> list[int]:
+    """How many rows, in this order, make each of `parts` micro-batches, so that the largest has the
+    fewest tokens, padding counted.
+
+    Args:
+        sizes: prompt and completion length of each row; at least `parts` rows.
+    """
+
+    def filled(budget: int) -> list[int] | None:
+        counts: list[int] = []
+        width_p = width_c = rows = 0
+        for index, (num_p, num_c) in enumerate(sizes):
+            wide_p, wide_c = max(width_p, num_p), max(width_c, num_c)
+            # each part that is still to come needs a row
+            left = len(sizes) - index
+            full = (wide_p + wide_c) * (rows + 1) > budget or left <= parts - len(counts) - 1
+            if rows and full:
+                counts.append(rows)
+                wide_p, wide_c, rows = num_p, num_c, 0
+            width_p, width_c, rows = wide_p, wide_c, rows + 1
+            if (width_p + width_c) * rows > budget or len(counts) >= parts:
+                return None
+        return [*counts, rows] if len(counts) == parts - 1 else None
+
+    widest = max(num_p for num_p, _ in sizes) + max(num_c for _, num_c in sizes)
+    low, high = 1, widest * len(sizes)
+    while low < high:
+        middle = (low + high) // 2
+        if filled(middle) is None:
+            low = middle + 1
+        else:
+            high = middle
+    found = filled(low)
+    assert found is not None
+    return found
 
 
 def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

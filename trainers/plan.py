@@ -56,10 +56,11 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
     acceptance = AcceptanceSchedule(**consult.acceptance.model_dump())
     turns = TurnBudget(**consult.turns.model_dump())
     per_step = settings.problems_per_step * settings.rollouts
+    may_ask = per_step - settings.problems_per_step * round(consult.solo_share * settings.rollouts)
     queries = calls = tokens = 0.0
     for step in range(1, settings.steps + 1):
         # in its last turn a rollout may not ask any more
-        asked = per_step * consult.max_queries * (turns.turns(step) - 1)
+        asked = may_ask * consult.max_queries * (turns.turns(step) - 1)
         queries += asked
         calls += asked * acceptance.rho(step)
         tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens

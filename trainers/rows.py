@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory, Turn
 
 ADVANTAGE_EPSILON = 1e-4
 """Added to the spread of a group, as TRL does."""
+EXPERT = "expert"
+"""Names what an expert wrote by itself, where a trajectory names its graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,33 +120,52 @@ def _chain_row(
     )
 
 
-def group_advantages(rewards_G: Sequence[float | None]) -> list[float | None]:
-    """(r - mean) / (std + 1e-4) over the scored members; None stays None and counts for nothing.
+def group_advantages(rewards_G: Sequence[float | None], kind: str = "grpo") -> list[float | None]:
+    """Advantages over the scored members; None stays None and counts for nothing.
 
-    The sample standard deviation, as in TRL. A group with fewer than two scores, or without spread,
-    gives zeros.
+    A group with fewer than two scores, or without spread, gives zeros.
+
+    Args:
+        kind: `grpo` (r - mean) / (std + 1e-4), with the sample standard deviation, as in TRL;
+            `dr_grpo` r - mean (Liu et al. 2025); `rloo` r - mean of the others (Ahmadian et al.
+            2024).
     """
     scored = [reward for reward in rewards_G if reward is not None]
     if len(scored) < 2 or math.isclose(max(scored), min(scored), abs_tol=1e-9):
         return [None if reward is None else 0.0 for reward in rewards_G]
-    mean, spread = statistics.fmean(scored), statistics.stdev(scored)
-    return [
-        None if reward is None else (reward - mean) / (spread + ADVANTAGE_EPSILON)
-        for reward in rewards_G
-    ]
+    mean = statistics.fmean(scored)
+    match kind:
+        case "dr_grpo":
+            scale = 1.0
+        case "rloo":
+            scale = len(scored) / (len(scored) - 1)
+        case _:
+            scale = 1.0 / (statistics.stdev(scored) + ADVANTAGE_EPSILON)
+    return [None if reward is None else (reward - mean) * scale for reward in rewards_G]
 
 
 def has_spread(group: RolloutGroup) -> bool:
-    """Whether the group-relative term has anything to learn from it."""
+    """Whether its members' rewards differ."""
     return any(group_advantages([t.reward for t in group.trajectories_G]))
 
 
-def group_rows(groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
-    """The group-relative rows; trajectories without a score or without an advantage give none."""
+def group_rows(
+    groups_P: Sequence[RolloutGroup],
+    advantages_of: Callable[[RolloutGroup], Sequence[float | None]] | None = None,
+) -> list[TrainingRow]:
+    """The group-relative rows; trajectories without a score or without an advantage give none.
+
+    Args:
+        advantages_of: group -> one advantage a member; GRPO's by default.
+    """
     rows = []
     position = 0
     for group in groups_P:
-        advantages_G = group_advantages([t.reward for t in group.trajectories_G])
+        advantages_G = (
+            advantages_of(group)
+            if advantages_of
+            else group_advantages([t.reward for t in group.trajectories_G])
+        )
         for trajectory, advantage in zip(group.trajectories_G, advantages_G, strict=True):
             if advantage:
                 rows += trajectory_rows(trajectory, advantage=advantage, position=position)
@@ -157,6 +178,7 @@ def internalise_rows(
     solo_prompt: Callable[[Problem], Sequence[int]],
     *,
     weight: float,
+    ratio: bool = False,
 ) -> list[TrainingRow]:
     """Hint-stripped rows: the answer that a reply helped to, as if the policy had come to it alone.
 
@@ -164,30 +186,65 @@ def internalise_rows(
     sampled tokens) is put after the tool-free prompt of the problem; consultation and reply are
     gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
     saw that context, so its logprobs do not apply: `logprobs_T` is None, which makes the row
-    a likelihood term of weight `weight`.
+    a likelihood term of weight `weight`. With `ratio` every answer is a row and keeps the logprobs
+    that it had with the reply in sight, for the ratio of the one to the other.
     """
     position = -1
     problems: dict[str, Problem] = {}
-    positions_of: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    found: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
+    logprobs: dict[int, tuple[float, ...] | None] = {}
     for group in groups_P:
         for trajectory in group.trajectories_G:
             position += 1
             if not trajectory.correct or not _was_helped(trajectory):
                 continue
             problems[trajectory.problem.id] = trajectory.problem
-            key = (trajectory.problem.id, trajectory.turns[-1].completion_ids)
-            positions_of.setdefault(key, []).append(position)
+            last = trajectory.turns[-1]
+            key = (trajectory.problem.id, last.completion_ids, position if ratio else 0)
+            found.setdefault(key, []).append(position)
+            logprobs[position] = last.logprobs if ratio else None
     return [
         TrainingRow(
             prompt_ids=tuple(solo_prompt(problems[problem_id])),
             completion_ids_T=completion_ids,
             mask_T=(1,) * len(completion_ids),
-            logprobs_T=None,
+            logprobs_T=logprobs[positions[0]],
             advantage=weight,
             weight=float(len(positions)),
             trajectory=positions[0],
         )
-        for (problem_id, completion_ids), positions in positions_of.items()
+        for (problem_id, completion_ids, _), positions in found.items()
+    ]
+
+
+def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+    """Right trajectories as they were sampled, as likelihood terms."""
+    trajectories = [t for group in groups_P for t in group.trajectories_G]
+    return [
+        replace(row, logprobs_T=None)
+        for position, trajectory in enumerate(trajectories)
+        if trajectory.correct and trajectory.graph != EXPERT
+        for row in trajectory_rows(trajectory, advantage=weight, position=position)
+    ]
+
+
+def solution_rows(
+    groups_P: Sequence[RolloutGroup], solo_prompt: Callable[[Problem], Sequence[int]]
+) -> list[TrainingRow]:
+    """Distillation: an expert's right solutions after the tool-free prompt, as likelihood terms."""
+    trajectories = [t for group in groups_P for t in group.trajectories_G]
+    return [
+        TrainingRow(
+            prompt_ids=tuple(solo_prompt(trajectory.problem)),
+            completion_ids_T=trajectory.turns[-1].completion_ids,
+            mask_T=(1,) * len(trajectory.turns[-1].completion_ids),
+            logprobs_T=None,
+            advantage=1.0,
+            weight=1.0,
+            trajectory=position,
+        )
+        for position, trajectory in enumerate(trajectories)
+        if trajectory.graph == EXPERT and trajectory.correct
     ]
 
 

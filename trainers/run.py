@@ -20,13 +20,16 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
+from graphs.groups import Assistance
+from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
+from trainers.objective import Objective
 from trainers.publishing import Publisher
-from trainers.rows import has_spread, internalise_rows
-from trainers.sources import LiveRollouts, LoggedRollouts, RolloutSource
+from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
 
 OnStep = Callable[[int, dict[str, float]], None]
+AfterStep = Callable[[int], None]
 POLICY_FOLDER = "policy"
 
 
@@ -58,17 +61,37 @@ def train_live(
     folder: Path,
     run_id: str,
     on_step: OnStep | None = None,
+    after_step: AfterStep | None = None,
+    logged: Sequence[RolloutGroup] = (),
 ) -> Path:
-    """Trains on rollouts of the present weights, all of them logged; returns the trained policy's
-    folder.
+    """Trains on rollouts of the present weights, all of them logged, or on an expert's solutions;
+    returns the trained policy's folder.
+
+    Args:
+        after_step: is told each step whose weights are there to be looked at.
+        logged: what the recipe's `replay` draws from, as `usable_groups` gives it.
 
     Raises:
         RecipeError: fewer problems than a step takes.
     """
     recipe = agent.recipe
     refuse_few_problems(recipe, problems)
+    if recipe.train.method == "distillation":
+        solutions = ExpertSolutions(
+            pool=agent.pool,
+            renderer=agent.renderer,
+            solo_prompt=agent.solo_prompt,
+            version=agent.engine.policy_version,
+            recipe=recipe,
+            problems=problems,
+            store=store,
+            run_id=run_id,
+        )
+        return _train(agent, solutions, folder, recipe.train.steps, on_step, after_step)
     policy = agent.policy(agent.sampling)
-    source = LiveRollouts(
+    objective = objective_of(agent)
+    source: RolloutSource
+    source = live = LiveRollouts(
         graph=agent.consult_graph(policy),
         policy=policy,
         problems=problems,
@@ -78,11 +101,18 @@ def train_live(
         format_reward=recipe.task.format_reward,
         store=store,
         run_id=run_id,
+        assistance=Assistance(solo_share=recipe.consult.solo_share, acceptance=agent.acceptance),
+        has_spread=objective.has_spread,
         max_redraws=recipe.train.max_redraws,
         process=processes(recipe).process_index,
         num_processes=processes(recipe).num_processes,
     )
-    return _train(agent, source, folder, recipe.train.steps, on_step)
+    replay = recipe.train.replay
+    if replay is not None:
+        source = ReplayedRollouts(
+            live=live, logged=logged, share=replay.share, max_staleness=replay.max_staleness
+        )
+    return _train(agent, source, folder, recipe.train.steps, on_step, after_step)
 
 
 def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
@@ -99,14 +129,18 @@ def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
 
 
 def train_logged(
-    agent: Agent, groups: Sequence[RolloutGroup], folder: Path, on_step: OnStep | None = None
+    agent: Agent,
+    groups: Sequence[RolloutGroup],
+    folder: Path,
+    on_step: OnStep | None = None,
+    after_step: AfterStep | None = None,
 ) -> Path:
     """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's
     folder."""
     settings = agent.recipe.train
     source = LoggedRollouts(logged=groups, groups_per_step=settings.problems_per_step)
     steps = len(source) // settings.problems_per_step * settings.epochs
-    return _train(agent, source, folder, steps, on_step)
+    return _train(agent, source, folder, steps, on_step, after_step)
 
 
 def train_traced(agent: Agent, store: TraceStore, run_id: str, folder: Path) -> Path:
@@ -127,7 +161,11 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
     """
     recipe = agent.recipe
     version = agent.engine.policy_version
-    stale_allowed = recipe.train.max_staleness > 0
+    most_stale = recipe.train.max_staleness
+    if recipe.train.replay is not None:
+        bound = recipe.train.replay.max_staleness
+        most_stale = version.step if bound is None else bound
+    stale_allowed = most_stale > 0
     examine(
         groups,
         expected=Expectation(
@@ -136,16 +174,11 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
             base=version.base,
             weights=None if stale_allowed else version.weights,
             step=version.step,
-            max_staleness_steps=recipe.train.max_staleness,
+            max_staleness_steps=most_stale,
         ),
     ).raise_if_blocking()
-    weight = recipe.train.internalise.weight
-    usable = [
-        group
-        for group in groups
-        if has_spread(group)
-        or (weight and internalise_rows([group], agent.solo_prompt, weight=weight))
-    ]
+    objective = objective_of(agent)
+    usable = [group for group in groups if objective.learns_from(group)]
     if not usable:
         raise TraceError(
             f"None of the {len(groups)} logged groups has anything to learn from: a group needs "
@@ -155,8 +188,18 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
     return usable
 
 
+def objective_of(agent: Agent) -> Objective:
+    """What the agent's recipe learns from groups."""
+    return Objective(solo_prompt=agent.solo_prompt, settings=agent.recipe.train)
+
+
 def _train(
-    agent: Agent, source: RolloutSource, folder: Path, steps: int, on_step: OnStep | None
+    agent: Agent,
+    source: RolloutSource,
+    folder: Path,
+    steps: int,
+    on_step: OnStep | None,
+    after_step: AfterStep | None,
 ) -> Path:
     recipe = agent.recipe
     add_adapter(agent)
@@ -167,9 +210,11 @@ def _train(
         tokenizer=agent.loaded.tokenizer,
         args=grpo_config(recipe, folder, steps),
         source=source,
-        solo_prompt=agent.solo_prompt,
-        internalise_weight=recipe.train.internalise.weight,
-        policy_version=lambda: engine.policy_version,
+        objective=objective_of(agent),
+        # several passes over a log are one update's minibatches: the clip is around its own policy
+        fresh_from=(lambda: start)
+        if isinstance(source, LoggedRollouts)
+        else (lambda: engine.policy_version.step),
         importance_cap=recipe.train.importance_cap,
         on_step=on_step,
     )
@@ -180,6 +225,8 @@ def _train(
             lambda step: publisher.publish(start + step), _publish_every(agent, source, steps)
         )
     )
+    if after_step is not None:
+        trainer.add_callback(_AfterStep(after_step, recipe.train.updates_per_step))
     checkpoint = _last_whole_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     policy_folder = folder / POLICY_FOLDER
@@ -195,7 +242,7 @@ def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
     if not agent.samples_from_servers:
         return 1
     updates = agent.recipe.train.updates_per_step
-    return updates if isinstance(source, LiveRollouts) else steps * updates
+    return steps * updates if isinstance(source, LoggedRollouts) else updates
 
 
 def _last_whole_checkpoint(folder: Path) -> Path | None:
@@ -247,7 +294,7 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         loss_type="dapo",
         epsilon=settings.epsilon_low,
         epsilon_high=settings.epsilon_high,
-        beta=0.0,
+        beta=settings.kl,
         scale_rewards="group",
         gradient_checkpointing=not on_cpu,
         bf16=not on_cpu and recipe.policy.dtype == "bfloat16",
@@ -281,3 +328,15 @@ class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' c
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._every == 0:
             self._publish(state.global_step)
+
+
+class _AfterStep(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
+    """Tells a step's end, after its weights have been published."""
+
+    def __init__(self, after_step: AfterStep, updates_per_step: int) -> None:
+        self._after_step = after_step
+        self._updates_per_step = updates_per_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self._updates_per_step == 0:
+            self._after_step(state.global_step // self._updates_per_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -11,10 +11,11 @@ from typing import Any, Protocol
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
-from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup
+from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory
 from graphs.consult import Graph
-from graphs.rollout import RolloutPlan, group_key, run_rollouts
-from trainers.rows import has_spread
+from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
+from graphs.rollout import SOLO, RolloutPlan, group_key
+from trainers.rows import EXPERT, has_spread
 
 
 class RolloutSource(Protocol):
@@ -50,6 +51,9 @@ class LiveRollouts:
     format_reward: float
     store: TraceStore
     run_id: str
+    assistance: Assistance = NO_ASSISTANCE
+    has_spread: Callable[[RolloutGroup], bool] = has_spread
+    """Whether the policy gradient learns from a group."""
     max_redraws: int = 0
     process: int = 0
     """Which of the training processes this is."""
@@ -68,7 +72,7 @@ class LiveRollouts:
         # each process has its own share, so that none draws what another does
         own = iter(spare[self.process :: self.num_processes])
         for _ in range(self.max_redraws):
-            num_flat = len(items) - sum(map(has_spread, groups))
+            num_flat = len(items) - sum(map(self.has_spread, groups))
             drawn = list(islice(own, max(0, num_flat)))
             if not drawn:
                 break
@@ -77,10 +81,12 @@ class LiveRollouts:
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
         groups = asyncio.run(
-            run_rollouts(
+            run_groups(
                 self.graph,
                 self.policy,
                 [RolloutPlan(problem=p, rollouts=range(self.num_rollouts)) for p in problems],
+                assistance=self.assistance,
+                num_rollouts=self.num_rollouts,
                 system_prompt=self.system_prompt,
                 seed=self.seed,
                 global_step=step,
@@ -112,13 +118,49 @@ class LoggedRollouts:
         return [self.logged[item] for item in items if item < len(self.logged)]
 
 
+@dataclass(slots=True, kw_only=True)
+class ReplayedRollouts:
+    """Live rollouts with logged groups among them, already examined by the doctor."""
+
+    live: LiveRollouts
+    logged: Sequence[RolloutGroup]
+    share: float
+    max_staleness: int | None
+    """Optimizer steps after which a group is drawn no longer."""
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
+        drawn = self._draw(round(self.share * len(items)), step)
+        fresh = self.live.groups(items[: len(items) - len(drawn)], step, elsewhere)
+        return [*fresh, *drawn]
+
+    def _draw(self, count: int, step: int) -> list[RolloutGroup]:
+        """The next of the groups that are young enough, pass after pass."""
+        now = self.live.policy.engine.policy_version.step
+        bound = self.max_staleness
+        own = self.logged[self.live.process :: self.live.num_processes]
+        young = [group for group in own if bound is None or now - oldest_step(group) <= bound]
+        return [young[((step - 1) * count + k) % len(young)] for k in range(count)] if young else []
+
+
+def oldest_step(group: RolloutGroup) -> int:
+    """Optimizer steps that its oldest member's weights had seen."""
+    return min(trajectory.policy.step for trajectory in group.trajectories_G)
+
+
 def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """What a step's rollouts were like: means over trajectories, counts over consultations."""
     trajectories = [t for group in groups for t in group.trajectories_G]
     scored = [t.reward for t in trajectories if t.reward is not None]
     consultations = [c for t in trajectories for turn in t.turns for c in turn.consultations]
     count = max(1, len(trajectories))
-    asked = sum(any(turn.consultations for turn in t.turns) for t in trajectories)
+    asked = sum(
+        any(turn.consultations for turn in t.turns) for t in trajectories if t.graph != EXPERT
+    )
     by_status: Mapping[ConsultationStatus, int] = {
         status: sum(c.status is status for c in consultations) for status in ConsultationStatus
     }
@@ -133,13 +175,47 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "experts/failed": by_status[ConsultationStatus.FAILED]
         + by_status[ConsultationStatus.TIMEOUT],
         "groups_with_spread": sum(map(has_spread, groups)) / max(1, len(groups)),
-        "sampled_tokens": sum(len(turn.completion_ids) for t in trajectories for turn in t.turns),
+        "expert_tokens": sum(c.tokens for c in consultations),
+        "expert_usd": sum(c.cost_usd for c in consultations),
+        "sampled_tokens": sum(
+            len(turn.completion_ids) for t in trajectories if t.graph != EXPERT for turn in t.turns
+        ),
     }
+    alone = [t for t in trajectories if t.graph == SOLO]
+    helped = [t for t in trajectories if t.graph not in (SOLO, EXPERT)]
+    if alone:
+        metrics["solo/rollouts"] = len(alone)
+        metrics["solo/accuracy"] = sum(bool(t.correct) for t in alone) / len(alone)
+    if helped:
+        metrics["helped/rollouts"] = len(helped)
+        metrics["helped/accuracy"] = sum(bool(t.correct) for t in helped) / len(helped)
+        metrics["copied"] = sum(map(_copies, helped)) / len(helped)
+        # of those that could ask
+        metrics["consultation_rate"] = asked / len(helped)
     if scored:
         metrics["reward"] = sum(scored) / len(scored)
     if consultations:
         metrics["rho"] = sum(c.rho for c in consultations) / len(consultations)
     return metrics
+
+
+def _copies(trajectory: Trajectory) -> bool:
+    """Whether its last turn repeats a reply that it was given before, or a long piece of one."""
+    if not trajectory.turns:
+        return False
+    said = trajectory.turns[-1].text
+    heard = [
+        consultation.reply
+        for turn in trajectory.turns[:-1]
+        for consultation in turn.consultations
+        if consultation.status is ConsultationStatus.ACCEPTED
+    ]
+    return any(
+        reply[start : start + COPIED_CHARS] in said
+        for reply in heard
+        if reply
+        for start in range(0, max(1, len(reply) - COPIED_CHARS + 1), COPIED_CHARS // 2)
+    )
 
 
 def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -161,15 +237,24 @@ def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _weight(name: str, part: Mapping[str, float]) -> float:
     if name == "reward":
         return part["rollouts"] - part["unscored"]
+    if name in ("solo/accuracy", "helped/accuracy", "copied", "consultation_rate"):
+        part_of = "solo/rollouts" if name.startswith("solo") else "helped/rollouts"
+        return part.get(part_of, 0.0)
     if name == "rho":
         return part["experts/calls"] + part["experts/withheld"]
     return part["rollouts"]
 
 
+COPIED_CHARS = 60
+"""A piece of so many characters, or a whole reply that is shorter, counts as copied."""
 _COUNTS = (
     "rollouts",
+    "expert_tokens",
+    "expert_usd",
     "unscored",
     "sampled_tokens",
+    "solo/rollouts",
+    "helped/rollouts",
     "experts/calls",
     "experts/accepted",
     "experts/withheld",

@@ -1,14 +1,7 @@
-"""Warm start: a few scripted episodes teach the tool-call format, by plain likelihood.
-
-The episodes are run, not written: a scripted policy goes through the real graphs with the real
-experts, so that what is imitated is exactly what the graphs render. Three kinds in equal parts:
-asking and using the reply, asking in vain and answering at once, and answering at once in the
-tool-free graph. No kind shows the policy working a problem out alone.
-"""
+"""Warm start: scripted episodes teach the tool-call format, by plain likelihood."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,68 +15,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from eapo_agents.errors import TraceError
-from eapo_agents.policy.chat_model import PolicyChatModel
-from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.policy.scripted import ScriptedEngine
-from eapo_agents.policy.tool_calls import format_call
-from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
-from eapo_agents.tasks.arithmetic import worked_steps
-from eapo_agents.types import Problem, Trajectory
+from eapo_agents.types import Trajectory
 from graphs.agent import Agent
-from graphs.consult import UNAVAILABLE, build_consult_graph
-from graphs.rollout import RolloutPlan, run_rollouts
-from graphs.solo import build_solo_graph
 from trainers.publishing import Publisher
 from trainers.rows import trajectory_rows
-
-
-def scripted_episodes(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
-    """Three episodes a problem, run through the graphs."""
-    expert = agent.pool.tools[0].name
-    by_id = {problem.id: problem for problem in problems}
-
-    def script(key: RolloutKey, prompt: str) -> str:
-        problem = by_id[key.problem_id]
-        expression = str(problem.metadata["expression"])
-        if expert not in prompt or UNAVAILABLE in prompt:
-            return f"Answer: {problem.answer}"
-        if key.turn == 0:
-            return format_call(expert, {"query": expression})
-        return f"{worked_steps(expression)[0]} Answer: {problem.answer}"
-
-    policy = PolicyChatModel(
-        engine=ScriptedEngine(agent.renderer, script),
-        renderer=agent.renderer,
-        sampling=agent.sampling,
-    )
-    turns = TurnBudget(start=2, end=2)
-    graphs = [
-        build_consult_graph(
-            policy, agent.pool, acceptance=AcceptanceSchedule(kind=kind), turns=turns
-        )
-        for kind in ("constant", "never")
-    ]
-    episodes = []
-    for graph in (*graphs, build_solo_graph(policy)):
-        groups = asyncio.run(
-            run_rollouts(
-                graph,
-                policy,
-                [RolloutPlan(problem=problem, rollouts=[0]) for problem in problems],
-                system_prompt=agent.recipe.task.system_prompt,
-                seed=agent.recipe.seed,
-            )
-        )
-        episodes += [trajectory for group in groups for trajectory in group.trajectories_G]
-    wrong = [t for t in episodes if not t.correct]
-    if wrong:
-        raise TraceError(
-            f"{len(wrong)} of {len(episodes)} scripted episodes came out wrong (first: "
-            f"{wrong[0].problem.id}, "
-            f"{wrong[0].error or wrong[0].stop_reason}): the script does not fit the task."
-        )
-    return episodes
 
 
 def warm_start(
@@ -120,10 +55,10 @@ def warm_start(
             per_device_train_batch_size=settings.rows_per_step,
             num_train_epochs=settings.epochs,
             learning_rate=settings.learning_rate,
-            warmup_steps=2,
+            warmup_steps=settings.warmup_steps,
+            lr_scheduler_type=settings.schedule,
             weight_decay=0.0,
-            # episodes differ much in length: like with like, or most of a batch is padding
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="group_by_length" if settings.like_lengths else "random",
             save_strategy="no",
             report_to=[],
             logging_strategy="no",

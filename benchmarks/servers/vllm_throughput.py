@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx2
 
-from eapo_agents.recipe import load_recipe
+from eapo_agents.recipe_file import load_recipe
 from eapo_agents.tasks import load_problems
 from eapo_agents.types import Sampling
 from graphs.agent import Agent, load_agent

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from eapo_agents.policy.models import EMBEDDED, find_model
-from eapo_agents.recipe import Recipe
+from eapo_agents.recipe import InternaliseSection, Recipe
 from eapo_agents.types import (
     Consultation,
     ConsultationStatus,
@@ -27,6 +27,7 @@ from eapo_agents.types import (
     Turn,
 )
 from trainers.grpo import EapoTrainer
+from trainers.objective import Objective
 from trainers.run import grpo_config
 from trainers.sources import LoggedRollouts
 
@@ -115,9 +116,13 @@ def main(out: Path) -> None:
         tokenizer=tokenizer,
         args=grpo_config(recipe, out, 1),
         source=LoggedRollouts(logged=groups(), groups_per_step=4),
-        solo_prompt=lambda problem: [3, 4, 5],
-        internalise_weight=0.5,
-        policy_version=lambda: VERSION,
+        objective=Objective(
+            solo_prompt=lambda problem: [3, 4, 5],
+            settings=recipe.train.model_copy(
+                update={"internalise": InternaliseSection(weight=0.5)}
+            ),
+        ),
+        fresh_from=lambda: VERSION.step,
         importance_cap=2.0,
         on_step=lambda step, metrics: told.append(metrics),
         callbacks=[keeper],

@@ -11,6 +11,7 @@ import math
 import pytest
 import torch
 
+from eapo_agents.recipe import InternaliseSection
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
@@ -18,6 +19,7 @@ from eapo_agents.types import RolloutGroup
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.grpo import EapoTrainer, pad_rows, trim
+from trainers.objective import Objective
 from trainers.rows import TrainingRow, trajectory_rows
 from trainers.run import add_adapter, grpo_config, train_live, train_logged, usable_groups
 from trainers.sources import LoggedRollouts
@@ -30,9 +32,13 @@ def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
         tokenizer=agent.loaded.tokenizer,
         args=grpo_config(recipe, folder, 1),
         source=LoggedRollouts(logged=groups),
-        solo_prompt=agent.solo_prompt,
-        internalise_weight=weight,
-        policy_version=lambda: agent.engine.policy_version,
+        objective=Objective(
+            solo_prompt=agent.solo_prompt,
+            settings=recipe.train.model_copy(
+                update={"internalise": InternaliseSection(weight=weight)}
+            ),
+        ),
+        fresh_from=lambda: agent.engine.policy_version.step,
         importance_cap=2.0,
         **changes,
     )

@@ -9,7 +9,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.policy.models import EMBEDDED
-from eapo_agents.recipe import Recipe, load_recipe
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import load_recipe
 from trainers.plan import GIB, model_size, plan
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -1,0 +1,217 @@
+"""Methods of training on a fresh, tiny model: real graphs, a real engine, a real store, TRL's own
+loss."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from eapo_agents.policy.fresh import make_model
+from eapo_agents.recipe_file import load_recipe
+from eapo_agents.store import TraceStore
+from eapo_agents.tasks import load_problems
+from eapo_agents.types import RolloutGroup
+from graphs.agent import load_agent, make_pool
+from graphs.collect import Collection, collect
+from trainers.grpo import balanced_counts, micro_batches, pad_rows
+from trainers.rows import EXPERT, TrainingRow
+from trainers.run import train_live, usable_groups
+from trainers.scripts import script_texts
+
+PROBLEMS = load_problems("arithmetic", split="train", limit=8, seed=0)
+SMALL = [
+    "train.steps=2",
+    "train.problems_per_step=4",
+    "train.updates_per_step=1",
+    "train.warmup_steps=0",
+    "train.save_steps=1",
+    "sampling.max_new_tokens=6",
+]
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    texts = script_texts(load_recipe("recipes/scale-model.yaml"), PROBLEMS)
+    make_model(folder, texts, layers=1, width=32, heads=2, vocabulary=320, seed=0)
+    return folder
+
+
+@pytest.fixture
+def agent_of(small_model):
+    """agent_of(*settings) -> an agent of the scale model's recipe, smaller."""
+
+    def make(*settings: str):
+        overrides = [f"policy.model={small_model}", *SMALL, *settings]
+        return load_agent(load_recipe("recipes/scale-model.yaml", overrides))
+
+    return make
+
+
+def started(store: TraceStore, agent, kind: str = "train", run_id: str = "train") -> TraceStore:
+    store.start_run(
+        run_id,
+        kind=kind,
+        recipe={},
+        sampling=agent.sampling,
+        policy=agent.engine.policy_version,
+    )
+    return store
+
+
+def collected(agent, path, run_id: str = "c") -> list[RolloutGroup]:
+    """Groups of the agent's own rollouts. A fresh model answers nothing, so their rewards are made
+    up; tokens and logprobs are what it sampled."""
+    policy = agent.policy(agent.sampling)
+    with TraceStore.open(path, create=True) as store:
+        started(store, agent, "collect", run_id)
+        wanted = Collection(
+            run_id=run_id,
+            problems=PROBLEMS[4:],
+            num_rollouts=4,
+            concurrency=64,
+            seed=0,
+            system_prompt="",
+            format_reward=0.1,
+        )
+        collect(agent.consult_graph(policy), policy, store, wanted)
+        groups = list(store.groups(run_id))
+    return [
+        dataclasses.replace(
+            group,
+            trajectories_G=tuple(
+                dataclasses.replace(t, reward=float(t.rollout % 2), correct=t.rollout % 2 == 1)
+                for t in group.trajectories_G
+            ),
+        )
+        for group in groups
+    ]
+
+
+def test_distillation_raises_the_likelihood_of_the_experts_solutions(agent_of, tmp_path):
+    agent = agent_of("train.method=distillation", "train.steps=20", "train.learning_rate=1e-2")
+    agent.pool.open(tmp_path / "e.db", "train")
+    told = []
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        started(store, agent)
+        train_live(
+            agent, PROBLEMS, store, tmp_path / "out", "train", lambda step, m: told.append(m)
+        )
+        trajectories = [s.trajectory for s in store.trajectories()]
+    assert [t.graph for t in trajectories] == [EXPERT] * 80
+    text = trajectories[0].answer
+    expression = trajectories[0].problem.metadata["expression"]
+    assert text.endswith(f"Answer: {trajectories[0].problem.answer}")
+    assert text.startswith(expression.split(" + ")[1])
+    assert [m["experts/calls"] for m in told] == [4] * 20
+    assert all(m["sampled_tokens"] == 0 and "helped/accuracy" not in m for m in told)
+    history = json.loads((tmp_path / "out/checkpoint-20/trainer_state.json").read_text())
+    losses = [entry["loss"] for entry in history["log_history"]]
+    assert losses[0] == pytest.approx(-1.0)  # minus the mean ratio, which is 1 by construction
+    row = trajectories[0].turns[0]
+    assert _mean_logprob(agent, row) > -3.0  # untrained: about -ln 320 = -5.8
+
+
+def _mean_logprob(agent, turn) -> float:
+    ids = torch.tensor([[*turn.context_ids, *turn.completion_ids]])
+    with torch.no_grad():
+        logprobs = agent.model(ids).logits[0, :-1].log_softmax(-1)
+    found = logprobs.gather(1, ids[0, 1:, None])[-len(turn.completion_ids) :]
+    return float(found.mean())
+
+
+def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_resumed(
+    agent_of, tmp_path
+):
+    for steps in (1, 4):  # cut off after the first step, and gone on with
+        agent = agent_of("train.method=distillation", f"train.steps={steps}")
+        agent = dataclasses.replace(
+            agent,
+            recipe=agent.recipe.model_copy(
+                update={"train": agent.recipe.train.model_copy(update={"expert_calls": 8})}
+            ),
+        )
+        agent.pool = make_pool(agent.recipe)
+        agent.pool.open(tmp_path / "e.db", "train")
+        with TraceStore.open(tmp_path / "t.db", create=True) as store:
+            started(store, agent)
+            train_live(agent, PROBLEMS, store, tmp_path / "out", "train")
+    assert len(list(agent.pool.store.rows())) == 8
+
+
+def test_the_divergence_holds_the_policy_where_it_began(agent_of, tmp_path):
+    lora = "train.lora={r: 4, alpha: 8}"
+    moved = {}
+    for kl in (0.0, 10.0):
+        agent = agent_of(lora, f"train.kl={kl}", "train.learning_rate=3e-2", "train.method=logged")
+        groups = collected(agent, tmp_path / f"{kl}.db")
+        turn = groups[0].trajectories_G[0].turns[0]
+        before = _mean_logprob(agent, turn)
+        from trainers.run import train_logged
+
+        train_logged(agent, groups * 3, tmp_path / f"out{kl}")
+        moved[kl] = abs(_mean_logprob(agent, turn) - before)
+    assert moved[10.0] < 0.5 * moved[0.0]
+
+
+def test_logged_groups_are_replayed_among_live_ones_and_leave_when_they_are_too_old(
+    agent_of, tmp_path
+):
+    agent = agent_of(
+        "train.replay={store: x, share: 0.5, max_staleness: 1}",
+        "train.steps=4",
+        "train.learning_rate=1e-2",
+    )
+    logged = collected(agent, tmp_path / "c.db")
+    assert usable_groups(agent, logged) == logged
+    seen = []
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        started(store, agent)
+        train_live(
+            agent,
+            PROBLEMS[:4],
+            store,
+            tmp_path / "out",
+            "train",
+            lambda step, m: seen.append((m["rollouts"], m.get("engine_mismatch", 0.0) < 1e-4)),
+            logged=logged,
+        )
+        num_live = len(list(store.trajectories()))
+    # steps 1 and 2 draw two logged groups of four; those of step 0 are too old from step 3 on
+    assert [rollouts for rollouts, _ in seen] == [16, 16, 16, 16]
+    assert num_live == 4 * (2 + 2 + 4 + 4)
+    assert all(matches for _, matches in seen)
+
+
+def row(num_prompt: int, num_completion: int) -> TrainingRow:
+    return TrainingRow(
+        prompt_ids=tuple(range(1, num_prompt + 1)),
+        completion_ids_T=tuple(range(100, 100 + num_completion)),
+        mask_T=(1,) * num_completion,
+        logprobs_T=(-0.5,) * num_completion,
+        advantage=float(num_completion),
+        weight=1.0,
+        trajectory=0,
+    )
+
+
+def test_micro_batches_hold_every_row_once_and_little_padding():
+    rows = [row(3 + i % 4, 2 + 9 * (i % 8)) for i in range(24)]
+    batch = pad_rows(rows, multiple=8, pad_id=0)
+    found = micro_batches(batch, updates=2, passes=4)
+    assert len(found) == 8
+    advantages = sorted(float(a) for part in found for a in part["advantages"])
+    assert advantages == sorted(r.advantage for r in rows)
+    for update in (found[:4], found[4:]):
+        assert sum(len(part["advantages"]) for part in update) == 12
+        width = batch["prompt_ids"].shape[1] + batch["completion_ids"].shape[1]
+        areas = [part["prompt_ids"].numel() + part["completion_ids"].numel() for part in update]
+        assert max(areas) <= 3 * width
+
+
+def test_the_largest_micro_batch_is_as_small_as_it_can_be():
+    sizes = [(0, 100), (0, 50), (0, 50), (0, 10), (0, 10), (0, 10)]
+    assert balanced_counts(sizes, 3) == [1, 2, 3]
+    assert balanced_counts(sizes, 6) == [1] * 6
+    assert balanced_counts(sizes[:1], 1) == [1]

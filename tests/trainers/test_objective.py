@@ -1,0 +1,129 @@
+"""What is learned from groups: advantages by name and by condition, penalties, shaping, likelihood
+rows."""
+
+import dataclasses
+
+import pytest
+
+from eapo_agents.recipe import OverlongSection, PenaltySection, TrainSection
+from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Turn
+from trainers.objective import Objective, overlong_shaping, penalty_of
+from trainers.rows import EXPERT, group_advantages
+
+
+def turn(completion=(7, 2), parent=None, asked=0, status=ConsultationStatus.ACCEPTED) -> Turn:
+    consultations = tuple(
+        Consultation(
+            slot=slot, expert="e", query="q", reply="r", status=status, rho=1, u=0, tokens=10
+        )
+        for slot in range(asked)
+    )
+    return Turn(
+        context_ids=(1, 5),
+        completion_ids=tuple(completion),
+        logprobs=(-0.5,) * len(completion),
+        parent=parent,
+        text="",
+        finish_reason="stop",
+        consultations=consultations,
+    )
+
+
+@pytest.fixture
+def member(trajectory):
+    """member(reward, solo=..., asked=...) -> a trajectory."""
+
+    def make(reward: float, *, solo: bool = False, asked: int = 0, **changes):
+        turns = (turn(asked=asked), turn((4, 2), parent=0)) if asked else (turn((4, 2)),)
+        made = trajectory(turns, reward=reward, correct=reward == 1.0)
+        return dataclasses.replace(made, graph="solo" if solo else "consult", **changes)
+
+    return make
+
+
+def objective(**settings) -> Objective:
+    return Objective(solo_prompt=lambda problem: [9], settings=TrainSection(**settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("dr_grpo", [0.75, -0.25, -0.25, -0.25]), ("rloo", [1.0, -1 / 3, -1 / 3, -1 / 3])],
+)
+def test_advantages_by_name(kind, wanted):
+    assert group_advantages([1.0, 0.0, 0.0, 0.0], kind) == pytest.approx(wanted)
+
+
+def test_members_are_compared_with_those_that_had_experts_as_they_had(problem, member):
+    members = (
+        member(0.0, solo=True),
+        member(0.0, solo=True),
+        member(1.0, asked=1),
+        member(0.0, asked=1),
+    )
+    group = RolloutGroup(problem=problem, trajectories_G=members)
+    alike = objective(advantage="dr_grpo", baseline="condition")
+    assert alike.advantages(group) == pytest.approx([0, 0, 0.5, -0.5])
+    together = objective(advantage="dr_grpo")
+    assert together.advantages(group) == pytest.approx([-0.25, -0.25, 0.75, -0.25])
+
+
+def test_consulting_costs_what_the_recipe_says_and_only_where_the_group_can_do_without(member):
+    asked_twice = member(1.0, asked=2)
+    both = PenaltySection(per_call=0.1, per_token=0.001)
+    assert penalty_of(asked_twice, None, both) == pytest.approx(0.22)
+    spared = PenaltySection(per_call=0.1, from_solo_success=0.5)
+    assert penalty_of(asked_twice, 0.25, spared) == 0
+    assert penalty_of(asked_twice, 0.5, spared) == pytest.approx(0.2)
+
+
+def test_a_penalty_gives_spread_to_a_group_in_which_all_are_right(problem, member):
+    group = RolloutGroup(problem=problem, trajectories_G=(member(1.0), member(1.0, asked=1)))
+    assert not objective().has_spread(group)
+    assert objective(penalty=PenaltySection(per_call=0.1)).has_spread(group)
+
+
+def test_overlong_trajectories_lose_up_to_one():
+    shaping = OverlongSection(tokens=100, buffer=20)
+    assert [overlong_shaping(n, shaping) for n in (50, 80, 90, 100, 900)] == [0, 0, -0.5, -1, -1]
+
+
+def test_right_trajectories_are_rehearsed_as_they_were_and_stripped(problem, member):
+    group = RolloutGroup(
+        problem=problem,
+        trajectories_G=(member(1.0, asked=1), member(1.0, solo=True), member(0.1, asked=1)),
+    )
+    rows = objective(internalise={"weight": 2.0, "rehearse": 0.5}).likelihood_rows([group])
+    assert [(row.prompt_ids, row.advantage, row.trajectory) for row in rows] == [
+        ((1, 5), 0.5, 0),
+        ((1, 5), 0.5, 1),
+        ((9,), 2.0, 0),
+    ]
+    assert all(row.logprobs_T is None for row in rows)
+    assert rows[0].mask_T == (1, 1, 0, 0, 1, 1)
+
+
+def test_with_the_ratio_a_stripped_row_keeps_its_logprobs(problem, member):
+    group = RolloutGroup(problem=problem, trajectories_G=(member(1.0, asked=1),) * 2)
+    rows = objective(internalise={"weight": 1.0, "ratio": "importance"}).likelihood_rows([group])
+    assert [row.logprobs_T for row in rows] == [(-0.5, -0.5)] * 2
+
+
+def test_groups_that_succeed_alone_need_no_hints(problem, member):
+    group = RolloutGroup(
+        problem=problem, trajectories_G=(member(1.0, solo=True), member(1.0, asked=1))
+    )
+    assert objective(internalise={"weight": 1.0}).likelihood_rows([group])
+    spared = objective(internalise={"weight": 1.0, "most_solo_success": 0.5})
+    assert spared.likelihood_rows([group]) == []
+
+
+def test_an_experts_right_solution_is_imitated_and_a_wrong_one_is_not(problem, trajectory):
+    solutions = [
+        dataclasses.replace(trajectory((turn(),), correct=right), graph=EXPERT)
+        for right in (True, False)
+    ]
+    groups = [RolloutGroup(problem=problem, trajectories_G=(s,)) for s in solutions]
+    rows = objective().likelihood_rows(groups)
+    assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
+        ((9,), (7, 2), 0)
+    ]

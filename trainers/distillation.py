@@ -1,0 +1,153 @@
+"""Distillation, the baseline: the first expert solves the training problems, and its right
+solutions are imitated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eapo_agents.experts.call_store import CallSite
+from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.grading import LENIENT
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.recipe import Recipe
+from eapo_agents.rewards import score_text
+from eapo_agents.schedules import counter_key
+from eapo_agents.store import TraceStore
+from eapo_agents.types import (
+    Consultation,
+    ConsultationStatus,
+    PolicyVersion,
+    Problem,
+    RolloutGroup,
+    Sampling,
+    StopReason,
+    Trajectory,
+    Turn,
+)
+from graphs.rollout import group_key
+from trainers.rows import EXPERT
+
+
+@dataclass(slots=True, kw_only=True)
+class ExpertSolutions:
+    """A `RolloutSource` whose groups have one member: what the expert wrote, as if the policy had.
+
+    Solutions that are wrong are logged and not imitated.
+    """
+
+    pool: ExpertPool
+    renderer: ChatRenderer
+    solo_prompt: Callable[[Problem], Sequence[int]]
+    version: PolicyVersion
+    """The weights at the start, for the record."""
+    recipe: Recipe
+    problems: Sequence[Problem]
+    store: TraceStore
+    run_id: str
+    _had: dict[str, RolloutGroup] | None = field(default=None)
+    """Problem id -> its solution, those of an interrupted run too."""
+    _calls: int = 0
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
+        if self._had is None:
+            self._had = {}
+            for group in self.store.groups(self.run_id):
+                self._had[group.problem.id] = group
+                self._calls += 1
+        most = self.recipe.train.expert_calls
+        if most is not None and self._calls >= most:
+            known = sorted(self._had)
+            seed = self.recipe.seed
+            return [
+                self._had[known[counter_key("again", seed, step, item) % len(known)]]
+                for item in items
+            ]
+        problems = [self.problems[item] for item in items]
+        solved = asyncio.run(self._solve(problems, step))
+        self._calls += len(solved)
+        for group in solved:
+            (trajectory,) = group.trajectories_G
+            self.store.append(
+                trajectory, run_id=self.run_id, group_key=group_key(group.problem, step)
+            )
+            self._had[group.problem.id] = group
+        return solved
+
+    async def _solve(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._one(problem, step)) for problem in problems]
+        return [
+            RolloutGroup(problem=problem, trajectories_G=(task.result(),))
+            for problem, task in zip(problems, running, strict=True)
+        ]
+
+    async def _one(self, problem: Problem, step: int) -> Trajectory:
+        name = self.pool.tools[0].name
+        # what a solver can read, where the task has it; an LLM gets the question
+        query = str(problem.metadata.get("expression", problem.question))
+        site = CallSite(problem_id=problem.id, global_step=step)
+        answer = await self.pool.ask(name, {"query": query}, site)
+        text = self._in_form(answer.text, problem) if answer.accepted else ""
+        reward, correct = score_text(text, problem, format_reward=self.recipe.task.format_reward)
+        consultation = Consultation(
+            slot=0,
+            expert=name,
+            query=query,
+            reply=answer.text,
+            status=ConsultationStatus.ACCEPTED if answer.accepted else answer.status,
+            rho=1.0,
+            u=0.0,
+            latency_s=answer.latency_s,
+            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
+            cost_usd=answer.cost_usd or 0.0,
+            error=answer.error,
+        )
+        turn = Turn(
+            context_ids=tuple(self.solo_prompt(problem)),
+            completion_ids=(*self.renderer.encode_text(text), self.renderer.end_of_turn_id),
+            logprobs=None,
+            parent=None,
+            text=text,
+            finish_reason="stop",
+            consultations=(consultation,),
+        )
+        facts: dict[str, Any] = {
+            "problem": problem,
+            "graph": EXPERT,
+            "policy": self.version,
+            "sampling": Sampling(temperature=0.0),
+            "seed": self.recipe.seed,
+            "rollout": 0,
+            "global_step": step,
+        }
+        return Trajectory(
+            **facts,
+            turns=(turn,),
+            stop_reason=StopReason.ANSWERED,
+            answer=text,
+            reward=reward,
+            correct=correct,
+            error=None,
+            duration_s=answer.latency_s,
+        )
+
+    def _in_form(self, text: str, problem: Problem) -> str:
+        """The solution; where it is right but does not end in the form that the task asks for, with
+        that end."""
+        if score_text(text, problem, format_reward=0.0)[1]:
+            return text
+        lenient = problem.grader.removesuffix(LENIENT) + LENIENT
+        loosely = Problem(
+            id=problem.id, question=problem.question, answer=problem.answer, grader=lenient
+        )
+        if not score_text(text, loosely, format_reward=0.0)[1]:
+            return text
+        return f"{text.rstrip()} {self.recipe.task.answer_form.format(answer=problem.answer)}"
