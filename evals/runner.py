@@ -15,7 +15,7 @@ from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Sampling, Trajectory
 from evals.metrics import score_interval
 from graphs.agent import Agent
-from graphs.rollout import RolloutPlan, run_rollouts
+from graphs.rollout import AnyGraph, RolloutPlan, run_rollouts
 
 GREEDY, SAMPLED = "greedy", "sampled"
 
@@ -50,8 +50,10 @@ def evaluate(
     run_id: str,
     on_wave: Callable[[int], None] = lambda num_done: None,
     examples: Sequence[tuple[str, str]] = (),
+    graph_of: Callable[[PolicyChatModel], AnyGraph] | None = None,
 ) -> dict[str, Score]:
-    """Scores the agent's policy alone; `sampled` and, where the recipe asks for it, `greedy`.
+    """Scores the agent's policy in the recipe's graph, or in the one that `graph_of` makes;
+    `sampled` and, where the recipe asks for it, `greedy`.
 
     `examples` are questions and answers shown before each problem. Answers that the store already
     has under `run_id` are not asked for again.
@@ -88,7 +90,9 @@ def evaluate(
             ]
             for mode, (_, samples) in modes.items()
         }
-        for mode, trajectories in asyncio.run(_run_wave(agent, policies, plans, examples)).items():
+        for mode, trajectories in asyncio.run(
+            _run_wave(agent, policies, plans, examples, graph_of or agent.evaluated_graph)
+        ).items():
             for trajectory in trajectories:
                 store.append(trajectory, run_id=f"{run_id}/{mode}", group_key=trajectory.problem.id)
         on_wave(min(start + width, len(problems)))
@@ -118,6 +122,7 @@ async def _run_wave(
     policies: dict[str, PolicyChatModel],
     plans: dict[str, list[RolloutPlan]],
     examples: Sequence[tuple[str, str]],
+    graph_of: Callable[[PolicyChatModel], AnyGraph],
 ) -> dict[str, list[Trajectory]]:
     """Both ways of sampling at once: they share each problem's prompt in the engine's batches."""
     recipe = agent.recipe
@@ -125,7 +130,7 @@ async def _run_wave(
         running = {
             mode: tasks.create_task(
                 run_rollouts(
-                    agent.solo_graph(policy),
+                    graph_of(policy),
                     policy,
                     plans[mode],
                     system_prompt=recipe.task.system_prompt,

@@ -18,7 +18,8 @@ from eapo_agents.cli.rescoring import TRACES, grade_run, load_problems, recorded
 from eapo_agents.cli.scoring import prepare_sandbox, the_judge
 from eapo_agents.errors import BenchmarkError, UsageError
 from eapo_agents.files import write_atomically
-from eapo_agents.recipe import Recipe, to_yaml
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import to_yaml
 
 CONCURRENCY = 32
 """Prompts of benchmarks are long: more at once is a matter of memory."""

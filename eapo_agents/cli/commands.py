@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.cli.output import safe_text
-from eapo_agents.cli.progress import IS_MAIN, console, progress_bar, read_history, training_bar
-from eapo_agents.errors import RecipeError, UsageError
+from eapo_agents.cli.progress import (
+    EVALS,
+    IS_MAIN,
+    append_line,
+    console,
+    progress_bar,
+    read_history,
+    training_bar,
+)
+from eapo_agents.errors import RecipeError
 from eapo_agents.files import write_atomically
-from eapo_agents.recipe import Recipe, fixed_part, load_recipe, to_yaml
-from eapo_agents.types import ConsultationStatus, RolloutGroup, Trajectory
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import fixed_part, load_recipe, to_yaml
+from eapo_agents.types import RolloutGroup
 
 EXPERTS = "experts.db"
+FRESH = "fresh"
+"""Folder of the model that a recipe wants made anew, beside the warm start."""
 
 
 def save_recipe(recipe: Recipe, folder: Path) -> None:
@@ -79,56 +90,14 @@ def refuse_people(pool: Any, command: str) -> None:
             )
 
 
-@dataclass(slots=True)
-class Tally:
-    """What rollouts cost and gave."""
-
-    rollouts: int = 0
-    failed: int = 0
-    correct: int = 0
-    reward: float = 0.0
-    calls: int = 0
-    withheld: int = 0
-    sampled_tokens: int = 0
-
-    def add(self, trajectory: Trajectory) -> None:
-        """Counts one trajectory."""
-        self.rollouts += 1
-        self.failed += trajectory.error is not None
-        self.correct += bool(trajectory.correct)
-        self.reward += trajectory.reward or 0.0
-        self.sampled_tokens += sum(len(turn.completion_ids) for turn in trajectory.turns)
-        for turn in trajectory.turns:
-            for consultation in turn.consultations:
-                self.withheld += consultation.status is ConsultationStatus.WITHHELD
-                self.calls += consultation.status in (
-                    ConsultationStatus.ACCEPTED,
-                    ConsultationStatus.FAILED,
-                    ConsultationStatus.TIMEOUT,
-                )
-
-    def summary(self) -> dict[str, Any]:
-        """For people and programs."""
-        scored = max(1, self.rollouts - self.failed)
-        return {
-            "rollouts": self.rollouts,
-            "failed": self.failed,
-            "accuracy": self.correct / scored,
-            "reward": self.reward / scored,
-            "expert_calls": self.calls,
-            "expert_calls_withheld": self.withheld,
-            "sampled_tokens": self.sampled_tokens,
-        }
-
-
 def warm_start(recipe: Recipe, out: Path, *, as_json: bool) -> None:
     """Scripted episodes, and a policy that has learned their form."""
     if recipe.warm_start is None:
         raise RecipeError("The recipe has no warm_start section, which says what to teach: add it.")
     started = time.perf_counter()
     problems = problems_of(recipe, "train", recipe.warm_start.problems)
-    agent = load_agent(recipe)
     save_recipe(recipe, out)
+    agent = load_agent(with_fresh_model(recipe, problems, out))
     policy, num_episodes = warm_start_into(agent, problems, out)
     summary = {
         "policy": str(policy),
@@ -140,11 +109,30 @@ def warm_start(recipe: Recipe, out: Path, *, as_json: bool) -> None:
     show(summary, as_json)
 
 
+def with_fresh_model(recipe: Recipe, problems: Any, folder: Path) -> Recipe:
+    """The recipe with the model that it wants made anew, in the folder; made once."""
+    fresh = recipe.policy.fresh
+    if fresh is None:
+        return recipe
+    model = folder / FRESH
+    if not (model / "config.json").exists():
+        from eapo_agents.policy.fresh import make_model
+        from trainers.scripts import script_texts
+
+        texts = script_texts(recipe, problems)
+        try:
+            make_model(model, texts, **fresh.model_dump(), seed=recipe.seed)
+        except ValueError as error:
+            raise RecipeError(f"In policy.fresh: {error}") from error
+    settings = recipe.policy.model_copy(update={"model": str(model), "adapter": None})
+    return recipe.model_copy(update={"policy": settings})
+
+
 def warm_start_into(agent: Any, problems: Any, folder: Path) -> tuple[Path, int]:
     """Returns the warm-started policy's folder and the number of episodes."""
     from eapo_agents.policy.models import save_policy
     from trainers.run import POLICY_FOLDER, add_adapter
-    from trainers.warm_start import scripted_episodes
+    from trainers.scripts import scripted_episodes
     from trainers.warm_start import warm_start as teach
 
     episodes = scripted_episodes(agent, problems)
@@ -164,96 +152,6 @@ def problems_of(recipe: Recipe, split: str, limit: int | None) -> Any:
     return load_problems(recipe.task.name, split=split, limit=limit, seed=recipe.seed)
 
 
-def collect_into(
-    agent: Any, store: Any, run_id: str, step: int, problems: Any, experts: Path
-) -> tuple[int, Tally]:
-    """Collects with a progress bar; returns rollouts run now, and the tally of the whole
-    collection."""
-    from graphs.collect import Collection
-    from graphs.collect import collect as collect_groups
-    from graphs.rollout import group_key
-
-    recipe = agent.recipe
-    policy = agent.policy(agent.sampling)
-    agent_version = agent.engine.policy_version
-    store.start_run(
-        run_id,
-        kind="collect",
-        recipe=recipe.model_dump(mode="json"),
-        sampling=agent.sampling,
-        policy=agent_version,
-    )
-    agent.pool.open(experts, run_id)
-    wanted = Collection(
-        run_id=run_id,
-        problems=problems,
-        num_rollouts=recipe.collect.rollouts,
-        concurrency=recipe.collect.concurrency,
-        seed=recipe.seed,
-        system_prompt=recipe.task.system_prompt,
-        format_reward=recipe.task.format_reward,
-        global_step=step,
-    )
-    with progress_bar("Collect (groups)", len(problems)) as bar:
-        have = store.have(run_id)
-        bar.at(
-            sum(len(have.get(group_key(p, step), ())) >= recipe.collect.rollouts for p in problems)
-        )
-
-        def on_group(group: RolloutGroup) -> None:
-            bar.step()
-
-        num_run = collect_groups(agent.consult_graph(policy), policy, store, wanted, on_group)
-    tally = Tally()
-    for stored in store.trajectories(run_id=run_id):
-        tally.add(stored.trajectory)
-    return num_run, tally
-
-
-def shard_of(problems: Sequence[Any], shard: str | None) -> Sequence[Any]:
-    """The i-th of n equal parts, for `i/n` (from 1); all of them for None.
-
-    Raises:
-        UsageError: not of that form, or i is not in 1 to n.
-    """
-    if shard is None:
-        return problems
-    number, _, total = shard.partition("/")
-    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise UsageError(f"--shard must be i/n with 1 <= i <= n, such as 1/4, got '{shard}'.")
-    return problems[int(number) - 1 :: int(total)]
-
-
-def collect(
-    recipe: Recipe, store_at: str, run_id: str, step: int, shard: str | None, *, as_json: bool
-) -> None:
-    """Problems x G rollouts into the store; with a shard, only those of its problems."""
-    from eapo_agents.errors import ErrorBudgetError
-    from eapo_agents.store import TraceStore
-
-    problems = shard_of(problems_of(recipe, "train", recipe.collect.problems), shard)
-    started = time.perf_counter()
-    console.print(to_yaml(recipe).rstrip(), style="dim", markup=False)
-    agent = load_agent(recipe)
-    refuse_people(agent.pool, "collect")
-    experts = expert_file(recipe, store_folder(store_at))
-    with TraceStore.open(store_at, create=True) as store:
-        num_run, tally = collect_into(agent, store, run_id, step, problems, experts)
-    summary = {
-        "run_id": run_id,
-        "store": store_at,
-        "run_now": num_run,
-        **tally.summary(),
-        "seconds": time.perf_counter() - started,
-    }
-    show(summary, as_json)
-    if tally.failed > recipe.collect.max_error_share * max(1, tally.rollouts):
-        raise ErrorBudgetError(
-            f"{tally.failed} of {tally.rollouts} rollouts failed, and at most "
-            f"{recipe.collect.max_error_share:.0%} may: see `eapo traces stats {store_at}`."
-        )
-
-
 def train(
     recipe: Recipe, out: Path, from_traces: str | None, run_id: str | None, *, as_json: bool
 ) -> None:
@@ -271,6 +169,12 @@ def train(
         save_recipe(recipe, out)
         folder = train_logged_into(agent, usable, out)
     else:
+        if recipe.train.method in ("logged", "none"):
+            raise RecipeError(
+                f"train.method is '{recipe.train.method}', and a live run learns from rollouts or "
+                "by distillation: give --from-traces with a store that `eapo collect` made, or "
+                "use `eapo study`, which collects by itself."
+            )
         problems = problems_of(recipe, "train", None)
         agent = load_agent(recipe)
         from trainers.run import refuse_few_problems
@@ -305,6 +209,36 @@ def dry_run(recipe: Recipe, num_processes: int, *, as_json: bool) -> None:
     show(asdict(plan(recipe, num_processes)), as_json)
 
 
+def evaluator(agent: Any, store: Any, out: Path) -> Callable[[int], dict[str, Any]]:
+    """Step -> tool-free scores of the present weights on the recipe's held-out problems, kept in
+    the folder's evals.jsonl."""
+    from evals.runner import evaluate
+
+    problems = problems_of(agent.recipe, "heldout", agent.recipe.eval.problems)
+
+    def at(step: int) -> dict[str, Any]:
+        scores = evaluate(agent, problems, store, f"eval/{step}")
+        found = {mode: score.summary() for mode, score in scores.items()}
+        append_line(out / EVALS, {"step": step, **found})
+        return {mode: asdict(score) for mode, score in scores.items()}
+
+    return at
+
+
+def evaluation_every(agent: Any, store: Any, out: Path) -> Callable[[int], None] | None:
+    """What training calls after each step, where the recipe wants it evaluated."""
+    every = agent.recipe.eval.every
+    if every is None or not IS_MAIN:
+        return None
+    evaluate_at = evaluator(agent, store, out)
+
+    def after_step(step: int) -> None:
+        if step % every == 0:
+            evaluate_at(step)
+
+    return after_step
+
+
 def train_live_into(
     agent: Any, problems: Any, store: Any, run_id: str, out: Path, experts: Path
 ) -> Path:
@@ -321,15 +255,33 @@ def train_live_into(
     )
     agent.pool.open(experts, run_id)
     with training_bar(recipe.train.steps, out) as on_step:
-        return train_live(agent, problems, store, out, run_id, on_step)
+        after_step = evaluation_every(agent, store, out)
+        logged = _replayed(agent)
+        return train_live(agent, problems, store, out, run_id, on_step, after_step, logged)
 
 
-def train_logged_into(agent: Any, usable: list[RolloutGroup], out: Path) -> Path:
-    """Training on logged groups with progress; returns the trained policy's folder."""
+def _replayed(agent: Any) -> list[RolloutGroup]:
+    """The groups that the recipe's replay draws from."""
+    replay = agent.recipe.train.replay
+    if replay is None:
+        return []
+    from eapo_agents.store import TraceStore
+    from trainers.run import usable_groups
+
+    with TraceStore.open(replay.store) as store:
+        return usable_groups(agent, logged_groups(store, replay.run_id))
+
+
+def train_logged_into(
+    agent: Any, usable: list[RolloutGroup], out: Path, evaluated_in: Any = None
+) -> Path:
+    """Training on logged groups with progress; returns the trained policy's folder. Evaluated on
+    the way, where the recipe wants that and there is a store for it."""
     from trainers.run import train_logged
 
+    after_step = evaluation_every(agent, evaluated_in, out) if evaluated_in is not None else None
     with training_bar(None, out) as on_step:
-        return train_logged(agent, usable, out, on_step)
+        return train_logged(agent, usable, out, on_step, after_step)
 
 
 def logged_groups(store: Any, run_id: str | None) -> list[RolloutGroup]:

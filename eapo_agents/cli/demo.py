@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli import commands
+from eapo_agents.cli import collecting, commands
 from eapo_agents.cli.progress import console, progress_bar, read_history
 from eapo_agents.errors import RecipeError
 from eapo_agents.files import write_atomically
@@ -118,8 +118,8 @@ def _collect(run: DemoRun) -> dict[str, Any]:
     wanted = run.recipe.collect.problems
     problems = commands.problems_of(run.recipe, "train", skipped + wanted)[skipped:]
     experts = commands.expert_file(run.recipe, run.folder)
-    _, tally = commands.collect_into(run.agent, run.store, "collect", 1, problems, experts)
-    return tally.summary()
+    collecting.collect_into(run.agent, run.store, "collect", 1, problems, experts)
+    return collecting.tally_of(run.store, "collect").summary()
 
 
 def _train_logged(run: DemoRun) -> dict[str, Any]:

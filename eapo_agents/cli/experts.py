@@ -159,7 +159,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pool(recipe: str, overrides: Sequence[str]) -> Any:
-    from eapo_agents.recipe import load_recipe
+    from eapo_agents.recipe_file import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     from graphs.agent import make_pool

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import eapo_agents
-from eapo_agents.cli import experts, measuring, serve, traces
+from eapo_agents.cli import experts, measuring, serve, studying, traces
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DEFAULT_STORE,
@@ -125,14 +125,20 @@ def collect(
         str | None,
         typer.Option("--shard", help="i/n: only the i-th of n equal parts of the problems."),
     ] = None,
+    ray_tasks: Annotated[
+        int | None,
+        typer.Option(
+            "--ray", min=1, help="Collect by this many tasks of the Ray cluster at RAY_ADDRESS."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Runs problems x G rollouts of the consult graph into a trace store."""
-    from eapo_agents.cli import commands
+    from eapo_agents.cli import collecting
 
     whole = resolved(recipe, overrides, policy)
     name = run_id or f"collect-{whole.name}"
-    commands.collect(whole, store, name, step, shard, as_json=as_json)
+    collecting.collect(whole, store, name, step, shard=shard, ray_tasks=ray_tasks, as_json=as_json)
 
 
 @app.command()
@@ -181,6 +187,7 @@ def demo(
 
 app.command()(serve.serve)
 measuring.add_to(app)
+studying.add_to(app)
 
 
 def main() -> None:

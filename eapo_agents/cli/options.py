@@ -44,7 +44,7 @@ DataOption = Annotated[
 
 def resolved(name: str, overrides: list[str], policy: str | None) -> Any:
     """The recipe with its overrides, and the policy that was named."""
-    from eapo_agents.recipe import load_recipe
+    from eapo_agents.recipe_file import load_recipe
 
     extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []
     return load_recipe(name, [*overrides, *extra])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ IS_MAIN = os.environ.get("RANK", "0") == "0"
 talks."""
 console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
 STEPS = "steps.jsonl"
+EVALS = "evals.jsonl"
 
 
 @dataclass(slots=True)
@@ -63,16 +65,34 @@ def progress_bar(what: str, total: int | None) -> Iterator[Bar]:
         console.print(f"{what}: {time.perf_counter() - started:.1f} s", markup=False)
 
 
+def append_line(file: Path, facts: dict[str, Any]) -> None:
+    """Adds a line to a history; one that was cut off before stays a line of its own."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b") as lines:
+        if lines.tell():
+            lines.seek(-1, os.SEEK_END)
+            whole = lines.read(1) == b"\n"
+            lines.write(b"" if whole else b"\n")
+        lines.write(json.dumps(facts).encode() + b"\n")
+
+
 @contextmanager
 def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
-    """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with progress_bar("Train (steps)", total) as bar, (folder / STEPS).open("a") as steps:
-        steps.write("\n" if steps.tell() else "")  # a line may have been cut off
+    """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl. A
+    guard rail that is crossed is told once."""
+    from evals.guards import WINDOW, findings
+
+    latest: deque[dict[str, float]] = deque(maxlen=WINDOW)
+    told: set[str] = set()
+    with progress_bar("Train (steps)", total) as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
-            steps.write(json.dumps({"step": step, **metrics}) + "\n")
-            steps.flush()
+            append_line(folder / STEPS, {"step": step, **metrics})
+            latest.append({"step": step, **metrics})
+            for finding in findings(latest):
+                if (kind := finding.partition(":")[0]) not in told:
+                    told.add(kind)
+                    console.print(f"  step {step}: {finding}", style="yellow", markup=False)
             note = (
                 f"reward {metrics.get('reward', float('nan')):.2f} "
                 f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
@@ -84,10 +104,10 @@ def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
         yield on_step
 
 
-def read_history(folder: Path) -> list[dict[str, float]]:
+def read_history(folder: Path, name: str = STEPS) -> list[dict[str, float]]:
     """All steps, those before an interruption too; one that was run again counts as last seen."""
     by_step: dict[int, dict[str, float]] = {}
-    for line in (folder / STEPS).read_text().splitlines():
+    for line in (folder / name).read_text().splitlines():
         try:
             step = json.loads(line)
         except ValueError:

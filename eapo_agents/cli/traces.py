@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from eapo_agents.errors import TraceError, UsageError
+
 app = typer.Typer(help="Look into a trace store, examine it, export it.", no_args_is_help=True)
 
 StoreArgument = Annotated[str, typer.Argument(help="Trace store: a file, or an SQLAlchemy URL.")]
@@ -138,18 +140,56 @@ def export(
     store: StoreArgument,
     file: Annotated[Path, typer.Argument(help="A .parquet or .jsonl file to write.")],
     run_id: RunOption = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as", help="trajectories; or sft or dpo: TRL's datasets of tool-free answers."
+        ),
+    ] = "trajectories",
     as_json: JsonOption = False,
 ) -> None:
-    """Writes trajectories to Parquet, which `datasets` loads, or JSONL."""
+    """Writes trajectories, or answers for TRL's SFT or DPO, to Parquet or JSONL."""
     from eapo_agents.store.export import export as write
 
+    if form not in ("trajectories", "sft", "dpo"):
+        raise UsageError(f"--as must be trajectories, sft or dpo, got '{form}'.")
     with _open(store) as opened:
         _refuse_unknown(opened, run_id)
-        num_rows = write(opened.trajectories(run_id), file)
+        if form == "trajectories":
+            num_rows = write(opened.trajectories(run_id), file)
+        else:
+            num_rows = _export_answers(opened, run_id, form, file)
+    what = "trajectories" if form == "trajectories" else "rows"
     if as_json:
-        _print_json({"file": str(file), "trajectories": num_rows})
+        _print_json({"file": str(file), what: num_rows})
     else:
-        _print(f"{num_rows} trajectories in {file}")
+        _print(f"{num_rows} {what} in {file}")
+
+
+def _export_answers(opened: Any, run_id: str | None, form: str, file: Path) -> int:
+    """Answers of training runs and collections: evaluations are not to be trained on."""
+    from eapo_agents.store.export import export_rows
+    from eapo_agents.store.pairs import dpo_rows, sft_rows
+
+    make = sft_rows if form == "sft" else dpo_rows
+    rows = [
+        row
+        for run in opened.runs()
+        if run.kind in ("collect", "train") and run_id in (None, run.run_id)
+        for row in make(
+            opened.groups(run.run_id), str(run.recipe.get("task", {}).get("system_prompt", ""))
+        )
+    ]
+    if not rows:
+        raise TraceError(
+            f"There is nothing to export as {form}: it takes collections or training runs with "
+            + ("right answers." if form == "sft" else "right and wrong answers to one problem.")
+        )
+    return export_rows(rows, file)
+
+
+def _system_prompt(recipe: Any) -> str:
+    return str(recipe.get("task", {}).get("system_prompt", ""))
 
 
 def _open(store: str) -> Any:

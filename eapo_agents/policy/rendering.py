@@ -184,7 +184,15 @@ def _content(message: BaseMessage) -> str:
 
 
 def _with_tool_section(parts: list[_Part], tools: Sequence[Mapping[str, Any]]) -> list[_Part]:
-    """Describes the tools at the end of the system prompt, one short line each."""
+    section = tool_section(tools)
+    if parts and parts[0].role == "system":
+        return [_Part("system", f"{parts[0].content}\n{section}"), *parts[1:]]
+    return [_Part("system", section), *parts]
+
+
+def tool_section(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Describes the tools, one short line each: what ends the system prompt where the chat template
+    does not describe them itself."""
     lines = []
     for tool in tools:
         function = tool["function"]
@@ -193,7 +201,4 @@ def _with_tool_section(parts: list[_Part], tools: Sequence[Mapping[str, Any]]) -
     first = tools[0]["function"]
     arguments = first.get("parameters", {}).get("properties", {})
     example = format_call(first["name"], dict.fromkeys(arguments, "..."))
-    section = "Experts you can ask:\n" + "\n".join(lines) + f"\nTo ask, write {example}"
-    if parts and parts[0].role == "system":
-        return [_Part("system", f"{parts[0].content}\n{section}"), *parts[1:]]
-    return [_Part("system", section), *parts]
+    return "Experts you can ask:\n" + "\n".join(lines) + f"\nTo ask, write {example}"

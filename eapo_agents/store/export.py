@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from eapo_agents.errors import StoreError, UsageError
 from eapo_agents.store.trace_store import StoredTrajectory
 
 _ROWS_AT_ONCE = 500
+Writer = Callable[[Iterator[dict[str, Any]], Path], int]
 
 
 def as_record(stored: StoredTrajectory) -> dict[str, Any]:
@@ -37,15 +38,28 @@ def export(trajectories: Iterable[StoredTrajectory], file: str | Path) -> int:
         UsageError: another ending.
         StoreError: the file cannot be written.
     """
-    file = Path(file)
-    if file.suffix not in _WRITERS:
+    return _write(map(as_record, trajectories), Path(file), _WRITERS)
+
+
+def export_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> int:
+    """The same for rows of text, such as those of `pairs`.
+
+    Raises:
+        UsageError: another ending.
+        StoreError: the file cannot be written.
+    """
+    return _write(iter(rows), Path(file), {**_WRITERS, ".parquet": _write_inferred})
+
+
+def _write(rows: Iterator[dict[str, Any]], file: Path, writers: Mapping[str, Writer]) -> int:
+    if file.suffix not in writers:
         raise UsageError(
             f"An export is a .parquet or a .jsonl file, got '{file}': give one of these endings."
         )
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        num_rows = _WRITERS[file.suffix](map(as_record, trajectories), temporary)
+        num_rows = writers[file.suffix](rows, temporary)
         temporary.replace(file)
     except OSError as error:
         raise StoreError(
@@ -54,6 +68,15 @@ def export(trajectories: Iterable[StoredTrajectory], file: str | Path) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return num_rows
+
+
+def _write_inferred(rows: Iterator[dict[str, Any]], file: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist(list(rows))
+    pq.write_table(table, file, compression="zstd")
+    return int(table.num_rows)
 
 
 def _write_jsonl(records: Iterator[dict[str, Any]], file: Path) -> int:
@@ -78,7 +101,7 @@ def _write_parquet(records: Iterator[dict[str, Any]], file: Path) -> int:
     return num_rows
 
 
-_WRITERS: dict[str, Callable[[Iterator[dict[str, Any]], Path], int]] = {
+_WRITERS: dict[str, Writer] = {
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
 }

@@ -22,7 +22,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 import eapo_agents
 from eapo_agents.errors import StoreError
-from eapo_agents.recipe import Recipe, fixed_part
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import fixed_part
 from eapo_agents.store import schema
 from eapo_agents.store.opening import guard, missing_tables, open_engine
 from eapo_agents.store.pulse import Pulse, is_alive, this_process
@@ -78,7 +79,8 @@ class TraceStore:
     def __init__(self, engine: Engine, name: str) -> None:
         """Use `TraceStore.open`."""
         self._engine = engine
-        self._name = name
+        self.name = name
+        """Its file or URL, without a password."""
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._known_problems: set[str] = set()
         self._missing = missing_tables(engine)
@@ -131,7 +133,7 @@ class TraceStore:
             "sampling": json.dumps(asdict(sampling)),
             "policy": json.dumps(asdict(policy)),
         }
-        with guard(self._name), self._writing() as connection:
+        with guard(self.name), self._writing() as connection:
             connection.execute(self._insert(schema.runs).values(row).on_conflict_do_nothing())
             there = connection.execute(
                 select(schema.runs).where(schema.runs.c.run_id == run_id)
@@ -146,7 +148,7 @@ class TraceStore:
             differing.append("its kind")
         if differing:
             raise StoreError(
-                f"The run '{run_id}' in '{self._name}' was started with other settings "
+                f"The run '{run_id}' in '{self.name}' was started with other settings "
                 f"({', '.join(differing)}): give this one another name or another store."
             )
 
@@ -157,7 +159,7 @@ class TraceStore:
         Returns whether it was new.
         """
         digest, problem = _problem_row(trajectory.problem)
-        with guard(self._name), self._writing() as connection:
+        with guard(self.name), self._writing() as connection:
             if digest not in self._known_problems:
                 connection.execute(self._insert_problem, {"digest": digest, "problem": problem})
             new_id = connection.execute(
@@ -189,7 +191,7 @@ class TraceStore:
         """Group key -> rollouts that are committed."""
         table = schema.trajectories.c
         found: dict[str, set[int]] = {}
-        with guard(self._name), self._engine.connect() as connection:
+        with guard(self.name), self._engine.connect() as connection:
             rows = connection.execute(
                 select(table.group_key, table.rollout).where(table.run_id == run_id)
             )
@@ -205,7 +207,7 @@ class TraceStore:
         claims = schema.claims
         here = (claims.c.run_id == run_id) & (claims.c.group_key == group_key)
         row = {"run_id": run_id, "group_key": group_key, "owner": self._owner}
-        with guard(self._name), self._writing() as connection:
+        with guard(self.name), self._writing() as connection:
             connection.execute(self._insert(claims).values(row).on_conflict_do_nothing())
             owner = connection.execute(select(claims.c.owner).where(here)).scalar_one()
             if owner != self._owner and not is_alive(connection, owner):
@@ -221,7 +223,7 @@ class TraceStore:
     def release(self, run_id: str, group_key: str) -> None:
         """Gives up a claim."""
         claims = schema.claims.c
-        with guard(self._name), self._writing() as connection:
+        with guard(self.name), self._writing() as connection:
             connection.execute(
                 schema.claims.delete().where(
                     (claims.run_id == run_id)
@@ -245,7 +247,7 @@ class TraceStore:
             .outerjoin(counts, counts.c.run_id == schema.runs.c.run_id)
             .order_by(schema.runs.c.created_at, schema.runs.c.run_id)
         )
-        with guard(self._name), self._engine.connect() as connection:
+        with guard(self.name), self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return [
             RunInfo(
@@ -273,7 +275,7 @@ class TraceStore:
         if latest is not None:
             before = query.with_only_columns(table.c.id).order_by(None)
             before = before.order_by(table.c.id.desc()).limit(1).offset(latest)
-            with guard(self._name), self._engine.connect() as connection:
+            with guard(self.name), self._engine.connect() as connection:
                 last = connection.execute(before).scalar_one_or_none() or last
         while page := self._read(query.where(table.c.id > last)):
             yield from page
@@ -290,7 +292,7 @@ class TraceStore:
         )
         if not found:
             raise StoreError(
-                f"The store '{self._name}' has no trajectory {trajectory_id}: `eapo traces ls` "
+                f"The store '{self.name}' has no trajectory {trajectory_id}: `eapo traces ls` "
                 "lists them."
             )
         return found[0]
@@ -298,7 +300,7 @@ class TraceStore:
     def groups(self, run_id: str) -> Iterator[RolloutGroup]:
         """A run's trajectories by group, in the order in which the groups began."""
         table = schema.trajectories
-        with guard(self._name), self._engine.connect() as connection:
+        with guard(self.name), self._engine.connect() as connection:
             keys = (
                 connection.execute(
                     select(table.c.group_key)
@@ -321,7 +323,7 @@ class TraceStore:
             )
 
     def _read(self, query: Any) -> list[StoredTrajectory]:
-        with guard(self._name), self._engine.connect() as connection:
+        with guard(self.name), self._engine.connect() as connection:
             rows = connection.execute(query).all()
             ids = [row.id for row in rows]
             turns = _by_trajectory(connection, schema.turns, ids)

@@ -63,6 +63,36 @@ def test_a_wrong_override_is_refused(eapo, tmp_path, override):
     refused(eapo("train", "--recipe", file, "--set", override), "")
 
 
+@pytest.mark.parametrize("shard", ["3", "0/2", "3/2", "1/0", "a/b", "-1/2", "1/2/3"])
+def test_a_wrong_shard_is_refused(eapo, tmp_path, shard):
+    file = recipe_file(tmp_path, "name: x")
+    refused(eapo("collect", "--recipe", file, f"--shard={shard}"), "--shard must be i/n with 1 <=")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ray_is_refused_where_the_store_is_a_file(eapo, tmp_path):
+    file = recipe_file(tmp_path, "name: x")
+    says = "give --store a PostgreSQL URL"
+    refused(eapo("collect", "--recipe", file, "--store", "t.db", "--ray", "2"), says)
+    assert not (tmp_path / "t.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("servers", "says"),
+    [
+        ("[localhost:8000]", "must be http or https"),
+        ("[ftp://host]", "must be http or https"),
+        ("['http://me:secret@host/v1']", "'policy.servers.0': a URL must hold no user or password"),
+        ("['http://127.0.0.1:9']", "No policy server answers at http://127.0.0.1:9"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_refused(eapo, tmp_path, servers, says):
+    file = recipe_file(tmp_path, "name: x")
+    outcome = eapo("collect", "--recipe", file, "--set", f"policy.servers={servers}")
+    refused(outcome, says)
+    assert "secret" not in outcome[2]
+
+
 def test_an_unknown_recipe_and_a_binary_one_are_refused(eapo, tmp_path):
     refused(eapo("collect", "--recipe", "nothing-here"), "There is no recipe 'nothing-here'")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")

@@ -45,12 +45,14 @@ class Terminal:
         self.screen = pyte.Screen(columns, 60)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
+        # a width that the test's own runner was given is not this screen's
+        own = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = pexpect.spawn(
             sys.executable,
             [str(SCRIPT), str(model), "-r", "r.yaml", *arguments],
             cwd=folder,
             dimensions=(60, columns),
-            env={**os.environ, "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1", **environment},
+            env={**own, "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1", **environment},
             timeout=60,
         )
 
@@ -124,8 +126,8 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat.until("with reward 0.75", "/again gives another answer to rate")
     chat.say("solver, bad -> 1 + 1")
     shown = chat.until("1 + 1 = 2.", "bad  accepted")
-    row = next(line for line in shown.splitlines() if "solver  accepted  0" in line)
-    assert "bad  accepted" in row  # side by side
+    rows = [line for line in shown.splitlines() if "solver  accepted  0" in line]
+    assert any("bad  accepted" in row for row in rows)  # side by side, in the end
     chat.say("/solo")
     chat.until("now answers without experts")
     chat.say("/experts")

@@ -23,7 +23,7 @@ def eapo(run_command, monkeypatch, tmp_path):
 @pytest.fixture
 def asking(loaded_policy, monkeypatch):
     """Commands get a policy that asks: an untrained one never does."""
-    from eapo_agents.cli import chat, commands, run
+    from eapo_agents.cli import chat, collecting, commands, run
     from graphs.agent import Agent, make_pool
 
     def load(recipe):
@@ -42,6 +42,7 @@ def asking(loaded_policy, monkeypatch):
             pool=make_pool(recipe),
         )
 
+    monkeypatch.setattr(collecting, "load_agent", load)
     monkeypatch.setattr(commands, "load_agent", load)
     monkeypatch.setattr(chat, "load_agent", load)
     monkeypatch.setattr(run, "load_agent", load)

@@ -1,5 +1,6 @@
 """Exports that other programs read."""
 
+import dataclasses
 import json
 
 import pytest
@@ -27,6 +28,11 @@ def store(tmp_path, trajectory):
         ),
     )
     with TraceStore.open(tmp_path / "t.db", create=True) as opened:
+        changed = dataclasses.replace(
+            turns[0],
+            consultations=(),
+            policy=PolicyVersion(model="m", base="b", weights="newer", step=4),
+        )
         opened.start_run(
             "run",
             kind="collect",
@@ -35,7 +41,7 @@ def store(tmp_path, trajectory):
             policy=PolicyVersion(model="m", base="b", weights="w", step=0),
         )
         # the first rows have nothing where later ones have something
-        for rollout, made in enumerate([(), turns, turns]):
+        for rollout, made in enumerate([(), turns, (*turns, changed)]):
             reward = 1.0 if made else None
             opened.append(
                 trajectory(made, rollout=rollout, reward=reward), run_id="run", group_key="g"

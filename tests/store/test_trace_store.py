@@ -49,6 +49,7 @@ def asked(slot: int, status: ConsultationStatus, **changes) -> Consultation:
     return Consultation(slot=slot, status=status, **{**facts, **changes})
 
 
+NEWER = PolicyVersion(model="m", base="b", weights="newer", step=4)
 TURNS = (
     turn(
         [1, 2, 49_151],
@@ -59,7 +60,8 @@ TURNS = (
         ],
     ),
     turn([6], [7, 8, 9], parent=0),
-    turn([], [], logprobs=False),
+    # sampled with newer weights than the trajectory began with
+    dataclasses.replace(turn([], [], logprobs=False), policy=NEWER),
 )
 
 

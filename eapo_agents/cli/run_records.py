@@ -1,0 +1,48 @@
+"""Reads what runs and studies leave in their folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli.progress import EVALS, STEPS, read_history
+from eapo_agents.errors import UsageError
+
+
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    """A run, or the runs of a study that have begun, each as {arm, seed, history, evals, result}.
+
+    Raises:
+        UsageError: the folder holds neither.
+    """
+    settings = folder / "study.json"
+    if not settings.exists():
+        return [_read(folder, arm=folder.name, seed=0)]
+    arms = json.loads(settings.read_text())["arms"]
+    return [
+        _read(run, arm=arm, seed=int(seed.name.removeprefix("seed-")))
+        for arm in arms
+        for seed in sorted(folder.glob("seed-*"))
+        if _has_something(run := seed / arm)
+    ]
+
+
+def _has_something(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (STEPS, EVALS))
+
+
+def _read(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
+    if not _has_something(folder):
+        raise UsageError(
+            f"'{folder}' holds no run and no study: give the --out folder of `eapo train` or "
+            "`eapo study`."
+        )
+    result = folder / "result.json"
+    return {
+        "arm": arm,
+        "seed": seed,
+        "history": read_history(folder) if (folder / STEPS).exists() else [],
+        "evals": read_history(folder, EVALS) if (folder / EVALS).exists() else [],
+        "result": json.loads(result.read_text()) if result.exists() else None,
+    }

@@ -1,0 +1,129 @@
+"""One job of a study, in a process of its own: `python -m eapo_agents.cli.study_job FOLDER ARM`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.cli import collecting, commands
+from eapo_agents.cli.progress import STEPS, read_history
+from eapo_agents.cli.study import BASE, RECIPE, RESULT
+from eapo_agents.errors import EapoError
+from eapo_agents.files import write_atomically
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import load_recipe
+
+_CONSULTED = "assisted"
+
+
+def run_job(folder: Path, arm: str) -> None:
+    """Does the job of a folder, whose recipe.yaml says what it is, and leaves its result there."""
+    recipe = load_recipe(folder / RECIPE)
+    started = time.perf_counter()
+    result = _make_base(recipe, folder) if arm == BASE else _run_arm(recipe, folder)
+    result["seconds"] = time.perf_counter() - started
+    write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+
+def _make_base(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    assert recipe.warm_start is not None
+    problems = commands.problems_of(recipe, "train", recipe.warm_start.problems)
+    agent = commands.load_agent(commands.with_fresh_model(recipe, problems, folder))
+    _, num_episodes = commands.warm_start_into(agent, problems, folder)
+    return {"episodes": num_episodes}
+
+
+def _run_arm(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    from eapo_agents.store import TraceStore
+
+    agent = commands.load_agent(recipe)
+    with TraceStore.open(str(folder / "traces.db"), create=True) as store:
+        evaluate_at = commands.evaluator(agent, store, folder)
+        resumed = any(folder.glob("checkpoint-*"))
+        before = None if resumed else evaluate_at(0)
+        collected = _train(recipe, agent, store, folder)
+        steps = len(read_history(folder)) if (folder / STEPS).exists() else 0
+        final = evaluate_at(steps) if steps or before is None else before
+        assisted = _assisted(recipe, agent, store, steps)
+        leaks = _leaks(recipe, store)
+    return {
+        "steps": steps,
+        "final": final,
+        _CONSULTED: assisted,
+        "collected": collected,
+        "leaks": leaks,
+    }
+
+
+def _leaks(recipe: Recipe, store: Any) -> dict[str, Any]:
+    """Evaluation problems among what was trained on, or asked of experts meanwhile."""
+    from evals.guards import leaked_consultations, leaked_problems
+
+    evaluated = commands.problems_of(recipe, "heldout", recipe.eval.problems)
+    trained = commands.problems_of(recipe, "train", None)
+    trajectories = (
+        stored.trajectory
+        for run_id in ("train", "collect")
+        for stored in store.trajectories(run_id=run_id)
+    )
+    return {
+        "problems": leaked_problems(evaluated, trained),
+        "consultations": leaked_consultations(evaluated, trajectories),
+    }
+
+
+def _train(recipe: Recipe, agent: Any, store: Any, folder: Path) -> dict[str, Any] | None:
+    """What the arm's method is; returns the tally of a collection that it began with."""
+    experts = commands.expert_file(recipe, folder)
+    if recipe.train.method == "none":
+        return None
+    if recipe.train.method != "logged":
+        problems = commands.problems_of(recipe, "train", None)
+        commands.train_live_into(agent, problems, store, "train", folder, experts)
+        return None
+    from trainers.run import usable_groups
+
+    problems = commands.problems_of(recipe, "train", recipe.collect.problems)
+    collecting.collect_into(agent, store, "collect", 1, problems, experts)
+    tally = collecting.tally_of(store, "collect").summary()
+    usable = usable_groups(agent, commands.logged_groups(store, "collect"))
+    commands.train_logged_into(agent, usable, folder, store)
+    return tally
+
+
+def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, Any] | None:
+    """Accuracy with every reply heard, on the same problems."""
+    from eapo_agents.schedules import AcceptanceSchedule
+    from evals.runner import evaluate
+
+    if not agent.pool.tools:
+        return None
+    always = AcceptanceSchedule(kind="constant")
+    problems = commands.problems_of(recipe, "heldout", recipe.eval.problems)
+    scores = evaluate(
+        agent,
+        problems,
+        store,
+        f"{_CONSULTED}/{step}",
+        graph_of=lambda policy: agent.consult_graph(policy, acceptance=always),
+    )
+    return {mode: score.summary() for mode, score in scores.items()}
+
+
+def main() -> None:
+    """Entry point of the process."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_job(Path(sys.argv[1]), sys.argv[2])
+    except EapoError as error:
+        sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Guard rails: what goes wrong in such training, read off its figures.
+
+Each looks at the latest steps of a history, as `eapo train` keeps it, and says in one sentence what
+it saw. None stops a run: the figures are the user's to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from eapo_agents.types import Problem, Trajectory
+
+History = Sequence[Mapping[str, float]]
+WINDOW = 10
+"""Steps that a finding rests on."""
+MIN_ENTROPY = 0.01
+"""Nats a token: sampling is all but greedy."""
+ALL_ASK, NEVER_ASK = 0.98, 0.01
+CLOSED = 0.05
+"""rho from which hardly a reply is heard."""
+MAX_MISMATCH = 0.05
+MIN_SPREAD = 0.1
+COPIED = 0.5
+FALL = 0.05
+"""Accuracy that counts as lost, and reward as gained."""
+
+
+def findings(history: History, evals: Sequence[Mapping[str, object]] = ()) -> list[str]:
+    """One sentence for each guard rail that was crossed; empty where all is well."""
+    if len(history) < WINDOW:
+        return []
+    last = list(history)[-WINDOW:]
+    found = [guard(last) for guard in _GUARDS]
+    return [sentence for sentence in [*found, _reward_up_accuracy_down(history, evals)] if sentence]
+
+
+def _mean(steps: History, name: str) -> float | None:
+    values = [step[name] for step in steps if step.get(name) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _entropy(last: History) -> str | None:
+    entropy = _mean(last, "entropy")
+    if entropy is None or entropy >= MIN_ENTROPY:
+        return None
+    return (
+        f"Entropy collapse: {entropy:.4f} nats a token over the last {WINDOW} steps, so groups "
+        "hardly differ: lower the learning rate, or raise epsilon_high."
+    )
+
+
+def _asking_in_vain(last: History) -> str | None:
+    rate, rho = _mean(last, "consultation_rate"), _mean(last, "rho")
+    if rate is None or rho is None or rate < ALL_ASK or rho > CLOSED:
+        return None
+    return (
+        f"All ask: {rate:.0%} of the rollouts consult, and rho is {rho:.2f}: the policy asks in "
+        "vain. Close the channel more slowly, or train on stripped hints (train.internalise)."
+    )
+
+
+def _never_asking(last: History) -> str | None:
+    rate, accuracy = _mean(last, "consultation_rate"), _mean(last, "solo/accuracy")
+    helped = _mean(last, "helped/rollouts")
+    if not helped or rate is None or rate > NEVER_ASK or (accuracy or 0.0) > 0.5:
+        return None
+    return (
+        f"Nobody asks: {rate:.0%} of the rollouts that may consult do, though few problems are "
+        "solved alone: warm up the policy's asking, or drop the penalty on it."
+    )
+
+
+def _copying(last: History) -> str | None:
+    copied, rho = _mean(last, "copied"), _mean(last, "rho")
+    if copied is None or copied < COPIED:
+        return None
+    return (
+        f"Copying: {copied:.0%} of the helped answers repeat an expert's words, at rho "
+        f"{rho or 0.0:.2f}: see that the policy can do without (tool-free accuracy)."
+    )
+
+
+def _dead_groups(last: History) -> str | None:
+    spread = _mean(last, "groups_with_spread")
+    if spread is None or spread >= MIN_SPREAD or not _mean(last, "reward"):
+        return None
+    return (
+        f"Dead groups: in {1 - spread:.0%} of the groups all rewards are equal: choose easier or "
+        "harder problems, more rollouts, or train.max_redraws."
+    )
+
+
+def _mismatch(last: History) -> str | None:
+    mismatch = _mean(last, "engine_mismatch")
+    if mismatch is None or mismatch <= MAX_MISMATCH:
+        return None
+    return (
+        f"Engine mismatch: the sampling engine's logprobs are {mismatch:.3f} off the trainer's: "
+        "use the trainer's dtype for sampling, and see that the servers have the new weights."
+    )
+
+
+def _reward_up_accuracy_down(history: History, evals: Sequence[Mapping[str, object]]) -> str | None:
+    if len(evals) < 2:
+        return None
+    accuracies = [_accuracy(entry) for entry in evals]
+    best = max(range(len(accuracies)), key=lambda index: accuracies[index])
+    lost = accuracies[best] - accuracies[-1]
+    since = [step for step in history if step["step"] > float(str(evals[best]["step"]))]
+    if lost < FALL or len(since) < 2 * WINDOW:
+        return None
+    before, after = _mean(since[:WINDOW], "reward"), _mean(since[-WINDOW:], "reward")
+    if before is None or after is None or after < before + FALL:
+        return None
+    return (
+        f"Reward up, accuracy down: alone it fell from {accuracies[best]:.0%} to "
+        f"{accuracies[-1]:.0%} while the reward rose from {before:.2f} to {after:.2f}: the policy "
+        "learns to lean on its experts."
+    )
+
+
+def _accuracy(entry: Mapping[str, object]) -> float:
+    sampled = entry["sampled"]
+    assert isinstance(sampled, Mapping)
+    return float(sampled["accuracy"])
+
+
+_GUARDS: tuple[Callable[[History], str | None], ...] = (
+    _entropy,
+    _asking_in_vain,
+    _never_asking,
+    _copying,
+    _dead_groups,
+    _mismatch,
+)
+
+
+def leaked_problems(evaluated: Sequence[Problem], trained: Sequence[Problem]) -> list[str]:
+    """Ids of evaluation problems whose question is a training problem's too, whatever its id."""
+    known = {_plain(problem.question) for problem in trained}
+    return [problem.id for problem in evaluated if _plain(problem.question) in known]
+
+
+def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Trajectory]) -> int:
+    """Consultations of a training run in which an evaluation problem was asked or answered: word
+    for word, or its expression where the task has those."""
+    wanted = [_plain(problem.question) for problem in evaluated]
+    wanted += [
+        _plain(str(problem.metadata["expression"]))
+        for problem in evaluated
+        if "expression" in problem.metadata
+    ]
+    if not wanted:
+        return 0
+    # digits around it would make it another number's
+    pattern = re.compile(rf"(?<!\d)(?:{'|'.join(map(re.escape, wanted))})(?!\d)")
+    return sum(
+        pattern.search(_plain(f"{consultation.query} ; {consultation.reply}")) is not None
+        for trajectory in trajectories
+        for turn in trajectory.turns
+        for consultation in turn.consultations
+    )
+
+
+def leak_findings(leaks: Mapping[str, object]) -> list[str]:
+    """Sentences for what `leaked_problems` and `leaked_consultations` found in a run."""
+    found = []
+    problems, consultations = leaks.get("problems"), leaks.get("consultations")
+    if isinstance(problems, list) and problems:
+        found.append(
+            f"Leak: {len(problems)} evaluation problems are training problems too (first: "
+            f"{problems[0]}): what is measured on them is memory."
+        )
+    if consultations:
+        found.append(
+            f"Leak: in {consultations} consultations of the training an evaluation problem was "
+            "asked or answered."
+        )
+    return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,0 +1,87 @@
+"""Plots of a study, as SVG."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_BIN = 20
+"""Steps that one point of a training curve stands for, at most: a curve has about that many."""
+
+
+def plots(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(heading, SVG); none where the `bench` extra is not installed."""
+    try:
+        import altair
+        import vl_convert
+    except ImportError:
+        return []
+    wanted = [
+        ("Accuracy alone", _evaluations(runs), "accuracy", "step"),
+        ("Accuracy alone, by expert calls", _evaluations(runs), "accuracy", "expert calls"),
+        ("Rollouts with experts: accuracy", _curve(runs, "helped/accuracy"), "value", "step"),
+        ("Rollouts that ask", _curve(runs, "consultation_rate"), "value", "step"),
+        ("rho", _curve(runs, "rho"), "value", "step"),
+        ("Groups with a spread of reward", _curve(runs, "groups_with_spread"), "value", "step"),
+    ]
+    return [
+        (heading, vl_convert.vegalite_to_svg(_chart(altair, points, y, x).to_json()))
+        for heading, points, y, x in wanted
+        if points
+    ]
+
+
+def _evaluations(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    points = []
+    for run in runs:
+        for entry in run["evals"]:
+            step = int(entry["step"])
+            calls = sum(s.get("experts/calls", 0.0) for s in run["history"] if s["step"] <= step)
+            points.append(
+                {
+                    "arm": run["arm"],
+                    "seed": run["seed"],
+                    "step": step,
+                    "expert calls": calls,
+                    "accuracy": float(entry["sampled"]["accuracy"]),
+                }
+            )
+    return points
+
+
+def _curve(runs: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    points = []
+    for run in runs:
+        history = run["history"]
+        width = max(1, len(history) // _BIN)
+        for start in range(0, len(history), width):
+            part = [step[name] for step in history[start : start + width] if name in step]
+            if part:
+                points.append(
+                    {
+                        "arm": run["arm"],
+                        "seed": run["seed"],
+                        "step": history[start]["step"],
+                        "value": statistics.fmean(part),
+                    }
+                )
+    return points
+
+
+def _chart(altair: Any, points: Sequence[Mapping[str, Any]], y: str, x: str) -> Any:
+    """A thin line for each seed, a thick one for the mean, and a band from the worst to the best
+    where seeds share their steps."""
+    base = altair.Chart(altair.Data(values=list(points))).encode(
+        x=altair.X(f"{x}:Q", title=x),
+        color=altair.Color("arm:N", title=None, scale=altair.Scale(scheme="tableau10")),
+    )
+    y_axis = altair.Y(f"{y}:Q", title=None, axis=altair.Axis(format="%"))
+    lines = base.mark_line(strokeWidth=1, opacity=0.45).encode(y=y_axis, detail="seed:N")
+    if x != "step":
+        return lines.properties(width=480, height=260)
+    band = base.mark_area(opacity=0.12).encode(
+        y=altair.Y(f"min({y}):Q", title=None), y2=altair.Y2(f"max({y}):Q")
+    )
+    mean = base.mark_line(strokeWidth=3).encode(y=altair.Y(f"mean({y}):Q", title=None))
+    return (band + lines + mean).properties(width=480, height=260)

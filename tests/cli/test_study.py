@@ -1,0 +1,128 @@
+"""`eapo study` on a fresh model: the scale model's three main arms for a few steps, killed in the
+middle and resumed; its report; `eapo watch`."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eapo_agents.store import TraceStore
+
+ROOT = Path(__file__).parent.parent.parent
+SMALLER = {
+    "policy.fresh": "{layers: 1, width: 32, heads: 2, vocabulary: 320}",
+    "warm_start.problems": 40,
+    "warm_start.epochs": 3,
+    "train.steps": 4,
+    "train.save_steps": 1,
+    "train.problems_per_step": 4,
+    "train.updates_per_step": 1,
+    "eval.problems": 20,
+    "eval.every": 2,
+    "eval.greedy": "false",
+}
+ARMS = ["self-exploration", "eapo", "distillation"]
+
+
+def command(out: Path) -> list[str]:
+    words = [sys.executable, "-m", "eapo_agents.cli.main", "study", "scale-model", "--json"]
+    words += ["--arms", ",".join(ARMS), "--seeds", "1", "--jobs", "1", "--out", str(out)]
+    for key, value in SMALLER.items():
+        words += ["--set", f"{key}={value}"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A whole study, killed with -9 once, in the middle of an arm's training."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    with (out.parent / "log").open("w") as log:
+        first = subprocess.Popen(
+            command(out), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
+        steps = out / "seed-0" / "eapo" / "steps.jsonl"
+        until = time.monotonic() + 120
+        while not (steps.exists() and len(steps.read_text().splitlines()) >= 2):
+            assert first.poll() is None, (out.parent / "log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    done_before = {p: p.stat().st_mtime_ns for p in out.glob("seed-0/*/result.json")}
+    second = subprocess.run(command(out), cwd=ROOT, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    return out, json.loads(second.stdout), done_before
+
+
+def test_a_killed_study_goes_on_without_doing_anything_twice(study):
+    out, report, done_before = study
+    assert (out / "seed-0" / "self-exploration" / "result.json") in done_before
+    assert all(path.stat().st_mtime_ns == at for path, at in done_before.items())
+    assert list(report["arms"]) == ARMS
+    with TraceStore.open(out / "seed-0" / "eapo" / "traces.db") as store:
+        keys = [(s.group_key, s.trajectory.rollout) for s in store.trajectories(run_id="train")]
+    recipe_rollouts = 4 * 4 * 4  # steps, problems a step, rollouts a problem
+    assert len(keys) == len(set(keys)) == recipe_rollouts
+
+
+def test_each_arm_does_what_it_is_for(study):
+    _, report, _ = study
+    alone, eapo, taught = (report["arms"][arm]["seeds"][0] for arm in ARMS)
+    assert all(run["steps"] == 4 for run in (alone, eapo, taught))
+    assert all([step for step, _ in run["curve"]] == [0, 2, 4] for run in (alone, eapo, taught))
+    assert alone["expert_calls"] == 0
+    assert taught["expert_calls"] == 16
+    assert taught["sampled_tokens"] == 0
+    assert alone["sampled_tokens"] > 0
+    assert alone["assisted"] is not None
+    assert {d["arm"] for d in report["differences"]} == {"eapo", "distillation"}
+
+
+def test_the_report_is_a_page_with_plots_and_a_table(study, run_command):
+    out, report, _ = study
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") == 6
+    assert "<script" not in page
+    assert "| self-exploration | 1 |" in (out / "report.md").read_text()
+    status, printed, _ = run_command("report", out / "seed-0" / "eapo", "--json")
+    assert status == 0
+    assert json.loads(printed)["arms"]["eapo"]["after"] == report["arms"]["eapo"]["after"]
+
+
+def test_watch_shows_every_run(study, run_command):
+    out, _, _ = study
+    status, printed, _ = run_command("watch", out, "--once")
+    assert status == 0
+    assert all(f"{arm}, seed 0" in printed for arm in ARMS)
+
+
+def test_a_folder_holds_one_study(study, run_command, monkeypatch):
+    out, _, _ = study
+    monkeypatch.chdir(ROOT)
+    status, _, error = run_command("study", "cpu-smol", "--arms", "eapo", "--out", out)
+    assert status == 2
+    assert "another recipe" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["study", "scale-model", "--arms", "epo"], "no arm 'epo'"),
+        (["study", "scale-model", "--arms", "eapo,eapo"], "must differ"),
+        (["train", "-r", "scale-model+offline"], "--from-traces"),
+        (["report", "nowhere"], "holds no run"),
+        (["watch", "nowhere"], "holds no run"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, rule, run_command, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    more = ["--out", tmp_path / "out"] if arguments[0] in ("study", "train") else []
+    status, _, error = run_command(*arguments, *more)
+    assert status == 2
+    assert rule in error
+    assert not (tmp_path / "out").exists()
