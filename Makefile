@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-servers studio demo test parity check bench clean
+.PHONY: setup studio-env vllm test-servers studio demo study study-smoke test parity check bench clean
 
 setup: $(STAMP)
 
@@ -44,8 +44,17 @@ studio: studio-env
 demo: setup
 	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
 
+# The scale model's arms on five seeds: about an hour and a half on two cores. Resumes.
+study: setup
+	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy --out runs/study
+
+# The same machinery for a few steps of three arms, killed and resumed; part of `test`.
+study-smoke: setup
+	$(BIN)/python -m pytest tests/cli/test_study.py
+
+# Two files at a time, a core each.
 test: setup studio-env
-	$(BIN)/python -m pytest --ignore=tests/parity --ignore=tests/servers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity --ignore=tests/servers
 
 # With real vLLM and PostgreSQL servers and two training processes, which the tests start; some minutes.
 test-servers: setup vllm

@@ -46,7 +46,7 @@ def question_of(problem) -> dict:
 
 
 def main(recipe: str, folder: str) -> None:
-    from eapo_agents.recipe import load_recipe
+    from eapo_agents.recipe_file import load_recipe
     from eapo_agents.store import TraceStore
     from eapo_agents.tasks import load_problems
     from graphs.agent import load_agent
