@@ -83,7 +83,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             batch = self._generate_and_score_completions(generation_batch)
             updates = passes // self.args.gradient_accumulation_steps
             buffered = micro_batches(
-                batch, updates=updates, passes=self.args.gradient_accumulation_steps
+                batch,
+                updates=updates,
+                passes=self.args.gradient_accumulation_steps,
+                widest=_widest_of_all_processes,
             )
             self._buffered_inputs = buffered
         inputs: dict[str, torch.Tensor] = buffered[self._step % passes]
@@ -112,7 +115,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     ) -> dict[str, torch.Tensor]:
         rows = [*relative, *stripped]
         tensors = pad_rows(
-            rows, multiple=self.args.steps_per_generation, pad_id=self._tokenizer.pad_token_id
+            rows,
+            multiple=self.args.steps_per_generation,
+            pad_id=self._tokenizer.pad_token_id,
+            at_least=max(gather_object([len(rows)])),
         )
         tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
         weights = tensors.pop("weights")[:, None] * tensors["tool_mask"]
@@ -258,13 +264,16 @@ class _Mismatch:
         return torch.tensor([self.total, self.count, self.largest, self.entropy], device=device)
 
 
-def pad_rows(rows: Sequence[TrainingRow], *, multiple: int, pad_id: int) -> dict[str, torch.Tensor]:
+def pad_rows(
+    rows: Sequence[TrainingRow], *, multiple: int, pad_id: int, at_least: int = 1
+) -> dict[str, torch.Tensor]:
     """Rows as TRL's batch: prompts (R, P) left-padded, completions (R, C) right-padded.
 
     R is padded to a multiple of `multiple` with rows whose masks are 0, since TRL drops what does
-    not divide.
+    not divide; to `at_least` rows where another process has so many, since TRL gathers a figure of
+    each.
     """
-    num_rows = max(1, -(-len(rows) // multiple)) * multiple
+    num_rows = -(-max(1, at_least, len(rows)) // multiple) * multiple
     width_p = max((len(row.prompt_ids) for row in rows), default=1)
     width_c = max((len(row.completion_ids_T) for row in rows), default=1)
     batch = {
@@ -297,14 +306,26 @@ def _tensor(values: Sequence[float], dtype: type[np.generic]) -> torch.Tensor:
     return torch.from_numpy(np.array(values, dtype=dtype))  # three times as fast as torch.tensor
 
 
+Sizes = list[tuple[int, int]]
+"""Prompt and completion length of each row."""
+
+
 def micro_batches(
-    batch: dict[str, torch.Tensor], *, updates: int, passes: int
+    batch: dict[str, torch.Tensor],
+    *,
+    updates: int,
+    passes: int,
+    widest: Callable[[Sizes], Sizes] = lambda sizes: sizes,
 ) -> list[dict[str, torch.Tensor]]:
     """Splits a step's rows into `updates` x `passes` micro-batches, update by update.
 
     Which rows make an optimizer step is chance; within one, rows of like length come together, as
     many as keep the largest micro-batch small: padding is computed like any token. The loss is a
     sum over rows with one normaliser, so that it is the same however they are split.
+
+    Args:
+        widest: own sizes -> the largest that any process has, row by row: the micro-batches of all
+            processes must have the same number of rows.
     """
     num_rows = len(batch["prompt_ids"])
     length = (batch["prompt_mask"].sum(1), batch["completion_mask"].sum(1))
@@ -314,13 +335,20 @@ def micro_batches(
         part = part[(length[0] + length[1])[part].argsort(descending=True, stable=True)]
         sizes = [(int(length[0][row]), int(length[1][row])) for row in part]
         start = 0
-        for count in balanced_counts(sizes, passes):
+        for count in balanced_counts(widest(sizes), passes):
             rows = part[start : start + count]
             start += count
             found.append(
                 trim({name: value[rows] if value.dim() else value for name, value in batch.items()})
             )
     return found
+
+
+def _widest_of_all_processes(sizes: Sizes) -> Sizes:
+    return [
+        (max(num_p for num_p, _ in row), max(num_c for _, num_c in row))
+        for row in zip(*gather_object([sizes]), strict=True)
+    ]
 
 
 def balanced_counts(sizes: Sequence[tuple[int, int]], parts: int) -> list[int]:
