@@ -175,6 +175,10 @@ class InternaliseSection(_Section):
     rehearse: float = Field(0.0, ge=0)
     """Weight of the same likelihood on right trajectories as they were, alone or with the reply in
     sight: what is learned alone is not to cost the use of a reply, which is where it comes from."""
+    self_distil: float = Field(0.0, ge=0)
+    """Weight of on-policy self-distillation: on what members sampled alone, the same weights with a
+    reply in sight are the teacher (as in SDPO, by the sampled tokens' log-ratio). Needs a solo
+    share, and a right, helped member in the group."""
     ratio: Literal["none", "importance"] = "none"
     """`none` makes it a likelihood term; `importance` weighs each token by how likely it is without
     the reply against with it, truncated at train.importance_cap."""

@@ -16,7 +16,8 @@ from evals.guards import findings, leak_findings
 
 Run = Mapping[str, Any]
 """One run: {arm, seed, history, evals, result}."""
-REFERENCE = "self-exploration"
+REFERENCES = ("self-exploration", "distillation")
+"""Arms that the others are compared with: learning without experts, and imitating them."""
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Student's t at 97.5% for 1 to 10 degrees of freedom; beyond, the normal's is near enough."""
 
@@ -45,13 +46,10 @@ def _run_figures(run: Run) -> dict[str, Any]:
     history, evals = run["history"], run["evals"]
     result = run["result"] or {}
     curve = [(int(e["step"]), _accuracy(e)) for e in evals]
-    spent = [
-        _total([h for h in history if h["step"] <= step], "sampled_tokens") for step, _ in curve
-    ]
     collected = result.get("collected") or {}
-    calls = _total(history, "experts/calls")
-    if collected:  # a logged run's history tells again what its collection cost
-        calls = collected["expert_calls"]
+    tokens_at = _spent(curve, history, "sampled_tokens", collected.get("sampled_tokens"))
+    calls_at = _spent(curve, history, "experts/calls", collected.get("expert_calls"))
+    calls = calls_at[-1] if curve else 0.0
     before, after = (curve[0][1], curve[-1][1]) if curve else (None, None)
     assisted = result.get("assisted")
     gained = None if before is None or after is None else 100 * (after - before)
@@ -69,15 +67,29 @@ def _run_figures(run: Run) -> dict[str, Any]:
         "calls_withheld": _total(history, "experts/withheld"),
         "expert_tokens": _total(history, "expert_tokens"),
         "expert_usd": _total(history, "expert_usd"),
-        "sampled_tokens": collected.get("sampled_tokens") or _total(history, "sampled_tokens"),
+        "sampled_tokens": tokens_at[-1] if curve else 0.0,
         "calls_a_point": calls / gained if gained and gained > 0 and calls else None,
         "spread": _mean(history, "groups_with_spread"),
         "asking_at_the_end": _mean(history[-10:], "consultation_rate"),
         "seconds": result.get("seconds"),
         "curve": curve,
-        "tokens_at": spent,
+        "tokens_at": tokens_at,
+        "calls_at": calls_at,
         "findings": [*findings(history, evals), *leak_findings(result.get("leaks") or {})],
     }
+
+
+def _spent(
+    curve: Sequence[tuple[int, float]],
+    history: Sequence[Mapping[str, float]],
+    name: str,
+    collected: float | None,
+) -> list[float]:
+    """What had been spent at each evaluation. The history of a logged run tells what its collection
+    cost again in each pass; all of it was spent before the first step."""
+    if collected is not None:
+        return [float(collected) if step else 0.0 for step, _ in curve]
+    return [_total([h for h in history if h["step"] <= step], name) for step, _ in curve]
 
 
 def _arm_figures(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,56 +121,69 @@ def _arm_figures(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _differences(by_arm: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Every arm against the reference, paired by seed."""
-    if len(by_arm) < 2:
-        return []
-    reference = REFERENCE if REFERENCE in by_arm else next(iter(by_arm))
-    base = {f["seed"]: f for f in by_arm[reference] if f["after"] is not None}
-    found = []
-    for arm, figures in by_arm.items():
-        if arm == reference:
-            continue
-        pairs = [
-            (f, base[f["seed"]]) for f in figures if f["after"] is not None and f["seed"] in base
-        ]
-        paired = [ours["after"] - theirs["after"] for ours, theirs in pairs]
-        if not paired:
-            continue
-        interval = t_interval(paired)
-        found.append(
-            {
-                "arm": arm,
-                "against": reference,
-                "points": 100 * statistics.fmean(paired),
-                "ci95": [100 * value for value in interval] if interval else None,
-                "seeds": len(paired),
-                "at_equal_tokens": _at_equal_tokens(pairs),
-            }
-        )
-    return found
+    """Every arm against the references, paired by seed; where there is none of them, against the
+    first."""
+    arms = list(by_arm)
+    references = [arm for arm in REFERENCES if arm in by_arm] or arms[:1]
+    pairs = [
+        (arm, reference)
+        for number, reference in enumerate(references)
+        for arm in arms
+        if arm != reference and arm not in references[:number]
+    ]
+    found = (_difference(by_arm, arm, reference) for arm, reference in pairs)
+    return [difference for difference in found if difference is not None]
 
 
-def _at_equal_tokens(
-    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+def _difference(
+    by_arm: Mapping[str, Sequence[Mapping[str, Any]]], arm: str, reference: str
 ) -> dict[str, Any] | None:
-    """The same difference where both had sampled as many tokens as the thriftier of the two did in
-    all; None where one of them sampled nothing."""
-    points = []
+    theirs_of = {f["seed"]: f for f in by_arm[reference] if f["after"] is not None}
+    pairs = [
+        (ours, theirs_of[ours["seed"]])
+        for ours in by_arm[arm]
+        if ours["after"] is not None and ours["seed"] in theirs_of
+    ]
+    if not pairs:
+        return None
+    return {
+        "arm": arm,
+        "against": reference,
+        **_in_points([ours["after"] - theirs["after"] for ours, theirs in pairs]),
+        "seeds": len(pairs),
+        "at_equal_tokens": _at_equal(pairs, "tokens_at"),
+        "at_equal_calls": _at_equal(pairs, "calls_at"),
+    }
+
+
+def _in_points(differences: Sequence[float]) -> dict[str, Any]:
+    interval = t_interval(differences)
+    return {
+        "points": 100 * statistics.fmean(differences),
+        "ci95": [100 * value for value in interval] if interval else None,
+    }
+
+
+def _at_equal(
+    pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], spent_at: str
+) -> dict[str, Any] | None:
+    """The same difference where both had spent as much as the thriftier of the two did in all; None
+    where one of them spent nothing."""
+    differences = []
     for ours, theirs in pairs:
-        most = min(ours["tokens_at"][-1], theirs["tokens_at"][-1])
+        most = min(ours[spent_at][-1], theirs[spent_at][-1])
         if not most:
             return None
-        points.append(100 * (_reached(ours, most) - _reached(theirs, most)))
-    interval = t_interval(points)
-    return {"points": statistics.fmean(points), "ci95": list(interval) if interval else None}
+        differences.append(_reached(ours, most, spent_at) - _reached(theirs, most, spent_at))
+    return _in_points(differences)
 
 
-def _reached(figures: Mapping[str, Any], tokens: float) -> float:
-    """Accuracy at the last evaluation before so many tokens were spent."""
+def _reached(figures: Mapping[str, Any], most: float, spent_at: str) -> float:
+    """Accuracy at the last evaluation before more than that was spent."""
     within = [
         accuracy
-        for (_, accuracy), spent in zip(figures["curve"], figures["tokens_at"], strict=True)
-        if spent <= tokens
+        for (_, accuracy), spent in zip(figures["curve"], figures[spent_at], strict=True)
+        if spent <= most
     ]
     return float(within[-1])
 
@@ -230,16 +255,17 @@ def difference_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         lines.append(
             f"{d['arm']} against {d['against']}: {d['points']:+.1f} points{interval}, "
-            f"{d['seeds']} seeds paired{_equal_tokens_text(d['at_equal_tokens'])}."
+            f"{d['seeds']} seeds paired{_equal_text('sampled tokens', d['at_equal_tokens'])}"
+            f"{_equal_text('expert calls', d['at_equal_calls'])}."
         )
     return lines
 
 
-def _equal_tokens_text(found: Mapping[str, Any] | None) -> str:
+def _equal_text(what: str, found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     interval = f" [{found['ci95'][0]:+.1f}, {found['ci95'][1]:+.1f}]" if found["ci95"] else ""
-    return f"; at equal sampled tokens {found['points']:+.1f}{interval}"
+    return f"; at equal {what} {found['points']:+.1f}{interval}"
 
 
 def finding_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,9 @@ from eapo_agents.types import RolloutGroup
 from trainers.objective import Objective
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
+
+MOST_NATS = 5.0
+"""Where the advantage of self-distillation is cut: one token must not outweigh a whole answer."""
 
 
 class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -140,7 +143,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         )
         current = self._current_logps(tensors, is_stale[:, 0])
         ratio = torch.exp(current - old).clamp(max=self._importance_cap)
-        tensors["advantages"] = torch.where(is_stale, advantages * ratio, advantages)
+        advantages = torch.where(is_stale, advantages * ratio, advantages)
+        tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
         tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
         tensors["is_likelihood"] = is_stripped.bool()
         tensors["is_fresh"] = ~is_stale & ~is_stripped.bool()
@@ -151,6 +155,24 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 reference = self._current_logps(tensors, everything, model)
             tensors["ref_per_token_logps"] = reference
         return tensors
+
+    def _teachers_view(
+        self, tensors: dict[str, torch.Tensor], rows: Sequence[TrainingRow]
+    ) -> torch.Tensor:
+        """By how many nats the teacher finds each sampled token likelier than the student (R, C),
+        cut at `MOST_NATS`; 1 in rows without a teacher. As an advantage on the student's own
+        samples it descends the divergence from student to teacher."""
+        view = torch.ones_like(tensors["old_per_token_logps"])
+        if not any(gather_object([any(row.teacher_ids is not None for row in rows)])):
+            return view
+        wanted = torch.zeros(len(view), dtype=torch.bool, device=view.device)
+        wanted[: len(rows)] = torch.tensor([row.teacher_ids is not None for row in rows])
+        seen = [replace(row, prompt_ids=row.teacher_ids or row.prompt_ids) for row in rows]
+        pad_id = self._tokenizer.pad_token_id
+        taught = pad_rows(seen, multiple=1, pad_id=pad_id, at_least=len(view))
+        taught = {name: tensor.to(view.device) for name, tensor in taught.items()}
+        gap = self._current_logps(taught, wanted) - self._current_logps(tensors, wanted)
+        return torch.where(wanted[:, None], gap.clamp(-MOST_NATS, MOST_NATS), view)
 
     @contextmanager
     def _reference(self) -> Iterator[Any]:

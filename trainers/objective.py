@@ -12,6 +12,7 @@ from graphs.groups import solo_success
 from graphs.rollout import SOLO
 from trainers.rows import (
     TrainingRow,
+    distilled_rows,
     group_advantages,
     group_rows,
     internalise_rows,
@@ -51,11 +52,13 @@ class Objective:
         return group_rows(groups_P, self.advantages)
 
     def likelihood_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
-        """Hint-stripped answers, and solutions to imitate."""
+        """Hint-stripped answers, own answers under a teacher's eyes, and solutions to imitate."""
         rows = solution_rows(groups_P, self.solo_prompt)
         internalise = self.settings.internalise
         if internalise.rehearse:
             rows += rehearsal_rows(groups_P, weight=internalise.rehearse)
+        if internalise.self_distil:
+            rows += distilled_rows(groups_P, weight=internalise.self_distil)
         if not internalise.weight:
             return rows
         # positions must count all groups, so those that need it no more are emptied, not left out

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory, Turn
+from graphs.rollout import SOLO
 
 ADVANTAGE_EPSILON = 1e-4
 """Added to the spread of a group, as TRL does."""
@@ -44,6 +45,9 @@ class TrainingRow:
     rows of 1/n."""
     trajectory: int
     """Position of the trajectory among those that the rows were made of."""
+    teacher_ids: tuple[int, ...] | None = None
+    """What stands before the completion for the teacher of self-distillation, in place of
+    `prompt_ids`; None where there is no teacher."""
 
     @property
     def num_trained(self) -> int:
@@ -226,6 +230,35 @@ def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[T
         if trajectory.correct and trajectory.graph != EXPERT
         for row in trajectory_rows(trajectory, advantage=weight, position=position)
     ]
+
+
+def distilled_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+    """Self-distillation: answers that members sampled alone, right or wrong, for the policy that
+    has a reply in sight to judge.
+
+    The teacher's context is what stood before the answer of the group's first right, helped member;
+    groups without one give no rows.
+    """
+    rows = []
+    position = 0
+    for group in groups_P:
+        members = group.trajectories_G
+        helped = next((t for t in members if t.correct and _was_helped(t)), None)
+        for index, trajectory in enumerate(members):
+            if helped is None or trajectory.graph != SOLO or trajectory.reward is None:
+                continue
+            found = trajectory_rows(trajectory, advantage=weight, position=position + index)
+            teacher_ids = _before_the_answer(helped)
+            rows += [replace(row, logprobs_T=None, teacher_ids=teacher_ids) for row in found]
+        position += len(members)
+    return rows
+
+
+def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
+    """Every token of the last row, up to the last completion."""
+    *before, last = _chains(trajectory.turns)[-1]
+    seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
+    return (*seen, *last.context_ids)
 
 
 def solution_rows(

@@ -11,12 +11,13 @@ from eapo_agents.policy.fresh import make_model
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
-from eapo_agents.types import RolloutGroup
+from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup
 from graphs.agent import load_agent, make_pool
 from graphs.collect import Collection, collect
+from graphs.rollout import SOLO
 from trainers.grpo import balanced_counts, micro_batches, pad_rows
 from trainers.rows import EXPERT, TrainingRow
-from trainers.run import train_live, usable_groups
+from trainers.run import train_live, train_logged, usable_groups
 from trainers.scripts import script_texts
 
 PROBLEMS = load_problems("arithmetic", split="train", limit=8, seed=0)
@@ -114,11 +115,16 @@ def test_distillation_raises_the_likelihood_of_the_experts_solutions(agent_of, t
 
 
 def _mean_logprob(agent, turn) -> float:
-    ids = torch.tensor([[*turn.context_ids, *turn.completion_ids]])
+    return float(_logprobs(agent, turn).mean())
+
+
+def _logprobs(agent, turn, context=None) -> torch.Tensor:
+    """Of each sampled token, after another context than its own where one is given."""
+    agent.model.eval()
+    ids = torch.tensor([[*(context or turn.context_ids), *turn.completion_ids]])
     with torch.no_grad():
         logprobs = agent.model(ids).logits[0, :-1].log_softmax(-1)
-    found = logprobs.gather(1, ids[0, 1:, None])[-len(turn.completion_ids) :]
-    return float(found.mean())
+    return logprobs.gather(1, ids[0, 1:, None])[-len(turn.completion_ids) :, 0]
 
 
 def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_resumed(
@@ -148,11 +154,37 @@ def test_the_divergence_holds_the_policy_where_it_began(agent_of, tmp_path):
         groups = collected(agent, tmp_path / f"{kl}.db")
         turn = groups[0].trajectories_G[0].turns[0]
         before = _mean_logprob(agent, turn)
-        from trainers.run import train_logged
-
         train_logged(agent, groups * 3, tmp_path / f"out{kl}")
         moved[kl] = abs(_mean_logprob(agent, turn) - before)
     assert moved[10.0] < 0.5 * moved[0.0]
+
+
+def test_what_the_teacher_with_a_reply_in_sight_finds_likelier_becomes_likelier_alone(
+    agent_of, tmp_path
+):
+    agent = agent_of("train.learning_rate=1e-3", "train.internalise={self_distil: 1.0}")
+    (group, *_) = collected(agent, tmp_path / "c.db")
+    *members, asked = group.trajectories_G
+    said = {"slot": 0, "expert": "solver", "query": "q", "reply": "r", "rho": 1, "u": 0}
+    reply = Consultation(status=ConsultationStatus.ACCEPTED, **said)
+    (turn,) = asked.turns
+    turn = dataclasses.replace(turn, consultations=(reply,))
+    answer = dataclasses.replace(turn, context_ids=(40, 41, 42), parent=0, consultations=())
+    # equal rewards: the policy gradient has nothing to say
+    right = {"reward": 1.0, "correct": True}
+    helped = dataclasses.replace(asked, turns=(turn, answer), **right)
+    alone = [dataclasses.replace(member, graph=SOLO, **right) for member in members]
+    group = RolloutGroup(problem=group.problem, trajectories_G=(*alone, helped))
+    taught = [*turn.context_ids, *turn.completion_ids, *answer.context_ids]
+
+    def logprobs(context: list[int] | None = None) -> torch.Tensor:
+        return torch.cat([_logprobs(agent, member.turns[0], context) for member in alone])
+
+    before = logprobs()
+    gap = logprobs(taught) - before
+    assert gap.abs().max() > 1e-3
+    train_logged(agent, [group] * 4, tmp_path / "out")
+    assert float(gap @ (logprobs() - before)) > 0
 
 
 def test_logged_groups_are_replayed_among_live_ones_and_leave_when_they_are_too_old(

@@ -127,3 +127,18 @@ def test_an_experts_right_solution_is_imitated_and_a_wrong_one_is_not(problem, t
     assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
         ((9,), (7, 2), 0)
     ]
+
+
+def test_a_helped_members_context_is_the_teacher_of_those_that_work_alone(problem, member):
+    helped = member(1.0, asked=1)
+    wrong = member(0.0, solo=True)
+    unscored = dataclasses.replace(wrong, reward=None)
+    group = RolloutGroup(problem=problem, trajectories_G=(wrong, unscored, helped))
+    hopeless = RolloutGroup(problem=problem, trajectories_G=(wrong, member(0.0, asked=1)))
+    rows = objective(internalise={"self_distil": 0.5}).likelihood_rows([hopeless, group])
+    assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
+        ((1, 5), (4, 2), 2)
+    ]
+    assert (rows[0].advantage, rows[0].logprobs_T) == (0.5, None)
+    # its prompt, its query, and what came back
+    assert rows[0].teacher_ids == (1, 5, 7, 2, 1, 5)
