@@ -126,3 +126,38 @@ def test_at_equal_tokens_the_thriftier_run_sets_the_mark():
     (difference,) = summarise(runs)["differences"]
     assert difference["points"] == pytest.approx(70)
     assert difference["at_equal_tokens"]["points"] == pytest.approx(30)
+
+
+def test_distillation_is_a_second_reference_at_equal_expert_calls():
+    def one(arm, accuracies, calls, collected=None):
+        return {
+            "arm": arm,
+            "seed": 0,
+            "history": [
+                {"step": step, "sampled_tokens": 50, "experts/calls": calls} for step in (1, 2)
+            ],
+            "evals": [
+                {"step": step, "sampled": {"accuracy": accuracy}}
+                for step, accuracy in enumerate(accuracies)
+            ],
+            "result": {"collected": collected},
+        }
+
+    log = {"expert_calls": 10, "sampled_tokens": 70}
+    runs = [
+        one("self-exploration", [0.1, 0.1, 0.1], 0),
+        one("distillation", [0.1, 0.4, 0.7], 20),
+        one("eapo", [0.1, 0.3, 0.9], 10),
+        one("offline", [0.1, 0.2, 0.5], 10, log),
+    ]
+    summary = summarise(runs)
+    found = {(d["arm"], d["against"]): d for d in summary["differences"]}
+    assert [pair[1] for pair in found].count("distillation") == 2
+    assert ("self-exploration", "distillation") not in found
+    assert found["eapo", "distillation"]["points"] == pytest.approx(20)
+    # 20 calls: all of eapo's, the first step's of distillation
+    assert found["eapo", "distillation"]["at_equal_calls"]["points"] == pytest.approx(50)
+    assert found["eapo", "self-exploration"]["at_equal_calls"] is None
+    # what a log cost was spent once, before the first step
+    (offline,) = summary["arms"]["offline"]["seeds"]
+    assert (offline["expert_calls"], offline["tokens_at"]) == (10, [0.0, 70.0, 70.0])
