@@ -74,12 +74,18 @@ def _chart(altair: Any, points: Sequence[Mapping[str, Any]], y: str, x: str) -> 
     where seeds share their steps."""
     base = altair.Chart(altair.Data(values=list(points))).encode(
         x=altair.X(f"{x}:Q", title=x),
-        color=altair.Color("arm:N", title=None, scale=altair.Scale(scheme="tableau10")),
+        color=altair.Color(
+            "arm:N",
+            title=None,
+            scale=altair.Scale(scheme="tableau10"),
+            legend=altair.Legend(symbolOpacity=1),  # not the band's
+        ),
     )
     y_axis = altair.Y(f"{y}:Q", title=None, axis=altair.Axis(format="%"))
-    lines = base.mark_line(strokeWidth=1, opacity=0.45).encode(y=y_axis, detail="seed:N")
+    lines = base.encode(y=y_axis, detail="seed:N")
     if x != "step":
-        return lines.properties(width=480, height=260)
+        return lines.mark_line(strokeWidth=2, opacity=0.8).properties(width=480, height=260)
+    lines = lines.mark_line(strokeWidth=1, opacity=0.45)
     band = base.mark_area(opacity=0.12).encode(
         y=altair.Y(f"min({y}):Q", title=None), y2=altair.Y2(f"max({y}):Q")
     )

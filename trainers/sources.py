@@ -58,6 +58,8 @@ class LiveRollouts:
     process: int = 0
     """Which of the training processes this is."""
     num_processes: int = 1
+    _earlier: dict[str, list[Trajectory]] | None = field(default=None)
+    """Group key -> what an interrupted run had rolled out, from the step on at which it resumes."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -80,11 +82,44 @@ class LiveRollouts:
         return groups
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
+        """The problems' groups: what the store has of them under the present weights, and the rest
+        run now. What other weights sampled at this step, before the run was cut off, stays in the
+        store beside it."""
+        if self._earlier is None:
+            self._earlier = self._read_earlier(step)
+        weights = self.policy.engine.policy_version.weights
+        plans, keys = [], {}
+        for problem in problems:
+            key = group_key(problem, step)
+            earlier = self._earlier.get(key, [])
+            usable = [t for t in earlier if t.policy.weights == weights]
+            keys[problem.id] = key if len(usable) == len(earlier) else f"{key}@{weights}"
+            done = {trajectory.rollout for trajectory in usable}
+            missing = [r for r in range(self.num_rollouts) if r not in done]
+            plans.append(RolloutPlan(problem=problem, rollouts=missing, before=usable))
+        ran = self._roll_out([plan for plan in plans if plan.rollouts], step)
+        for group in ran.values():
+            for trajectory in group.trajectories_G:
+                self.store.append(trajectory, run_id=self.run_id, group_key=keys[group.problem.id])
+        return [_joined(plan, ran.get(plan.problem.id)) for plan in plans]
+
+    def _read_earlier(self, step: int) -> dict[str, list[Trajectory]]:
+        found: dict[str, list[Trajectory]] = {}
+        for stored in self.store.trajectories(self.run_id):
+            trajectory = stored.trajectory
+            if trajectory.global_step >= step:
+                key = group_key(trajectory.problem, trajectory.global_step)
+                found.setdefault(key, []).append(trajectory)
+        return found
+
+    def _roll_out(self, plans: Sequence[RolloutPlan], step: int) -> dict[str, RolloutGroup]:
+        if not plans:
+            return {}
         groups = asyncio.run(
             run_groups(
                 self.graph,
                 self.policy,
-                [RolloutPlan(problem=p, rollouts=range(self.num_rollouts)) for p in problems],
+                plans,
                 assistance=self.assistance,
                 num_rollouts=self.num_rollouts,
                 system_prompt=self.system_prompt,
@@ -93,12 +128,14 @@ class LiveRollouts:
                 format_reward=self.format_reward,
             )
         )
-        for group in groups:
-            for trajectory in group.trajectories_G:
-                self.store.append(
-                    trajectory, run_id=self.run_id, group_key=group_key(group.problem, step)
-                )
-        return groups
+        return {group.problem.id: group for group in groups}
+
+
+def _joined(plan: RolloutPlan, ran: RolloutGroup | None) -> RolloutGroup:
+    """A group of its earlier members and those that have been run now."""
+    members = [*plan.before, *(ran.trajectories_G if ran else ())]
+    members.sort(key=lambda trajectory: trajectory.rollout)
+    return RolloutGroup(problem=plan.problem, trajectories_G=tuple(members))
 
 
 @dataclass(slots=True, kw_only=True)

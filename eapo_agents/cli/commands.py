@@ -217,7 +217,9 @@ def evaluator(agent: Any, store: Any, out: Path) -> Callable[[int], dict[str, An
     problems = problems_of(agent.recipe, "heldout", agent.recipe.eval.problems)
 
     def at(step: int) -> dict[str, Any]:
-        scores = evaluate(agent, problems, store, f"eval/{step}")
+        # a run that was killed between checkpoints may come to a step again with other weights
+        weights = agent.engine.policy_version.weights
+        scores = evaluate(agent, problems, store, f"eval/{step}/{weights}")
         found = {mode: score.summary() for mode, score in scores.items()}
         append_line(out / EVALS, {"step": step, **found})
         return {mode: asdict(score) for mode, score in scores.items()}

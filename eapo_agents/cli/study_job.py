@@ -108,7 +108,7 @@ def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, An
         agent,
         problems,
         store,
-        f"{_CONSULTED}/{step}",
+        f"{_CONSULTED}/{step}/{agent.engine.policy_version.weights}",
         graph_of=lambda policy: agent.consult_graph(policy, acceptance=always),
     )
     return {mode: score.summary() for mode, score in scores.items()}

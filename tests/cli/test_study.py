@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from eapo_agents.cli.progress import EVALS, STEPS, read_history
 from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,6 +69,22 @@ def test_a_killed_study_goes_on_without_doing_anything_twice(study):
         keys = [(s.group_key, s.trajectory.rollout) for s in store.trajectories(run_id="train")]
     recipe_rollouts = 4 * 4 * 4  # steps, problems a step, rollouts a problem
     assert len(keys) == len(set(keys)) == recipe_rollouts
+
+
+def test_the_curve_of_a_killed_run_is_that_of_an_unbroken_one(study):
+    killed, _, _ = study
+    unbroken = killed.parent / "unbroken"
+    words = ["eapo" if word == ",".join(ARMS) else word for word in command(unbroken)]
+    subprocess.run(words, cwd=ROOT, capture_output=True, check=True)
+    steps, evals = (
+        [read_history(out / "seed-0" / "eapo", name) for out in (killed, unbroken)]
+        for name in (STEPS, EVALS)
+    )
+    assert len(steps[0]) == 4
+    assert [step.keys() for step in steps[0]] == [step.keys() for step in steps[1]]
+    for one, other in zip(*steps, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert evals[0] == evals[1]
 
 
 def test_each_arm_does_what_it_is_for(study):

@@ -1,4 +1,6 @@
-"""Live rollouts under a budget for experts."""
+"""Live rollouts: under a budget for experts, and after an interruption."""
+
+import dataclasses
 
 import pytest
 
@@ -11,6 +13,20 @@ from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
 from graphs.consult import build_consult_graph
 from trainers.sources import LiveRollouts
+
+
+def live(policy, pool, acceptance, problem, store) -> LiveRollouts:
+    return LiveRollouts(
+        graph=build_consult_graph(policy, pool, acceptance=acceptance, turns=TurnBudget()),
+        policy=policy,
+        problems=[problem],
+        num_rollouts=4,
+        seed=0,
+        system_prompt="",
+        format_reward=0.1,
+        store=store,
+        run_id="train",
+    )
 
 
 def test_a_step_that_meets_a_spent_budget_is_run_again_whole_and_pays_only_for_the_rest(
@@ -34,17 +50,7 @@ def test_a_step_that_meets_a_spent_budget_is_run_again_whole_and_pays_only_for_t
             sampling=policy.sampling,
             policy=policy.engine.policy_version,
         )
-        source = LiveRollouts(
-            graph=build_consult_graph(policy, pool, acceptance=always, turns=TurnBudget()),
-            policy=policy,
-            problems=[problem],
-            num_rollouts=4,
-            seed=0,
-            system_prompt="",
-            format_reward=0.1,
-            store=store,
-            run_id="train",
-        )
+        source = live(policy, pool, always, problem, store)
         with pytest.raises(BudgetError, match="3 of 3 calls"):
             source.groups([0], 1)
         assert list(store.trajectories()) == []
@@ -54,3 +60,45 @@ def test_a_step_that_meets_a_spent_budget_is_run_again_whole_and_pays_only_for_t
         assert len(list(store.trajectories())) == 4
     assert pool.budget.spent_calls == 4
     assert [row.cached for _, row in pool.store.rows()].count(True) == 3
+
+
+@pytest.mark.parametrize(("num_left", "weights", "num_run"), [
+    (4, None, 0),
+    (3, None, 1),
+    (4, "of another try", 4),
+])  # fmt: skip
+def test_a_resumed_step_takes_what_was_rolled_out_by_the_same_weights_and_runs_the_rest(
+    scripted, problem, tmp_path, num_left, weights, num_run
+):
+    ran = []
+
+    def script(key, prompt):
+        ran.append(key.rollout)
+        return "Answer: 19"
+
+    policy = scripted(script)
+    pool = ExpertPool([make_expert("scripted", name="a", options={"default": "a reply"})])
+    never = AcceptanceSchedule(kind="never")
+    version = policy.engine.policy_version
+    start = {"kind": "train", "recipe": {}, "sampling": policy.sampling, "policy": version}
+    with TraceStore.open(tmp_path / "before.db", create=True) as store:
+        store.start_run("train", **start)
+        (unbroken,) = live(policy, pool, never, problem, store).groups([0], 2)
+        stored = list(store.trajectories())
+    other = dataclasses.replace(version, weights=weights or version.weights)
+    with TraceStore.open(tmp_path / "cut_off.db", create=True) as store:
+        store.start_run("train", **start)
+        for one in stored[:num_left]:
+            left = dataclasses.replace(one.trajectory, policy=other)
+            store.append(left, run_id="train", group_key=one.group_key)
+        ran.clear()
+        (group,) = live(policy, pool, never, problem, store).groups([0], 2)
+        assert len(ran) == num_run
+        answers = [(t.rollout, t.policy.weights, t.answer) for t in group.trajectories_G]
+        assert answers == [(t.rollout, version.weights, t.answer) for t in unbroken.trajectories_G]
+        assert len(list(store.trajectories())) == num_left + num_run
+        # a second interruption finds the second try
+        ran.clear()
+        (again,) = live(policy, pool, never, problem, store).groups([0], 2)
+        assert ran == []
+        assert [t.rollout for t in again.trajectories_G] == [0, 1, 2, 3]
