@@ -4,7 +4,7 @@ of memory. At least 1.3 is wanted, the same loss to 1e-4, and no higher a peak.
 
 Both get the same padded batch from the same `TrainingRow`s; plain GRPOTrainer splits and computes
 it as TRL does. The rows have one to four turns and the lengths that such trajectories have. Each
-trainer runs in a process of its own, in turn, five times.
+trainer runs in a process of its own, in turn, five times, or as often as the argument says.
 """
 
 import json
@@ -53,7 +53,7 @@ def make_rows():
 
 
 def one_step(kind: str) -> None:
-    """Prints the seconds, loss and peak of one optimizer step."""
+    """Prints the seconds, loss and peak memory of one optimizer step."""
     import torch
     from trl import GRPOTrainer
 
@@ -84,7 +84,7 @@ def one_step(kind: str) -> None:
         _get_per_token_logps_and_entropies = GRPOTrainer._get_per_token_logps_and_entropies
 
     with tempfile.TemporaryDirectory() as folder:
-        args = grpo_config(recipe, Path(folder), 2)
+        args = grpo_config(recipe, Path(folder), 1)
         trainer = (Plain if kind == "plain" else Ours)(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
@@ -107,9 +107,9 @@ def one_step(kind: str) -> None:
     assert torch.isfinite(torch.tensor(losses)).all()
 
 
-def main() -> None:
+def main(rounds: int) -> None:
     runs = {"plain": [], "ours": []}
-    for round_number in range(ROUNDS):
+    for round_number in range(rounds):
         order = ("plain", "ours") if round_number % 2 else ("ours", "plain")
         for kind in order:
             out = subprocess.run(
@@ -117,7 +117,7 @@ def main() -> None:
             ).stdout
             runs[kind].append(json.loads(out.strip().splitlines()[-1]))
     rows = make_rows()
-    tokens = 2 * sum(len(row.prompt_ids) + len(row.completion_ids_T) for row in rows)
+    tokens = sum(len(row.prompt_ids) + len(row.completion_ids_T) for row in rows)
     seconds = {kind: statistics.median(r["seconds"] for r in of) for kind, of in runs.items()}
     first = {kind: of[0]["losses"][0] for kind, of in runs.items()}
     print(
@@ -140,4 +140,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one_step(sys.argv[1]) if len(sys.argv) > 1 else main()
+    given = sys.argv[1] if len(sys.argv) > 1 else str(ROUNDS)
+    main(int(given)) if given.isdecimal() else one_step(given)

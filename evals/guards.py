@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from eapo_agents.types import Problem, Trajectory
+from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 
 History = Sequence[Mapping[str, float]]
 WINDOW = 10
@@ -83,7 +83,8 @@ def _copying(last: History) -> str | None:
 
 def _dead_groups(last: History) -> str | None:
     spread = _mean(last, "groups_with_spread")
-    if spread is None or spread >= MIN_SPREAD or not _mean(last, "reward"):
+    rolls_out = _mean(last, "solo/rollouts") or _mean(last, "helped/rollouts")
+    if spread is None or spread >= MIN_SPREAD or not _mean(last, "reward") or not rolls_out:
         return None
     return (
         f"Dead groups: in {1 - spread:.0%} of the groups all rewards are equal: choose easier or "
@@ -143,8 +144,9 @@ def leaked_problems(evaluated: Sequence[Problem], trained: Sequence[Problem]) ->
 
 
 def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Trajectory]) -> int:
-    """Consultations of a training run in which an evaluation problem was asked or answered: word
-    for word, or its expression where the task has those."""
+    """Replies that a training run let in and in which an evaluation problem was asked or answered:
+    word for word, or its expression where the task has those. A reply that was withheld taught
+    nothing."""
     wanted = [_plain(problem.question) for problem in evaluated]
     wanted += [
         _plain(str(problem.metadata["expression"]))
@@ -160,6 +162,7 @@ def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Tr
         for trajectory in trajectories
         for turn in trajectory.turns
         for consultation in turn.consultations
+        if consultation.status is ConsultationStatus.ACCEPTED
     )
 
 
@@ -174,7 +177,7 @@ def leak_findings(leaks: Mapping[str, object]) -> list[str]:
         )
     if consultations:
         found.append(
-            f"Leak: in {consultations} consultations of the training an evaluation problem was "
+            f"Leak: in {consultations} replies that the training let in an evaluation problem was "
             "asked or answered."
         )
     return found

@@ -59,6 +59,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._source = source
         self._objective = objective
         self._fresh_from = fresh_from
+        self._first_step = fresh_from()
         self._importance_cap = importance_cap
         self._on_step = on_step
         self._loss_inputs: dict[str, torch.Tensor] | None = None
@@ -147,7 +148,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
         tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
         tensors["is_likelihood"] = is_stripped.bool()
-        tensors["is_fresh"] = ~is_stale & ~is_stripped.bool()
+        tensors["is_relative"] = ~is_stale & ~is_stripped.bool()
+        # later passes over a log measure how far the weights have gone, not the engine
+        unmoved = self._fresh_from() - self._first_step == self.state.global_step
+        tensors["is_fresh"] = tensors["is_relative"] & unmoved
         tensors["num_items_in_batch"] = total
         if self.beta:
             everything = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
@@ -236,7 +240,9 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             present, old = found[0].detach(), inputs["old_per_token_logps"]
             if self._mismatch.passes_left > 0:
                 fresh = inputs["tool_mask"] * inputs["is_fresh"]
-                self._mismatch.add(present - old, fresh, found[1].detach())
+                sampled = inputs["tool_mask"] * inputs["is_relative"]
+                self._mismatch.add(present - old, fresh)
+                self._mismatch.add_entropy(found[1].detach(), sampled)
             inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
 
@@ -247,13 +253,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             return
         step, metrics = self._untold
         self._untold = None
-        total, count, largest, entropy = self.accelerator.gather(
+        total, count, largest, entropy, num_entropy = self.accelerator.gather(
             self._mismatch.figures(self.accelerator.device)[None]
         ).T
         if count.sum() > 0:
             metrics["engine_mismatch"] = float(total.sum() / count.sum())
             metrics["engine_mismatch_max"] = float(largest.max())
-            metrics["entropy"] = float(entropy.sum() / count.sum())
+        if num_entropy.sum() > 0:
+            metrics["entropy"] = float(entropy.sum() / num_entropy.sum())
         for name, value in metrics.items():
             self._metrics["train"][f"eapo/{name}"].append(float(value))
         if self._on_step and self.accelerator.is_main_process:
@@ -272,18 +279,24 @@ class _Mismatch:
     largest: float = 0.0
     entropy: float = 0.0
     """Summed over the tokens, in nats."""
+    num_entropy: float = 0.0
 
-    def add(self, difference: torch.Tensor, mask: torch.Tensor, entropy: torch.Tensor) -> None:
+    def add(self, difference: torch.Tensor, mask: torch.Tensor) -> None:
         """Counts the tokens where the mask is 1."""
         found = difference.abs() * mask
         self.total += float(found.sum())
         self.count += float(mask.sum())
         self.largest = max(self.largest, float(found.max()))
+
+    def add_entropy(self, entropy: torch.Tensor, mask: torch.Tensor) -> None:
+        """The same for the policy's entropy."""
         self.entropy += float((entropy * mask).sum())
+        self.num_entropy += float(mask.sum())
 
     def figures(self, device: torch.device) -> torch.Tensor:
-        """total, count, largest and entropy, shape (4,)."""
-        return torch.tensor([self.total, self.count, self.largest, self.entropy], device=device)
+        """total, count, largest, entropy and its count, shape (5,)."""
+        figures = [self.total, self.count, self.largest, self.entropy, self.num_entropy]
+        return torch.tensor(figures, device=device)
 
 
 def pad_rows(

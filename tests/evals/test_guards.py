@@ -44,6 +44,11 @@ def test_each_is_crossed_by_what_it_is_for(changes, name):
     assert found.startswith(name)
 
 
+def test_groups_of_one_solution_each_are_not_dead():
+    taught = {"groups_with_spread": 0.0, "helped/rollouts": 0, "consultation_rate": 0.0}
+    assert findings(history(**taught)) == []
+
+
 def test_reward_up_while_accuracy_alone_is_down():
     steps = history(60)
     for step in steps:
@@ -67,13 +72,13 @@ def test_a_question_that_is_trained_on_is_a_leak_whatever_its_id():
 
 
 def test_an_evaluation_problem_that_an_expert_was_asked_is_a_leak(trajectory):
-    def asked(query: str, reply: str):
+    def asked(query: str, reply: str, status=ConsultationStatus.ACCEPTED):
         consultation = Consultation(
             slot=0,
             expert="e",
             query=query,
             reply=reply,
-            status=ConsultationStatus.ACCEPTED,
+            status=status,
             rho=1.0,
             u=0.0,
         )
@@ -90,9 +95,10 @@ def test_an_evaluation_problem_that_an_expert_was_asked_is_a_leak(trajectory):
 
     evaluated = [named(1, "What is 2 + 2 * 3?", expression="2 + 2 * 3")]
     runs = [asked("2 + 2 * 3", "8"), asked("12 + 2 * 3", "18"), asked("x", "so what is 2 + 2 * 3?")]
+    runs.append(asked("2 + 2 * 3", "", ConsultationStatus.WITHHELD))
     assert leaked_consultations(evaluated, runs) == 2
     (sentence,) = leak_findings({"problems": [], "consultations": 2})
-    assert sentence.startswith("Leak: in 2 consultations")
+    assert sentence.startswith("Leak: in 2 replies")
     assert leak_findings({"problems": [], "consultations": 0}) == []
 
 

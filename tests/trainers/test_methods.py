@@ -216,6 +216,21 @@ def test_logged_groups_are_replayed_among_live_ones_and_leave_when_they_are_too_
     assert all(matches for _, matches in seen)
 
 
+def test_later_passes_over_a_log_say_nothing_of_the_engine(agent_of, tmp_path):
+    agent = agent_of("train.method=logged", "train.epochs=2", "train.learning_rate=1e-2")
+    told = []
+    train_logged(
+        agent,
+        collected(agent, tmp_path / "c.db"),
+        tmp_path / "out",
+        lambda step, metrics: told.append(metrics),
+    )
+    first, second = told
+    assert first["engine_mismatch"] < 1e-4
+    assert "engine_mismatch" not in second
+    assert min(first["entropy"], second["entropy"]) > 0
+
+
 def row(num_prompt: int, num_completion: int) -> TrainingRow:
     return TrainingRow(
         prompt_ids=tuple(range(1, num_prompt + 1)),
