@@ -15,7 +15,7 @@ from eapo_agents.types import (
     Trajectory,
     Turn,
 )
-from trainers.grpo import pad_rows
+from trainers.batches import pad_rows
 from trainers.rows import group_rows
 
 NUM_GROUPS, GROUP_SIZE, ROUNDS = 64, 8, 5

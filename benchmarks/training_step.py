@@ -59,7 +59,8 @@ def one_step(kind: str) -> None:
 
     from eapo_agents.policy.models import load_policy
     from eapo_agents.recipe_file import load_recipe
-    from trainers.grpo import EapoTrainer, pad_rows
+    from trainers.batches import pad_rows
+    from trainers.grpo import EapoTrainer
     from trainers.objective import Objective
     from trainers.run import grpo_config
     from trainers.sources import LoggedRollouts

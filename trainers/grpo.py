@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -23,6 +22,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import use_adapter
 
 from eapo_agents.types import RolloutGroup
+from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.objective import Objective
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
@@ -90,7 +90,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 batch,
                 updates=updates,
                 passes=self.args.gradient_accumulation_steps,
-                widest=_widest_of_all_processes,
+                widest=widest_of_all_processes,
             )
             self._buffered_inputs = buffered
         inputs: dict[str, torch.Tensor] = buffered[self._step % passes]
@@ -297,145 +297,6 @@ class _Mismatch:
         """total, count, largest, entropy and its count, shape (5,)."""
         figures = [self.total, self.count, self.largest, self.entropy, self.num_entropy]
         return torch.tensor(figures, device=device)
-
-
-def pad_rows(
-    rows: Sequence[TrainingRow], *, multiple: int, pad_id: int, at_least: int = 1
-) -> dict[str, torch.Tensor]:
-    """Rows as TRL's batch: prompts (R, P) left-padded, completions (R, C) right-padded.
-
-    R is padded to a multiple of `multiple` with rows whose masks are 0, since TRL drops what does
-    not divide; to `at_least` rows where another process has so many, since TRL gathers a figure of
-    each.
-    """
-    num_rows = -(-max(1, at_least, len(rows)) // multiple) * multiple
-    width_p = max((len(row.prompt_ids) for row in rows), default=1)
-    width_c = max((len(row.completion_ids_T) for row in rows), default=1)
-    batch = {
-        "prompt_ids": torch.full((num_rows, width_p), pad_id),
-        "prompt_mask": torch.zeros(num_rows, width_p, dtype=torch.long),
-        "completion_ids": torch.full((num_rows, width_c), pad_id),
-        "completion_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
-        "tool_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
-        "old_per_token_logps": torch.zeros(num_rows, width_c),
-        "advantages": torch.zeros(num_rows),
-        "weights": torch.zeros(num_rows),
-    }
-    # a padding row needs one attended token, or its softmax has nothing to attend to
-    batch["prompt_mask"][len(rows) :, -1] = 1
-    for index, row in enumerate(rows):
-        num_p, num_c = len(row.prompt_ids), len(row.completion_ids_T)
-        batch["prompt_ids"][index, width_p - num_p :] = _tensor(row.prompt_ids, np.int64)
-        batch["prompt_mask"][index, width_p - num_p :] = 1
-        batch["completion_ids"][index, :num_c] = _tensor(row.completion_ids_T, np.int64)
-        batch["completion_mask"][index, :num_c] = 1
-        batch["tool_mask"][index, :num_c] = _tensor(row.mask_T, np.int64)
-        if row.logprobs_T is not None:
-            batch["old_per_token_logps"][index, :num_c] = _tensor(row.logprobs_T, np.float32)
-        batch["advantages"][index] = row.advantage
-        batch["weights"][index] = row.weight
-    return batch
-
-
-def _tensor(values: Sequence[float], dtype: type[np.generic]) -> torch.Tensor:
-    return torch.from_numpy(np.array(values, dtype=dtype))  # three times as fast as torch.tensor
-
-
-Sizes = list[tuple[int, int]]
-"""Prompt and completion length of each row."""
-
-
-def micro_batches(
-    batch: dict[str, torch.Tensor],
-    *,
-    updates: int,
-    passes: int,
-    widest: Callable[[Sizes], Sizes] = lambda sizes: sizes,
-) -> list[dict[str, torch.Tensor]]:
-    """Splits a step's rows into `updates` x `passes` micro-batches, update by update.
-
-    Which rows make an optimizer step is chance; within one, rows of like length come together, as
-    many as keep the largest micro-batch small: padding is computed like any token. The loss is a
-    sum over rows with one normaliser, so that it is the same however they are split.
-
-    Args:
-        widest: own sizes -> the largest that any process has, row by row: the micro-batches of all
-            processes must have the same number of rows.
-    """
-    num_rows = len(batch["prompt_ids"])
-    length = (batch["prompt_mask"].sum(1), batch["completion_mask"].sum(1))
-    order = torch.randperm(num_rows, device=length[0].device)
-    found = []
-    for part in order.chunk(updates):
-        part = part[(length[0] + length[1])[part].argsort(descending=True, stable=True)]
-        sizes = [(int(length[0][row]), int(length[1][row])) for row in part]
-        start = 0
-        for count in balanced_counts(widest(sizes), passes):
-            rows = part[start : start + count]
-            start += count
-            found.append(
-                trim({name: value[rows] if value.dim() else value for name, value in batch.items()})
-            )
-    return found
-
-
-def _widest_of_all_processes(sizes: Sizes) -> Sizes:
-    return [
-        (max(num_p for num_p, _ in row), max(num_c for _, num_c in row))
-        for row in zip(*gather_object([sizes]), strict=True)
-    ]
-
-
-def balanced_counts(sizes: Sequence[tuple[int, int]], parts: int) -> list[int]:
-    """How many rows, in this order, make each of `parts` micro-batches, so that the largest has the
-    fewest tokens, padding counted.
-
-    Args:
-        sizes: prompt and completion length of each row; at least `parts` rows.
-    """
-
-    def filled(budget: int) -> list[int] | None:
-        counts: list[int] = []
-        width_p = width_c = rows = 0
-        for index, (num_p, num_c) in enumerate(sizes):
-            wide_p, wide_c = max(width_p, num_p), max(width_c, num_c)
-            # each part that is still to come needs a row
-            left = len(sizes) - index
-            full = (wide_p + wide_c) * (rows + 1) > budget or left <= parts - len(counts) - 1
-            if rows and full:
-                counts.append(rows)
-                wide_p, wide_c, rows = num_p, num_c, 0
-            width_p, width_c, rows = wide_p, wide_c, rows + 1
-            if (width_p + width_c) * rows > budget or len(counts) >= parts:
-                return None
-        return [*counts, rows] if len(counts) == parts - 1 else None
-
-    widest = max(num_p for num_p, _ in sizes) + max(num_c for _, num_c in sizes)
-    low, high = 1, widest * len(sizes)
-    while low < high:
-        middle = (low + high) // 2
-        if filled(middle) is None:
-            low = middle + 1
-        else:
-            high = middle
-    found = filled(low)
-    assert found is not None
-    return found
-
-
-def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Cuts the columns that are padding in every row: prompts on the left, completions on the
-    right."""
-    num_p = max(1, int(inputs["prompt_mask"].sum(1).max()))
-    num_c = max(1, int(inputs["completion_mask"].sum(1).max()))
-    trimmed = dict(inputs)
-    for name in ("prompt_ids", "prompt_mask"):
-        trimmed[name] = inputs[name][:, -num_p:]
-    for name in ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps"):
-        trimmed[name] = inputs[name][:, :num_c]
-    if inputs["advantages"].dim() == 2:
-        trimmed["advantages"] = inputs["advantages"][:, :num_c]
-    return trimmed
 
 
 def _rewards_ride_on_the_trajectories(**kwargs: Any) -> list[float]:

@@ -18,7 +18,8 @@ from eapo_agents.tasks import load_problems
 from eapo_agents.types import RolloutGroup
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
-from trainers.grpo import EapoTrainer, pad_rows, trim
+from trainers.batches import pad_rows, trim
+from trainers.grpo import EapoTrainer
 from trainers.objective import Objective
 from trainers.rows import TrainingRow, trajectory_rows
 from trainers.run import add_adapter, grpo_config, train_live, train_logged, usable_groups

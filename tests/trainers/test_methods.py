@@ -15,7 +15,7 @@ from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup
 from graphs.agent import load_agent, make_pool
 from graphs.collect import Collection, collect
 from graphs.rollout import SOLO
-from trainers.grpo import balanced_counts, micro_batches, pad_rows
+from trainers.batches import balanced_counts, micro_batches, pad_rows
 from trainers.rows import EXPERT, TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
 from trainers.scripts import script_texts
