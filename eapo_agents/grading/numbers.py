@@ -16,7 +16,10 @@ from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
 from eapo_agents.types import Problem
 
 _SPACES = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
-_LATEX_FRACTION = re.compile(r"(\d+)?\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}")
+# from the first digit only: tried from each, a long number takes quadratic time
+_LATEX_FRACTION = re.compile(
+    r"(?:(?<!\d)(\d+))?\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}"
+)
 _NUMBER = re.compile(
     r"""(?P<sign>[-+])?\s*[$\u20ac\u00a3\u00a5\u20b9]?\s*
     (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?

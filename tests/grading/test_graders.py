@@ -124,11 +124,9 @@ def test_hostile_text_is_graded_or_refused_in_under_two_seconds_by_every_grader(
     graders = ["math"] if name in HARD else [*TEXT_GRADERS, *(f"{n}:lenient" for n in TEXT_GRADERS)]
     for grader in graders:
         text = HOSTILE[name] if grader.endswith("lenient") else f"Answer: {HOSTILE[name]}"
-        # sympy's process is held to the wall clock; the others' own work is what is measured here
-        clock = time.perf_counter if grader.startswith("math") else time.process_time
-        started = clock()
+        started = time.perf_counter()
         assert 0.0 <= grade(text, problem(grader, gold_of(grader))).score <= 1.0
-        assert clock() - started < 2, (grader, text[:40])
+        assert time.perf_counter() - started < 2, (grader, text[:40])
 
 
 def test_the_time_limit_of_mathematics_holds_and_the_next_answer_is_graded(warm_math):
