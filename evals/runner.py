@@ -51,20 +51,30 @@ def evaluate(
     on_wave: Callable[[int], None] = lambda num_done: None,
     examples: Sequence[tuple[str, str]] = (),
     graph_of: Callable[[PolicyChatModel], AnyGraph] | None = None,
+    max_new_tokens: int | None = None,
 ) -> dict[str, Score]:
     """Scores the agent's policy in the recipe's graph, or in the one that `graph_of` makes;
     `sampled` and, where the recipe asks for it, `greedy`.
 
     `examples` are questions and answers shown before each problem. Answers that the store already
-    has under `run_id` are not asked for again.
+    has under `run_id` are not asked for again. `max_new_tokens` bounds a turn; by default the
+    recipe's `eval.max_new_tokens`.
 
     Raises:
         ErrorBudgetError: more rollouts failed than the recipe allows; the rest is in the store.
     """
     recipe = agent.recipe
+    longest = max_new_tokens or recipe.eval.max_new_tokens
     modes = {
-        SAMPLED: (eval_sampling(recipe, recipe.eval.temperature), recipe.eval.samples),
-        **({GREEDY: (eval_sampling(recipe, 0.0), 1)} if recipe.eval.greedy else {}),
+        SAMPLED: (
+            Sampling(temperature=recipe.eval.temperature, max_new_tokens=longest),
+            recipe.eval.samples,
+        ),
+        **(
+            {GREEDY: (Sampling(temperature=0.0, max_new_tokens=longest), 1)}
+            if recipe.eval.greedy
+            else {}
+        ),
     }
     policies = {mode: agent.policy(sampling) for mode, (sampling, _) in modes.items()}
     answers_a_problem = sum(samples for _, samples in modes.values())
@@ -110,11 +120,6 @@ def evaluate(
         )
         for mode, (sampling, samples) in modes.items()
     }
-
-
-def eval_sampling(recipe: Recipe, temperature: float) -> Sampling:
-    """Sampling settings of an evaluation; 0 is greedy."""
-    return Sampling(temperature=temperature, max_new_tokens=recipe.eval.max_new_tokens)
 
 
 async def _run_wave(

@@ -110,6 +110,8 @@ def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, An
         store,
         f"{_CONSULTED}/{step}/{agent.engine.policy_version.weights}",
         graph_of=lambda policy: agent.consult_graph(policy, acceptance=always),
+        # a query takes the tokens that it takes in training, whatever an answer alone may take
+        max_new_tokens=recipe.sampling.max_new_tokens,
     )
     return {mode: score.summary() for mode, score in scores.items()}
 
