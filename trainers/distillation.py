@@ -48,8 +48,7 @@ class ExpertSolutions:
     store: TraceStore
     run_id: str
     _had: dict[str, RolloutGroup] | None = field(default=None)
-    """Problem id -> its solution, those of an interrupted run too."""
-    _calls: int = 0
+    """Group key (a problem at a step) -> its solution, those of an interrupted run too."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -58,28 +57,26 @@ class ExpertSolutions:
         self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
     ) -> list[RolloutGroup]:
         if self._had is None:
-            self._had = {}
-            for group in self.store.groups(self.run_id):
-                self._had[group.problem.id] = group
-                self._calls += 1
+            self._had = {
+                group_key(group.problem, group.trajectories_G[0].global_step): group
+                for group in self.store.groups(self.run_id)
+            }
         most = self.recipe.train.expert_calls
-        if most is not None and self._calls >= most:
+        problems = [self.problems[item] for item in items]
+        missing = [p for p in problems if group_key(p, step) not in self._had]
+        if missing and most is not None and len(self._had) >= most:
             known = sorted(self._had)
             seed = self.recipe.seed
             return [
                 self._had[known[counter_key("again", seed, step, item) % len(known)]]
                 for item in items
             ]
-        problems = [self.problems[item] for item in items]
-        solved = asyncio.run(self._solve(problems, step))
-        self._calls += len(solved)
-        for group in solved:
+        for group in asyncio.run(self._solve(missing, step)) if missing else ():
             (trajectory,) = group.trajectories_G
-            self.store.append(
-                trajectory, run_id=self.run_id, group_key=group_key(group.problem, step)
-            )
-            self._had[group.problem.id] = group
-        return solved
+            key = group_key(group.problem, step)
+            self.store.append(trajectory, run_id=self.run_id, group_key=key)
+            self._had[key] = group
+        return [self._had[group_key(problem, step)] for problem in problems]
 
     async def _solve(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
         async with asyncio.TaskGroup() as tasks:

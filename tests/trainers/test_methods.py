@@ -147,6 +147,24 @@ def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_res
     assert len(list(agent.pool.store.rows())) == 8
 
 
+def test_a_distillation_that_is_killed_between_checkpoints_pays_no_solution_twice(
+    agent_of, tmp_path
+):
+    curves: list[list[float]] = [[], []]
+    for attempt, curve in enumerate(curves):  # the second finds no checkpoint, and the solutions
+        agent = agent_of("train.method=distillation")
+        agent.pool.open(tmp_path / "e.db", "train")
+        with TraceStore.open(tmp_path / "t.db", create=True) as store:
+            started(store, agent)
+            out = tmp_path / f"out{attempt}"
+            train_live(agent, PROBLEMS, store, out, "train")
+            assert len(list(store.trajectories())) == 8
+        state = json.loads((out / "checkpoint-2/trainer_state.json").read_text())
+        curve += [entry["grad_norm"] for entry in state["log_history"]]
+        assert len(list(agent.pool.store.rows())) == 8
+    assert curves[0] == pytest.approx(curves[1])
+
+
 def test_the_divergence_holds_the_policy_where_it_began(agent_of, tmp_path):
     lora = "train.lora={r: 4, alpha: 8}"
     moved = {}
