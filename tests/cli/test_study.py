@@ -26,6 +26,7 @@ SMALLER = {
     "eval.problems": 20,
     "eval.every": 2,
     "eval.greedy": "false",
+    "eval.max_new_tokens": 16,
 }
 ARMS = ["self-exploration", "eapo", "distillation"]
 
@@ -98,6 +99,17 @@ def test_each_arm_does_what_it_is_for(study):
     assert alone["sampled_tokens"] > 0
     assert alone["assisted"] is not None
     assert {d["arm"] for d in report["differences"]} == {"eapo", "distillation"}
+
+
+def test_with_experts_a_turn_may_be_as_long_as_in_training(study):
+    """A query needs more tokens than an answer alone."""
+    out, _, _ = study
+    longest = {}
+    with TraceStore.open(out / "seed-0" / "eapo" / "traces.db") as store:
+        for stored in store.trajectories():
+            kind = stored.run_id.partition("/")[0]
+            longest[kind] = stored.trajectory.sampling.max_new_tokens
+    assert longest == {"eval": 16, "assisted": 32, "train": 32}
 
 
 def test_the_report_is_a_page_with_plots_and_a_table(study, run_command):
