@@ -10,7 +10,6 @@ from typing import Any
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.policy.chat_model import PolicyChatModel
-from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Sampling, Trajectory
 from evals.metrics import score_interval

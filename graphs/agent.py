@@ -30,6 +30,7 @@ from eapo_agents.secrets import read_key
 from eapo_agents.types import PolicyVersion, Problem, Sampling
 from graphs.baselines import build_leap_graph, build_workflow_graph
 from graphs.consult import Graph, build_consult_graph
+from graphs.groups import Assistance
 from graphs.rollout import AnyGraph, first_messages
 from graphs.solo import build_solo_graph
 
@@ -92,6 +93,16 @@ class Agent:
     def acceptance(self) -> AcceptanceSchedule:
         """The recipe's acceptance schedule."""
         return AcceptanceSchedule(**self.recipe.consult.acceptance.model_dump())
+
+    @property
+    def assistance(self) -> Assistance:
+        """Who in a group may ask, as the recipe has it."""
+        consult = self.recipe.consult
+        return Assistance(
+            solo_share=consult.solo_share,
+            acceptance=self.acceptance,
+            unheard_alone=consult.unheard == "alone",
+        )
 
     def consult_graph(
         self,

@@ -20,7 +20,6 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
-from graphs.groups import Assistance
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
@@ -101,7 +100,7 @@ def train_live(
         format_reward=recipe.task.format_reward,
         store=store,
         run_id=run_id,
-        assistance=Assistance(solo_share=recipe.consult.solo_share, acceptance=agent.acceptance),
+        assistance=agent.assistance,
         has_spread=objective.has_spread,
         max_redraws=recipe.train.max_redraws,
         process=processes(recipe).process_index,

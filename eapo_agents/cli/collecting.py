@@ -117,7 +117,6 @@ def collect_into(
     """Collects with a progress bar; returns how many rollouts it ran."""
     from graphs.collect import Collection
     from graphs.collect import collect as collect_groups
-    from graphs.groups import Assistance
 
     recipe = agent.recipe
     policy = agent.policy(agent.sampling)
@@ -139,7 +138,7 @@ def collect_into(
         system_prompt=recipe.task.system_prompt,
         format_reward=recipe.task.format_reward,
         global_step=step,
-        assistance=Assistance(solo_share=recipe.consult.solo_share, acceptance=agent.acceptance),
+        assistance=agent.assistance,
     )
     with progress_bar("Collect (groups)", len(problems)) as bar:
         bar.at(num_complete(store, run_id, step, problems, recipe))
