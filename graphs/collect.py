@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup, Trajectory
 from graphs.agent import Agent
@@ -34,6 +35,22 @@ class Collection:
     inputs: Callable[[Problem], Any] | None = None
     answer_of: Callable[[Any], str | None] | None = None
     """See `run_rollouts`."""
+
+    @classmethod
+    def of(
+        cls, recipe: Recipe, run_id: str, problems: Sequence[Problem], **more: Any
+    ) -> Collection:
+        """As the recipe's `collect` section has it."""
+        return cls(
+            run_id=run_id,
+            problems=problems,
+            num_rollouts=recipe.collect.rollouts,
+            concurrency=recipe.collect.concurrency,
+            seed=recipe.seed,
+            system_prompt=recipe.task.system_prompt,
+            format_reward=recipe.task.format_reward,
+            **more,
+        )
 
 
 def trace(
@@ -61,17 +78,7 @@ def trace(
         sampling=agent.sampling,
         policy=agent.engine.policy_version,
     )
-    wanted = Collection(
-        run_id=run_id,
-        problems=problems,
-        num_rollouts=recipe.collect.rollouts,
-        concurrency=recipe.collect.concurrency,
-        seed=recipe.seed,
-        system_prompt=recipe.task.system_prompt,
-        format_reward=recipe.task.format_reward,
-        inputs=inputs,
-        answer_of=answer_of,
-    )
+    wanted = Collection.of(recipe, run_id, problems, inputs=inputs, answer_of=answer_of)
     return collect(graph, agent.policy(agent.sampling), store, wanted)
 
 

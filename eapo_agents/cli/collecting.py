@@ -129,17 +129,7 @@ def collect_into(
         policy=agent_version,
     )
     agent.pool.open(experts, run_id)
-    wanted = Collection(
-        run_id=run_id,
-        problems=problems,
-        num_rollouts=recipe.collect.rollouts,
-        concurrency=recipe.collect.concurrency,
-        seed=recipe.seed,
-        system_prompt=recipe.task.system_prompt,
-        format_reward=recipe.task.format_reward,
-        global_step=step,
-        assistance=agent.assistance,
-    )
+    wanted = Collection.of(recipe, run_id, problems, global_step=step, assistance=agent.assistance)
     with progress_bar("Collect (groups)", len(problems)) as bar:
         bar.at(num_complete(store, run_id, step, problems, recipe))
 
