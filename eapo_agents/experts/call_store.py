@@ -10,7 +10,6 @@ import hashlib
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
@@ -20,6 +19,7 @@ from typing import Any
 
 from eapo_agents.errors import StoreError
 from eapo_agents.experts.usage import Usage
+from eapo_agents.write_ahead import use_write_ahead_log
 
 FORMAT = 1
 _BUSY_S = 30.0
@@ -115,15 +115,7 @@ class CallStore:
                 self._db.execute(statement)
         finally:
             self._db.execute("COMMIT")
-        deadline = time.monotonic() + _BUSY_S
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:  # SQLite does not wait for this lock by itself
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        use_write_ahead_log(self._db, _BUSY_S)
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ import eapo_agents
 from eapo_agents.errors import StoreError
 from eapo_agents.store import schema
 from eapo_agents.types import FORMAT_VERSION
+from eapo_agents.write_ahead import use_write_ahead_log
 
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_TIMEOUT_MS = 60_000
@@ -73,7 +75,7 @@ def guard(name: str) -> Iterator[None]:
     """The database's errors as one sentence of ours."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         raise StoreError(
@@ -141,7 +143,7 @@ def _check_format(engine: Engine, name: str, *, create: bool) -> None:
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             dbapi: Any = connection.connection.dbapi_connection
-            dbapi.execute("PRAGMA journal_mode=WAL")
+            use_write_ahead_log(dbapi, _BUSY_TIMEOUT_MS / 1000)
 
 
 def _add_tables(engine: Engine) -> None:
