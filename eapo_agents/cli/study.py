@@ -157,6 +157,7 @@ def start(job: Job, at_once: int) -> None:
     write_atomically(job.folder / RECIPE, to_yaml(job.recipe))
     threads = max(1, (os.cpu_count() or 1) // at_once)
     command = [sys.executable, "-m", "eapo_agents.cli.study_job", str(job.folder), job.arm]
+    command.append(str(os.getpid()))
     with (job.folder / LOG).open("ab") as log:
         job.process = subprocess.Popen(
             command,

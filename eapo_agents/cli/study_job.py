@@ -1,4 +1,9 @@
-"""One job of a study, in a process of its own: `python -m eapo_agents.cli.study_job FOLDER ARM`."""
+"""One job of a study, in a process of its own:
+
+    python -m eapo_agents.cli.study_job FOLDER ARM PARENT
+
+PARENT is the number of the process that runs the study.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from eapo_agents.children import end_with_parent
 from eapo_agents.cli import collecting, commands
 from eapo_agents.cli.progress import STEPS, read_history
 from eapo_agents.cli.study import BASE, RECIPE, RESULT
@@ -119,6 +125,8 @@ def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, An
 def main() -> None:
     """Entry point of the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # or it would go on beside the same job of the study that is run again
+    end_with_parent(int(sys.argv[3]))
     try:
         run_job(Path(sys.argv[1]), sys.argv[2])
     except EapoError as error:

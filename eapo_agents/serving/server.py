@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import httpx2
 
+from eapo_agents.children import end_with_parent
 from eapo_agents.errors import ServerError, UsageError
 from eapo_agents.serving.find_vllm import Vllm
 
@@ -28,7 +28,6 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _REASON = re.compile(r"(?:\w+(?:Error|Exception)|error): .+")
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) ")
 _NO_REASON = ("Engine core initialization failed", "Engine process failed", "SystemExit")
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +118,8 @@ class ServerProcess:
             stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            # a server must not outlive a killed `eapo serve`
+            preexec_fn=partial(end_with_parent, os.getpid()),
         )
 
     @property
@@ -200,8 +200,3 @@ def _refuse_taken_port(serving: Serving) -> None:
                 f"{serving.host}:{serving.port} cannot be served at ({error.strerror}): stop what "
                 "is there, or give another --host and --port."
             ) from error
-
-
-def _die_with_parent() -> None:
-    """In the new process: a server must not outlive a killed `eapo serve`."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

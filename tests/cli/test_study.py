@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eapo_agents.cli.progress import EVALS, STEPS, read_history
@@ -128,6 +129,19 @@ def test_watch_shows_every_run(study, run_command):
     status, printed, _ = run_command("watch", out, "--once")
     assert status == 0
     assert all(f"{arm}, seed 0" in printed for arm in ARMS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere jobs outlive a killed study")
+def test_jobs_do_not_outlive_a_study_that_is_killed(tmp_path):
+    """Or they would go on beside those of the study that is run again."""
+    study = psutil.Popen(command(tmp_path / "out"), cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (jobs := study.children()) or "study_job" not in " ".join(jobs[0].cmdline()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    study.kill()
+    gone, alive = psutil.wait_procs(jobs, timeout=30)
+    assert (len(gone), alive) == (1, [])
 
 
 def test_a_folder_holds_one_study(study, run_command, monkeypatch):
