@@ -187,6 +187,10 @@ class InternaliseSection(_Section):
     the reply against with it, truncated at train.importance_cap."""
     most_solo_success: float = Field(1.0, ge=0, le=1)
     """Groups whose members succeed alone more often than this need it no more."""
+    least_own: float = Field(0.0, ge=0)
+    """An answer that has fewer tokens than this for each token of the reply that helped it leaves
+    out how it was come to, and nothing can be learned from that alone: the reply itself, ended in
+    the task's form, takes its place. 0: always the policy's own words."""
 
 
 class PenaltySection(_Section):

@@ -10,7 +10,6 @@ from typing import Any
 
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import score_text
@@ -29,6 +28,7 @@ from eapo_agents.types import (
 )
 from graphs.rollout import group_key
 from trainers.rows import EXPERT
+from trainers.stand_in import in_form
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +92,8 @@ class ExpertSolutions:
         query = str(problem.metadata.get("expression", problem.question))
         site = CallSite(problem_id=problem.id, global_step=step)
         answer = await self.pool.ask(name, {"query": query}, site)
-        text = self._in_form(answer.text, problem) if answer.accepted else ""
+        form = self.recipe.task.answer_form
+        text = in_form(answer.text, problem, form) if answer.accepted else ""
         reward, correct = score_text(text, problem, format_reward=self.recipe.task.format_reward)
         consultation = Consultation(
             slot=0,
@@ -135,16 +136,3 @@ class ExpertSolutions:
             error=None,
             duration_s=answer.latency_s,
         )
-
-    def _in_form(self, text: str, problem: Problem) -> str:
-        """The solution; where it is right but does not end in the form that the task asks for, with
-        that end."""
-        if score_text(text, problem, format_reward=0.0)[1]:
-            return text
-        lenient = problem.grader.removesuffix(LENIENT) + LENIENT
-        loosely = Problem(
-            id=problem.id, question=problem.question, answer=problem.answer, grader=lenient
-        )
-        if not score_text(text, loosely, format_reward=0.0)[1]:
-            return text
-        return f"{text.rstrip()} {self.recipe.task.answer_form.format(answer=problem.answer)}"

@@ -28,6 +28,8 @@ class Objective:
     solo_prompt: Callable[[Problem], Sequence[int]]
     """Token ids of a problem's tool-free prompt."""
     settings: TrainSection
+    stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None
+    """What is learned in place of the answer that a reply helped to; None: that answer."""
 
     def advantages(self, group: RolloutGroup) -> list[float | None]:
         """One a member, of its shaped reward; None where it has none."""
@@ -67,6 +69,7 @@ class Objective:
             self.solo_prompt,
             weight=internalise.weight,
             ratio=internalise.ratio == "importance",
+            stand_in=self.stand_in,
         )
         needs_it = [
             (solo_success(group.trajectories_G) or 0.0) <= internalise.most_solo_success

@@ -183,6 +183,7 @@ def internalise_rows(
     *,
     weight: float,
     ratio: bool = False,
+    stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None,
 ) -> list[TrainingRow]:
     """Hint-stripped rows: the answer that a reply helped to, as if the policy had come to it alone.
 
@@ -191,7 +192,8 @@ def internalise_rows(
     gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
     saw that context, so its logprobs do not apply: `logprobs_T` is None, which makes the row
     a likelihood term of weight `weight`. With `ratio` every answer is a row and keeps the logprobs
-    that it had with the reply in sight, for the ratio of the one to the other.
+    that it had with the reply in sight, for the ratio of the one to the other. What `stand_in`
+    gives for a trajectory takes its answer's place, without logprobs.
     """
     position = -1
     problems: dict[str, Problem] = {}
@@ -204,9 +206,12 @@ def internalise_rows(
                 continue
             problems[trajectory.problem.id] = trajectory.problem
             last = trajectory.turns[-1]
-            key = (trajectory.problem.id, last.completion_ids, position if ratio else 0)
+            theirs = stand_in(trajectory)
+            own = ratio and theirs is None
+            completion_ids = last.completion_ids if theirs is None else tuple(theirs)
+            key = (trajectory.problem.id, completion_ids, position if own else 0)
             found.setdefault(key, []).append(position)
-            logprobs[position] = last.logprobs if ratio else None
+            logprobs[position] = last.logprobs if own else None
     return [
         TrainingRow(
             prompt_ids=tuple(solo_prompt(problems[problem_id])),

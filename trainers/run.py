@@ -26,6 +26,7 @@ from trainers.grpo import EapoTrainer
 from trainers.objective import Objective
 from trainers.publishing import Publisher
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
+from trainers.stand_in import StandIn
 
 OnStep = Callable[[int, dict[str, float]], None]
 AfterStep = Callable[[int], None]
@@ -189,7 +190,13 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
 
 def objective_of(agent: Agent) -> Objective:
     """What the agent's recipe learns from groups."""
-    return Objective(solo_prompt=agent.solo_prompt, settings=agent.recipe.train)
+    settings = agent.recipe.train
+    stand_in = StandIn(
+        renderer=agent.renderer,
+        answer_form=agent.recipe.task.answer_form,
+        least_own=settings.internalise.least_own,
+    )
+    return Objective(solo_prompt=agent.solo_prompt, settings=settings, stand_in=stand_in)
 
 
 def _train(
