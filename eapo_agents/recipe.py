@@ -282,9 +282,6 @@ class WarmStartSection(_Section):
     script: Literal["arithmetic", "operations"] = "arithmetic"
     """`arithmetic`: asking, using the reply, and answering at once. `operations`: also each
     operation by itself, and answering at once is wrong (for a fresh model)."""
-    all_operations: bool = False
-    """`operations`: each operation that any problem of the task needs, held-out ones too, in place
-    of those of the script's own problems. No held-out problem is shown, only `7 + 49` by itself."""
     problems: int = Field(32, ge=1)
     epochs: int = Field(1, ge=1)
     learning_rate: float = Field(1e-3, gt=0)

@@ -16,7 +16,6 @@ from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.recipe import Recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, counter_key
-from eapo_agents.tasks import load_problems
 from eapo_agents.tasks.arithmetic import make_problem, worked_steps
 from eapo_agents.types import Problem, Trajectory
 from graphs.agent import Agent, make_pool
@@ -79,13 +78,7 @@ def _operations(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
     """For a model that knows nothing: each operation by itself with its step; asking, and restating
     the steps of the reply; answering at once, wrongly, alone or after a withheld reply. So it can
     do each operation, can use a hint, and does not decompose alone."""
-    settings = agent.recipe.warm_start
-    shown_of = (
-        load_problems(agent.recipe.task.name, split="all")
-        if settings is not None and settings.all_operations
-        else problems
-    )
-    singles = sorted({p for problem in shown_of for p in _operations_in(problem)})
+    singles = sorted({p for problem in problems for p in _operations_in(problem)})
 
     def right(problem: Problem, key: RolloutKey, has_help: bool) -> str:
         steps, value = worked_steps(str(problem.metadata["expression"]))

@@ -1,5 +1,6 @@
 """Why seeds of the scale model differ: what the last answers alone of a study's policies got wrong,
-and how often they are right where the warm start showed their sum by itself, and where not.
+how often they are right where the warm start showed their sum by itself, and where not; and how
+many of the same products and sums the base policy gets right by themselves.
 
     eapo study scale-model --arms eapo,distillation --seeds 5 --out runs/study
     python benchmarks/studies/scale_model_errors.py runs/study eapo distillation
@@ -7,15 +8,19 @@ and how often they are right where the warm start showed their sum by itself, an
 
 import re
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from eapo_agents.cli.commands import problems_of
+from eapo_agents.cli.commands import load_agent, problems_of
 from eapo_agents.cli.progress import EVALS, read_history
+from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
+from eapo_agents.tasks.arithmetic import make_problem
 from eapo_agents.types import Problem, Trajectory
-from evals.runner import SAMPLED
+from evals.runner import SAMPLED, evaluate
 
 STEP = re.compile(r"(\d+) ([+*]) (\d+) = (\d+)")
 
@@ -55,29 +60,49 @@ def last_answers(folder: Path) -> list[Trajectory]:
         ]
 
 
-def main(study: Path, arms: list[str]) -> None:
-    """A line for each arm of each seed."""
+def by_itself(recipe: Recipe, expressions: Sequence[str]) -> str:
+    """How many single operations the recipe's policy, before training, gets right."""
+    agent = load_agent(recipe)
+    problems = [make_problem(expression) for expression in dict.fromkeys(expressions)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        TraceStore.open(Path(folder) / "t.db", create=True) as store,
+    ):
+        score = evaluate(agent, problems, store, "single")[SAMPLED]
+    return f"{score.accuracy:.1%} of {score.n}"
+
+
+def describe(folder: Path) -> str:
+    """One arm of one seed."""
+    answers = last_answers(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    assert recipe.warm_start is not None
+    warm = problems_of(recipe, "train", recipe.warm_start.problems)
+    shown = {(a, b * c) for a, b, c in map(operands, warm)}
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for answer in answers:
+        a, b, c = operands(answer.problem)
+        right[(a, b * c) in shown].append(bool(answer.correct))
+    parts = [
+        f"{name} {sum(found)}/{len(found)} ({sum(found) / len(found):.1%})"
+        for name, found in (("sum shown", right[True]), ("not shown", right[False]))
+    ]
+    wrong = Counter(map(mistake, answers))
+    del wrong["right"]
+    return f"{', '.join(parts)}; {dict(wrong.most_common())}"
+
+
+def main(study: Path, arms: Sequence[str]) -> None:
+    """Lines for each seed: its base policy, then the arms."""
     for seed in range(len(list(study.glob("seed-*")))):
-        for arm in arms:
-            folder = study / f"seed-{seed}" / arm
-            recipe = load_recipe(folder / "recipe.yaml")
-            assert recipe.warm_start is not None
-            split = "all" if recipe.warm_start.all_operations else "train"
-            limit = None if split == "all" else recipe.warm_start.problems
-            shown = {(a, b * c) for a, b, c in map(operands, problems_of(recipe, split, limit))}
-            answers = last_answers(folder)
-            right: dict[bool, list[bool]] = {True: [], False: []}
-            for answer in answers:
-                a, b, c = operands(answer.problem)
-                right[(a, b * c) in shown].append(bool(answer.correct))
-            parts = [
-                f"{name} {sum(found)}/{len(found)} ({sum(found) / len(found):.1%})"
-                for name, found in (("sum shown", right[True]), ("not shown", right[False]))
-                if found
-            ]
-            wrong = Counter(map(mistake, answers))
-            del wrong["right"]
-            print(f"seed {seed}, {arm}: {', '.join(parts)}; {dict(wrong.most_common())}")
+        folders = [study / f"seed-{seed}" / arm for arm in arms]
+        recipe = load_recipe(folders[0] / "recipe.yaml")
+        heldout = list(map(operands, problems_of(recipe, "heldout", recipe.eval.problems)))
+        products = by_itself(recipe, [f"{b} * {c}" for _, b, c in heldout])
+        sums = by_itself(recipe, [f"{a} + {b * c}" for a, b, c in heldout])
+        print(f"seed {seed}, by themselves before training: products {products}, sums {sums}")
+        for folder in folders:
+            print(f"seed {seed}, {folder.name}: {describe(folder)}")
 
 
 if __name__ == "__main__":

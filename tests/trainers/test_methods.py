@@ -11,7 +11,6 @@ from eapo_agents.policy.fresh import make_model
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
-from eapo_agents.tasks.arithmetic import worked_steps
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup
 from graphs.agent import load_agent, make_pool
 from graphs.collect import Collection, collect
@@ -19,7 +18,7 @@ from graphs.rollout import SOLO
 from trainers.batches import balanced_counts, micro_batches, pad_rows
 from trainers.rows import EXPERT, TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
-from trainers.scripts import script_texts, scripted_episodes
+from trainers.scripts import script_texts
 
 PROBLEMS = load_problems("arithmetic", split="train", limit=8, seed=0)
 SMALL = [
@@ -281,20 +280,3 @@ def test_the_largest_micro_batch_is_as_small_as_it_can_be():
     assert balanced_counts(sizes, 3) == [1, 2, 3]
     assert balanced_counts(sizes, 6) == [1] * 6
     assert balanced_counts(sizes[:1], 1) == [1]
-
-
-@pytest.mark.parametrize("everything", [False, True])
-def test_operations_of_held_out_problems_are_shown_only_where_that_is_asked_for(
-    agent_of, everything
-):
-    agent = agent_of(f"warm_start.all_operations={everything}", "sampling.max_new_tokens=64")
-    episodes = scripted_episodes(agent, PROBLEMS)
-    held_out = {problem.id for problem in load_problems("arithmetic", split="heldout")}
-    shown = {episode.problem.id for episode in episodes}
-    needed = {
-        f"arithmetic/{step.partition(' = ')[0].replace(' ', '')}"
-        for problem in load_problems("arithmetic", split="heldout")
-        for step in worked_steps(problem.metadata["expression"])[0].split(". ")
-    }
-    assert not shown & held_out
-    assert (needed <= shown) == everything
