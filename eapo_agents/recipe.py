@@ -135,9 +135,6 @@ class ConsultSection(_Section):
     """What one coin decides on."""
     solo_share: float = Field(0.0, ge=0, le=1)
     """Share of each group that rolls out without experts; 1 is self-exploration."""
-    unheard: Literal["ask", "alone"] = "ask"
-    """What a member does whose coin says that it is not heard: it asks in vain, as in the paper, or
-    works alone, with no experts to ask. Not in the paper; `alone` needs granularity `rollout`."""
     turns: TurnsSection = TurnsSection()
     max_queries: int = Field(3, ge=1)
     """K: the most queries that one turn may send."""
@@ -352,11 +349,6 @@ class Recipe(_Section):
             raise ValueError(
                 "consult.acceptance.kind adaptive follows the members of a group without experts: "
                 "set consult.solo_share so that there is at least one"
-            )
-        if self.consult.unheard == "alone" and self.consult.granularity != "rollout":
-            raise ValueError(
-                "consult.unheard alone needs one coin for a whole rollout: set consult.granularity "
-                "to rollout"
             )
         replay = self.train.replay
         if replay is not None and round(replay.share * self.train.problems_per_step) in (

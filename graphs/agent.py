@@ -97,12 +97,8 @@ class Agent:
     @property
     def assistance(self) -> Assistance:
         """Who in a group may ask, as the recipe has it."""
-        consult = self.recipe.consult
-        return Assistance(
-            solo_share=consult.solo_share,
-            acceptance=self.acceptance,
-            unheard_alone=consult.unheard == "alone",
-        )
+        share = self.recipe.consult.solo_share
+        return Assistance(solo_share=share, acceptance=self.acceptance)
 
     def consult_graph(
         self,

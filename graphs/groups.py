@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
-from eapo_agents.schedules import AcceptanceSchedule, coin
+from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.types import RolloutGroup, Trajectory
 from graphs.rollout import SOLO, AnyGraph, RolloutPlan, run_rollouts
 
@@ -18,10 +18,7 @@ class Assistance:
 
     solo_share: float = 0.0
     acceptance: AcceptanceSchedule | None = None
-    """Read here where it is adaptive or decides who works alone; the graph has it too."""
-    unheard_alone: bool = False
-    """Members whose coin says that nothing will be heard run without experts too, in place of
-    asking in vain. The coin is that of a graph whose granularity is a rollout."""
+    """Read here where it is adaptive; the graph has it too."""
 
     def num_solo(self, num_rollouts: int) -> int:
         """Members of a group without experts: the first ones."""
@@ -49,33 +46,21 @@ async def run_groups(
         options: those of `run_rollouts`.
     """
     num_solo = assistance.num_solo(num_rollouts)
-    plans_P = [replace(plan, alone=range(num_solo)) for plan in plans_P]
+    plans_P = [replace(plan, num_solo=num_solo) for plan in plans_P]
     schedule = assistance.acceptance
-    step = int(options.get("global_step", 0))
-    seed = int(options["seed"])
-
-    def under(plan: RolloutPlan, rho: float) -> RolloutPlan:
-        """The plan at this rho."""
-        unheard = [
-            rollout
-            for rollout in plan.rollouts
-            if assistance.unheard_alone
-            and coin(seed, plan.problem.id, step, rollout, turn=0, slot=0) >= rho
-        ]
-        return replace(plan, rho=rho, alone={*plan.alone, *unheard})
-
-    if schedule is None:
+    if schedule is None or schedule.kind != "adaptive":
         return await run_rollouts(graph, policy, plans_P, **options)
-    if schedule.kind != "adaptive":
-        known_P = [under(plan, schedule.rho(step)) for plan in plans_P]
-        return await run_rollouts(graph, policy, known_P, **options)
     first = [replace(plan, rollouts=[r for r in plan.rollouts if r < num_solo]) for plan in plans_P]
     alone_P = await run_rollouts(graph, policy, first, **options)
-    rest = []
-    for plan, alone in zip(plans_P, alone_P, strict=True):
-        had = [t for t in (*plan.before, *alone.trajectories_G) if t.rollout < num_solo]
-        later = replace(plan, rollouts=[r for r in plan.rollouts if r >= num_solo])
-        rest.append(under(later, schedule.rho(step, solo_success(had))))
+    step = int(options.get("global_step", 0))
+    rest = [
+        replace(
+            plan,
+            rollouts=[r for r in plan.rollouts if r >= num_solo],
+            rho=schedule.rho(step, solo_success((*plan.before, *alone.trajectories_G))),
+        )
+        for plan, alone in zip(plans_P, alone_P, strict=True)
+    ]
     helped_P = await run_rollouts(graph, policy, rest, **options)
     return [
         replace(alone, trajectories_G=(*alone.trajectories_G, *helped.trajectories_G))

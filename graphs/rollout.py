@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ class RolloutPlan:
     problem: Problem
     rollouts: Sequence[int]
     """Indices within the group."""
-    alone: Collection[int] = ()
-    """These run without experts (graphs of ours only)."""
+    num_solo: int = 0
+    """The first so many indices of the group run without experts (graphs of ours only)."""
     rho: float | None = None
     """Takes the place of the schedule's."""
     before: Sequence[Trajectory] = ()
@@ -120,7 +120,7 @@ async def run_rollouts(
                 rollout=rollout,
                 global_step=global_step,
                 rho=plan.rho,
-                solo=rollout in plan.alone,
+                solo=rollout < plan.num_solo,
             )
             given: Any = (
                 inputs(problem)

@@ -47,7 +47,6 @@ def test_arms_follow_one_another_and_experts_are_replaced_whole(tmp_path, monkey
         ({"consult": {"acceptance": {"kind": "adaptive"}}}, "solo_share"),
         ({"train": {"kl": 0.1, "lora": None}}, "train.lora"),
         ({"consult": {"solo_share": 1.5}}, "less than or equal to 1"),
-        ({"consult": {"unheard": "alone"}}, "consult.granularity"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(changes, rule):
