@@ -3,7 +3,7 @@ that stand in for answers which leave out how they were come to."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
@@ -44,9 +44,7 @@ def in_form(text: str, problem: Problem, answer_form: str) -> str:
     if score_text(text, problem)[1]:
         return text
     lenient = problem.grader.removesuffix(LENIENT) + LENIENT
-    loosely = Problem(
-        id=problem.id, question=problem.question, answer=problem.answer, grader=lenient
-    )
+    loosely = replace(problem, grader=lenient)
     if not score_text(text, loosely)[1]:
         return text
     return f"{text.rstrip()} {answer_form.format(answer=problem.answer)}"

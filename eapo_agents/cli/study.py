@@ -156,8 +156,8 @@ def start(job: Job, at_once: int) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(job.folder / RECIPE, to_yaml(job.recipe))
     threads = max(1, (os.cpu_count() or 1) // at_once)
-    command = [sys.executable, "-m", "eapo_agents.cli.study_job", str(job.folder), job.arm]
-    command.append(str(os.getpid()))
+    words = [str(job.folder), job.arm, str(os.getpid())]
+    command = [sys.executable, "-m", "eapo_agents.cli.study_job", *words]
     with (job.folder / LOG).open("ab") as log:
         job.process = subprocess.Popen(
             command,
