@@ -103,9 +103,7 @@ def _check_file(file: Path, name: str, *, create: bool) -> None:
             head = opened.read(len(_MAGIC))
     except OSError as error:
         raise StoreError(f"The store '{name}' cannot be read: {error.strerror}.") from error
-    if head != _MAGIC and (
-        head or not create
-    ):  # an empty file is a store that nobody has written to
+    if head and head != _MAGIC:  # an empty file is a store that nobody has written to yet
         raise StoreError(
             f"'{name}' is no trace store: it is not an SQLite file; give another file."
         )
