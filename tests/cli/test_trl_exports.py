@@ -1,17 +1,20 @@
-"""What `eapo traces export --as sft|dpo` writes is what TRL's own trainers take."""
+"""What `eapo traces export --as sft|dpo` writes is what TRL's commands take with our recipes."""
 
 import dataclasses
 import json
+from pathlib import Path
 
+import datasets
 import pytest
 from datasets import load_dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.scripts import dpo, sft
 
 from eapo_agents.policy.fresh import make_model
+from eapo_agents.policy.models import identify_policy
 from eapo_agents.store import TraceStore
 from eapo_agents.types import PolicyVersion, Sampling, StopReason, Turn
 
+RECIPES = Path(__file__).parents[2] / "recipes/trl"
 VERSION = PolicyVersion(model="m", base="b", weights="w", step=0)
 
 
@@ -63,42 +66,37 @@ def said(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def test_right_answers_are_a_dataset_that_sfttrainer_takes(
-    store, tmp_path, small_model, run_command
+def train(script, recipe: str, *overrides: str) -> None:
+    """`trl sft|dpo --config RECIPE` in this process; two steps (the first warms up at rate 0)."""
+    words = ["--config", str(RECIPES / recipe), *overrides]
+    words += ["--max_steps", "2", "--use_cpu", "true", "--bf16", "false"]
+    script.main(*script.make_parser().parse_args_and_config(words))
+
+
+def test_answers_of_a_store_are_trained_on_with_sft_then_dpo(
+    store, tmp_path, small_model, run_command, monkeypatch
 ):
-    file = tmp_path / "sft.parquet"
-    status, out, _ = run_command("traces", "export", store, file, "--as", "sft", "--json")
-    assert (status, json.loads(out)["rows"]) == (0, 1)
-    data = load_dataset("parquet", data_files=str(file), split="train", cache_dir=tmp_path)
-    assert data[0] == {"prompt": PROMPT, "completion": said("Answer: 19")}
-    trainer = SFTTrainer(
-        AutoModelForCausalLM.from_pretrained(small_model),
-        args=SFTConfig(str(tmp_path / "out"), max_steps=1, report_to=[], use_cpu=True, bf16=False),
-        train_dataset=data,
-        processing_class=AutoTokenizer.from_pretrained(small_model),
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    status, out, _ = run_command(
+        "traces", "export", store, "runs/sft.parquet", "--as", "sft", "--json"
     )
-    assert trainer.train().training_loss > 0
+    assert (status, json.loads(out)["rows"]) == (0, 1)
+    (row,) = load_dataset("parquet", data_files="runs/sft.parquet", split="train")
+    assert row == {"prompt": PROMPT, "completion": said("Answer: 19")}
+    train(sft, "sft.yaml", "--model_name_or_path", str(small_model))
 
-
-def test_right_and_wrong_answers_are_a_dataset_that_dpotrainer_takes(
-    store, tmp_path, small_model, run_command
-):
-    file = tmp_path / "dpo.jsonl"
-    status, _, _ = run_command("traces", "export", store, file, "--as", "dpo")
-    assert status == 0
-    (row,) = map(json.loads, file.read_text().splitlines())
+    assert run_command("traces", "export", store, "runs/dpo.parquet", "--as", "dpo")[0] == 0
+    (row,) = load_dataset("parquet", data_files="runs/dpo.parquet", split="train")
     assert row == {
         "prompt": PROMPT,
         "chosen": said("Answer: 19"),
         "rejected": said("Answer: 7"),
     }
-    trainer = DPOTrainer(
-        AutoModelForCausalLM.from_pretrained(small_model),
-        args=DPOConfig(str(tmp_path / "out"), max_steps=1, report_to=[], use_cpu=True, bf16=False),
-        train_dataset=load_dataset("json", data_files=str(file), split="train", cache_dir=tmp_path),
-        processing_class=AutoTokenizer.from_pretrained(small_model),
-    )
-    assert trainer.train().training_loss > 0
+    train(dpo, "dpo.yaml")
+
+    policies = {identify_policy(f"runs/{name}", dtype="float32").base for name in ("sft", "dpo")}
+    assert len({identify_policy(str(small_model), dtype="float32").base, *policies}) == 3
 
 
 @pytest.mark.parametrize(
