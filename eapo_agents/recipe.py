@@ -175,6 +175,12 @@ class InternaliseSection(_Section):
     rehearse: float = Field(0.0, ge=0)
     """Weight of the same likelihood on right trajectories as they were, alone or with the reply in
     sight: what is learned alone is not to cost the use of a reply, which is where it comes from."""
+    at_once: float = Field(0.0, ge=0)
+    """Weight of the same likelihood on right answers of members that worked alone, put after the
+    prompt that offers experts: what the policy can do alone it is not to ask. Needs a solo
+    share."""
+    at_once_from: float = Field(1.0, gt=0, le=1)
+    """Only in groups whose members succeed alone at least this often."""
     self_distil: float = Field(0.0, ge=0)
     """Weight of on-policy self-distillation: on what members sampled alone, the same weights with a
     reply in sight are the teacher (as in SDPO, by the sampled tokens' log-ratio). Needs a solo

@@ -34,6 +34,8 @@ class Score:
     formatted: float
     """Share of answers from which something could be extracted."""
     sampled_tokens: int
+    asked: float
+    """Share of answers for which an expert was asked."""
     per_problem: dict[str, float]
     """Problem id -> share of right answers."""
 
@@ -176,5 +178,6 @@ def _score(
         temperature=sampling.temperature,
         formatted=sum((t.reward or 0) > 0 for t in scored) / len(scored),
         sampled_tokens=sum(len(turn.completion_ids) for t in scored for turn in t.turns),
+        asked=sum(any(turn.consultations for turn in t.turns) for t in scored) / len(scored),
         per_problem=per_problem,
     )

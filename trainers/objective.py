@@ -12,6 +12,7 @@ from graphs.groups import solo_success
 from graphs.rollout import SOLO
 from trainers.rows import (
     TrainingRow,
+    at_once_rows,
     distilled_rows,
     group_advantages,
     group_rows,
@@ -54,11 +55,18 @@ class Objective:
         return group_rows(groups_P, self.advantages)
 
     def likelihood_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
-        """Hint-stripped answers, own answers under a teacher's eyes, and solutions to imitate."""
+        """Hint-stripped answers, own ones as they were, where experts are offered and under a
+        teacher's eyes, and solutions to imitate."""
         rows = solution_rows(groups_P, self.solo_prompt)
         internalise = self.settings.internalise
         if internalise.rehearse:
             rows += rehearsal_rows(groups_P, weight=internalise.rehearse)
+        if internalise.at_once:
+            rows += at_once_rows(
+                groups_P,
+                weight=internalise.at_once,
+                from_solo_success=internalise.at_once_from,
+            )
         if internalise.self_distil:
             rows += distilled_rows(groups_P, weight=internalise.self_distil)
         if not internalise.weight:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory, Turn
+from graphs.groups import solo_success
 from graphs.rollout import SOLO
 
 ADVANTAGE_EPSILON = 1e-4
@@ -264,6 +265,42 @@ def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
     *before, last = _chains(trajectory.turns)[-1]
     seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
     return (*seen, *last.context_ids)
+
+
+def at_once_rows(
+    groups_P: Sequence[RolloutGroup], *, weight: float, from_solo_success: float
+) -> list[TrainingRow]:
+    """Answers that members gave alone, put after the prompt that offers experts, as likelihood
+    terms: what can be done alone is not asked.
+
+    Right answers only, of groups whose members succeed alone at least so often and of which a
+    member had experts. Equal answers of a group are one row that weighs as many.
+    """
+    rows = []
+    position = 0
+    for group in groups_P:
+        members = group.trajectories_G
+        offered = next((t for t in members if t.graph not in (SOLO, EXPERT) and t.turns), None)
+        if offered is not None and (solo_success(members) or 0.0) >= from_solo_success:
+            found: dict[tuple[int, ...], list[int]] = {}
+            for index, trajectory in enumerate(members):
+                if trajectory.graph == SOLO and trajectory.correct:
+                    answer = trajectory.turns[-1].completion_ids
+                    found.setdefault(answer, []).append(position + index)
+            rows += [
+                TrainingRow(
+                    prompt_ids=offered.turns[0].context_ids,
+                    completion_ids_T=answer,
+                    mask_T=(1,) * len(answer),
+                    logprobs_T=None,
+                    advantage=weight,
+                    weight=float(len(positions)),
+                    trajectory=positions[0],
+                )
+                for answer, positions in found.items()
+            ]
+        position += len(members)
+    return rows
 
 
 def solution_rows(

@@ -102,6 +102,30 @@ def test_right_trajectories_are_rehearsed_as_they_were_and_stripped(problem, mem
     assert rows[0].mask_T == (1, 1, 0, 0, 1, 1)
 
 
+def test_what_members_can_do_alone_is_learned_where_experts_are_offered(problem, member):
+    alone, asking = member(1.0, solo=True), member(1.0, asked=1)
+    asking = dataclasses.replace(
+        asking,
+        turns=(dataclasses.replace(asking.turns[0], context_ids=(1, 8, 5)), *asking.turns[1:]),
+    )
+    wrong = member(0.1, solo=True)
+    groups = [
+        RolloutGroup(problem=problem, trajectories_G=members)
+        for members in (
+            (wrong, alone, asking),  # half can do it alone
+            (alone, alone, asking),
+            (alone, alone),  # nobody was offered an expert
+        )
+    ]
+    rows = objective(internalise={"at_once": 0.5}).likelihood_rows(groups)
+    assert [(row.prompt_ids, row.completion_ids_T, row.advantage) for row in rows] == [
+        ((1, 8, 5), (4, 2), 0.5)
+    ]
+    assert (rows[0].weight, rows[0].trajectory, rows[0].logprobs_T) == (2.0, 3, None)
+    half = objective(internalise={"at_once": 0.5, "at_once_from": 0.5}).likelihood_rows(groups)
+    assert [(row.weight, row.trajectory) for row in half] == [(1.0, 1), (2.0, 3)]
+
+
 def test_with_the_ratio_a_stripped_row_keeps_its_logprobs(problem, member):
     group = RolloutGroup(problem=problem, trajectories_G=(member(1.0, asked=1),) * 2)
     rows = objective(internalise={"weight": 1.0, "ratio": "importance"}).likelihood_rows([group])
