@@ -56,7 +56,8 @@ def _asking_in_vain(last: History) -> str | None:
         return None
     return (
         f"All ask: {rate:.0%} of the rollouts consult, and rho is {rho:.2f}: the policy asks in "
-        "vain. Close the channel more slowly, or train on stripped hints (train.internalise)."
+        "vain. Close the channel more slowly, or train on stripped hints (train.internalise), and "
+        "on what is done alone (train.internalise.at_once)."
     )
 
 
