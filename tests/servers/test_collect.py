@@ -20,7 +20,7 @@ def collecting(recipe_file, store, *urls):
 
 
 def wait_for_trajectories(store, count):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         try:
             with TraceStore.open(store) as opened:

@@ -54,11 +54,11 @@ def start(recipe, store: str, run_id: str, *options: str, address: str) -> subpr
     )  # fmt: skip
 
 
-def all_there_once(database: str, run_id: str) -> bool:
+def all_there_once(database: str, run_id: str, count: int = 24) -> bool:
     with TraceStore.open(database) as store:
         found = [stored.trajectory for stored in store.trajectories(run_id)]
     assert [t.error for t in found] == [None] * len(found)
-    return len(found) == 24 == len({(t.problem.id, t.rollout) for t in found})
+    return len(found) == count == len({(t.problem.id, t.rollout) for t in found})
 
 
 def test_two_workers_collect_all_once(cluster, database, recipe):
@@ -71,7 +71,9 @@ def test_two_workers_collect_all_once(cluster, database, recipe):
 
 
 def test_a_worker_that_is_killed_is_replaced(cluster, database, recipe):
-    running = start(recipe, database, "killed", "--ray", "2", address=cluster)
+    # so many that tasks are still at work when the first rollouts are seen
+    many = ("--ray", "2", "--set", "collect.problems=48")
+    running = start(recipe, database, "killed", *many, address=cluster)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with TraceStore.open(database) as store:
@@ -83,8 +85,8 @@ def test_a_worker_that_is_killed_is_replaced(cluster, database, recipe):
     os.kill(at_work[0].pid, signal.SIGKILL)
     told, errors = running.communicate(timeout=240)
     assert running.returncode == 0, errors
-    assert json.loads(told)["rollouts"] == 24
-    assert all_there_once(database, "killed")
+    assert json.loads(told)["rollouts"] == 96
+    assert all_there_once(database, "killed", 96)
 
 
 def is_task(process: psutil.Process) -> bool:

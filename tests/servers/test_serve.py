@@ -83,7 +83,7 @@ class _watching:
 
     def _is_healthy(self, served) -> bool:
         try:
-            return httpx2.get(served.url + "/health", timeout=5.0).status_code == 200
+            return httpx2.get(served.url + "/health", timeout=30.0).status_code == 200
         except httpx2.HTTPError:
             return False
 
