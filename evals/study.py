@@ -273,13 +273,20 @@ def _equal_text(what: str, found: Mapping[str, Any] | None) -> str:
 
 
 def finding_lines(summary: Mapping[str, Any]) -> list[str]:
-    """What the guard rails found."""
-    return [
-        f"{arm}, seed {run['seed']}: {sentence}"
-        for arm, f in summary["arms"].items()
-        for run in f["seeds"]
-        for sentence in run["findings"]
-    ]
+    """What the guard rails found: a line for each of them and arm, with its first seed's figures;
+    `summary` has those of every seed."""
+    lines = []
+    for arm, f in summary["arms"].items():
+        crossed: dict[str, dict[int, str]] = {}
+        for run in f["seeds"]:
+            for sentence in run["findings"]:
+                guard = sentence.partition(":")[0]
+                crossed.setdefault(guard, {})[run["seed"]] = sentence
+        for by_seed in crossed.values():
+            first, *others = by_seed
+            likewise = f", and likewise {', '.join(map(str, others))}" if others else ""
+            lines.append(f"{arm}, seed {first}{likewise}: {by_seed[first]}")
+    return lines
 
 
 def study_markdown(summary: Mapping[str, Any]) -> str:
@@ -310,7 +317,7 @@ def study_html(summary: Mapping[str, Any], runs: Sequence[Run]) -> str:
         rows=table_rows(summary),
         differences=difference_lines(summary),
         findings=finding_lines(summary),
-        plots=plots(runs),
+        plots=plots(summary, runs),
     )
 
 
@@ -345,9 +352,10 @@ svg { max-width: 100%; height: auto; }
 {% endfor %}</table>
 {% if differences %}<h2>Differences</h2><ul>{% for line in differences %}<li>{{ line }}</li>
 {% endfor %}</ul>{% endif %}
-{% if findings %}<h2>Guard rails</h2><ul>{% for line in findings %}<li>{{ line }}</li>
-{% endfor %}</ul>{% endif %}
 <div class="plots">
 {% for heading, svg in plots %}<div><h2>{{ heading }}</h2>{{ svg | safe }}</div>{% endfor %}
-</div></body></html>
+</div>
+{% if findings %}<h2>Guard rails</h2><ul>{% for line in findings %}<li>{{ line }}</li>
+{% endfor %}</ul>{% endif %}
+</body></html>
 """

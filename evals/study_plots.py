@@ -10,44 +10,44 @@ _BIN = 20
 """Steps that one point of a training curve stands for, at most: a curve has about that many."""
 
 
-def plots(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def plots(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(heading, SVG); none where the `bench` extra is not installed."""
     try:
         import altair
         import vl_convert
     except ImportError:
         return []
+    evaluations = evaluation_points(summary)
+    arms = list(summary["arms"])
     wanted = [
-        ("Accuracy alone", _evaluations(runs), "accuracy", "step"),
-        ("Accuracy alone, by expert calls", _evaluations(runs), "accuracy", "expert calls"),
+        ("Accuracy alone", evaluations, "accuracy", "step"),
+        ("Accuracy alone, by expert calls", evaluations, "accuracy", "expert calls"),
         ("Rollouts with experts: accuracy", _curve(runs, "helped/accuracy"), "value", "step"),
         ("Rollouts that ask", _curve(runs, "consultation_rate"), "value", "step"),
         ("rho", _curve(runs, "rho"), "value", "step"),
         ("Groups with a spread of reward", _curve(runs, "groups_with_spread"), "value", "step"),
     ]
     return [
-        (heading, vl_convert.vegalite_to_svg(_chart(altair, points, y, x).to_json()))
+        (heading, vl_convert.vegalite_to_svg(_chart(altair, points, arms, y, x).to_json()))
         for heading, points, y, x in wanted
         if points
     ]
 
 
-def _evaluations(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    points = []
-    for run in runs:
-        for entry in run["evals"]:
-            step = int(entry["step"])
-            calls = sum(s.get("experts/calls", 0.0) for s in run["history"] if s["step"] <= step)
-            points.append(
-                {
-                    "arm": run["arm"],
-                    "seed": run["seed"],
-                    "step": step,
-                    "expert calls": calls,
-                    "accuracy": float(entry["sampled"]["accuracy"]),
-                }
-            )
-    return points
+def evaluation_points(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A point for each evaluation of each run, with the expert calls it had cost by then."""
+    return [
+        {
+            "arm": arm,
+            "seed": figures["seed"],
+            "step": step,
+            "expert calls": calls,
+            "accuracy": accuracy,
+        }
+        for arm, of_arm in summary["arms"].items()
+        for figures in of_arm["seeds"]
+        for (step, accuracy), calls in zip(figures["curve"], figures["calls_at"], strict=True)
+    ]
 
 
 def _curve(runs: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -69,16 +69,21 @@ def _curve(runs: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]
     return points
 
 
-def _chart(altair: Any, points: Sequence[Mapping[str, Any]], y: str, x: str) -> Any:
+def _chart(
+    altair: Any, points: Sequence[Mapping[str, Any]], arms: Sequence[str], y: str, x: str
+) -> Any:
     """A thin line for each seed, a thick one for the mean, and a band from the worst to the best
-    where seeds share their steps."""
+    where seeds share their steps. An arm has the same colour in every plot."""
     base = altair.Chart(altair.Data(values=list(points))).encode(
         x=altair.X(f"{x}:Q", title=x),
         color=altair.Color(
             "arm:N",
             title=None,
-            scale=altair.Scale(scheme="tableau10"),
-            legend=altair.Legend(symbolOpacity=1),  # not the band's
+            # of all plots, also where an arm has no points
+            scale=altair.Scale(
+                domain=list(arms), scheme="tableau10" if len(arms) <= 10 else "tableau20"
+            ),
+            legend=altair.Legend(symbolOpacity=1, symbolStrokeWidth=3),  # not the band's
         ),
     )
     y_axis = altair.Y(f"{y}:Q", title=None, axis=altair.Axis(format="%"))

@@ -4,7 +4,8 @@ import pytest
 
 from eapo_agents.types import Consultation, ConsultationStatus, Problem, Turn
 from evals.guards import findings, leak_findings, leaked_consultations, leaked_problems
-from evals.study import summarise, t_interval
+from evals.study import finding_lines, summarise, t_interval
+from evals.study_plots import evaluation_points
 
 HEALTHY = {
     "consultation_rate": 0.6,
@@ -167,3 +168,22 @@ def test_distillation_is_a_second_reference_at_equal_expert_calls():
     # what a log cost was spent once, before the first step
     (offline,) = summary["arms"]["offline"]["seeds"]
     assert (offline["expert_calls"], offline["tokens_at"]) == (10, [0.0, 70.0, 70.0])
+    # nor does the plot count each pass over the log anew
+    points = [point for point in evaluation_points(summary) if point["arm"] == "offline"]
+    assert [point["expert calls"] for point in points] == [0.0, 10.0, 10.0]
+
+
+def test_a_finding_of_several_seeds_is_one_line():
+    def run(arm, seed, leaks):
+        return {
+            "arm": arm,
+            "seed": seed,
+            "history": [],
+            "evals": [],
+            "result": {"leaks": {"problems": [], "consultations": leaks}},
+        }
+
+    summary = summarise([run("eapo", 0, 0), *(run("eapo", s, s) for s in (2, 3)), run("b", 4, 5)])
+    several, one = finding_lines(summary)
+    assert several.startswith("eapo, seed 2, and likewise 3: Leak: in 2 replies")
+    assert one.startswith("b, seed 4: Leak: in 5 replies")
