@@ -44,9 +44,9 @@ studio: studio-env
 demo: setup
 	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
 
-# The scale model's arms on five seeds: about an hour and a half on two cores. Resumes.
+# The scale model's arms on five seeds: somewhat under two hours on two cores. Resumes.
 study: setup
-	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy --out runs/study
+	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy,eapo+at-once --out runs/study
 
 # The same machinery for a few steps of three arms, killed and resumed; part of `test`.
 study-smoke: setup
