@@ -42,11 +42,11 @@ studio: studio-env
 	$(STUDIO_VENV)/bin/langgraph dev --no-browser
 
 demo: setup
-	$(BIN)/eapo demo --recipe recipes/cpu-smol.yaml --out runs/demo
+	$(BIN)/eapo demo --recipe cpu-smol --out runs/demo
 
 # The scale model's arms on five seeds: somewhat under two hours on two cores. Resumes.
 study: setup
-	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy,eapo+at-once --out runs/study
+	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy,eapo+solo-answers --out runs/study
 
 # The same machinery for a few steps of three arms, killed and resumed; part of `test`.
 study-smoke: setup

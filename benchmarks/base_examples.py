@@ -11,7 +11,7 @@ from eapo_agents.tasks import load_problems
 from evals.runner import evaluate
 from graphs.agent import load_agent
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
+RECIPE = "cpu-smol"
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ from graphs.agent import load_agent
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.run import add_adapter
-from trainers.scripts import scripted_episodes
 from trainers.warm_start import warm_start
+from trainers.warm_start_episodes import scripted_episodes
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
+RECIPE = "cpu-smol"
 NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 5
 
 

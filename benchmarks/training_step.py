@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 NUM_ROWS, PASSES, ROUNDS = 32, 8, 5
-RECIPE = Path(__file__).parent.parent / "recipes" / "cpu-smol.yaml"
+RECIPE = "cpu-smol"
 
 
 def make_rows():
@@ -65,8 +65,8 @@ def one_step(kind: str) -> None:
     from trainers.run import grpo_config
     from trainers.sources import LoggedRollouts
 
-    settings = [f"train.problems_per_step={NUM_ROWS // 4}", "train.rollouts=4"]
-    settings += ["train.updates_per_step=1", f"train.forward_passes={PASSES}"]
+    settings = [f"train.problems_per_step={NUM_ROWS // 4}", "train.num_generations=4"]
+    settings += ["train.minibatches_per_step=1", f"train.gradient_accumulation_steps={PASSES}"]
     settings += ["train.report_to=[]", "train.lora=null", "train.save_steps=100"]
     recipe = load_recipe(RECIPE, settings)
     loaded = load_policy(recipe.policy.model)
@@ -93,7 +93,7 @@ def one_step(kind: str) -> None:
             source=LoggedRollouts(logged=[None] * NUM_ROWS, groups_per_step=NUM_ROWS // 4),
             objective=Objective(solo_prompt=lambda problem: [1], settings=recipe.train),
             fresh_from=lambda: 0,
-            importance_cap=2.0,
+            importance_ratio_cap=2.0,
         )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, started_cpu = time.perf_counter(), time.process_time()

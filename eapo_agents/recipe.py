@@ -51,9 +51,9 @@ class PolicySection(_Section):
     """Environment variable with the servers' key, where they want one."""
     request_timeout_s: float = Field(600.0, gt=0)
     """A server that is silent for so long in one request is taken to be down."""
-    lost_after_s: float = Field(300.0, ge=0)
+    server_wait_s: float = Field(300.0, ge=0)
     """How long work waits for a server to come back while all are down."""
-    mixed_versions: bool = False
+    allow_midrollout_updates: bool = False
     """Whether a rollout may go on with new weights in its middle. Its turns say which sampled
     them."""
 
@@ -116,6 +116,8 @@ class AcceptanceSection(_Section):
     start: float = Field(1.0, ge=0, le=1)
     steps: int = Field(1, ge=1)
     target: float = Field(0.7, gt=0, le=1)
+    per: Literal["reply", "turn", "rollout"] = "reply"
+    """What one coin decides on."""
 
 
 class TurnsSection(_Section):
@@ -131,8 +133,6 @@ class ConsultSection(_Section):
         default_factory=lambda: {"solver": ExpertSection(kind="solver")}
     )
     acceptance: AcceptanceSection = AcceptanceSection()
-    granularity: Literal["reply", "turn", "rollout"] = "reply"
-    """What one coin decides on."""
     solo_share: float = Field(0.0, ge=0, le=1)
     """Share of each group that rolls out without experts; 1 is self-exploration."""
     turns: TurnsSection = TurnsSection()
@@ -153,7 +153,7 @@ class CollectSection(_Section):
     """What `eapo collect` runs."""
 
     problems: int = Field(16, ge=1)
-    rollouts: int = Field(4, ge=1)
+    num_generations: int = Field(4, ge=1)
     """G: trajectories a problem."""
     concurrency: int = Field(64, ge=1)
     """Rollouts in flight at once."""
@@ -171,26 +171,26 @@ class InternaliseSection(_Section):
     """Hint-stripped rows: what the policy wrote after an accepted reply, on rewarded trajectories,
     trained as if it had come to it alone. Not in the paper; weight 0 switches it off."""
 
-    weight: float = Field(0.0, ge=0)
-    rehearse: float = Field(0.0, ge=0)
+    hint_stripped_weight: float = Field(0.0, ge=0)
+    rehearsal_weight: float = Field(0.0, ge=0)
     """Weight of the same likelihood on right trajectories as they were, alone or with the reply in
     sight: what is learned alone is not to cost the use of a reply, which is where it comes from."""
-    at_once: float = Field(0.0, ge=0)
+    solo_answer_weight: float = Field(0.0, ge=0)
     """Weight of the same likelihood on right answers of members that worked alone, put after the
     prompt that offers experts: what the policy can do alone it is not to ask. Needs a solo
     share."""
-    at_once_from: float = Field(1.0, gt=0, le=1)
+    solo_answer_min_accuracy: float = Field(1.0, gt=0, le=1)
     """Only in groups whose members succeed alone at least this often."""
-    self_distil: float = Field(0.0, ge=0)
+    self_distillation_weight: float = Field(0.0, ge=0)
     """Weight of on-policy self-distillation: on what members sampled alone, the same weights with a
     reply in sight are the teacher (as in SDPO, by the sampled tokens' log-ratio). Needs a solo
     share, and a right, helped member in the group."""
     ratio: Literal["none", "importance"] = "none"
     """`none` makes it a likelihood term; `importance` weighs each token by how likely it is without
-    the reply against with it, truncated at train.importance_cap."""
-    most_solo_success: float = Field(1.0, ge=0, le=1)
+    the reply against with it, truncated at train.importance_ratio_cap."""
+    max_solo_accuracy: float = Field(1.0, ge=0, le=1)
     """Groups whose members succeed alone more often than this need it no more."""
-    least_own: float = Field(0.0, ge=0)
+    min_answer_to_reply_ratio: float = Field(0.0, ge=0)
     """An answer that has fewer tokens than this for each token of the reply that helped it leaves
     out how it was come to, and nothing can be learned from that alone: the reply itself, ended in
     the task's form, takes its place. 0: always the policy's own words."""
@@ -203,7 +203,7 @@ class PenaltySection(_Section):
     """For every query, withheld or not: the policy decides on asking, not on the coin."""
     per_token: float = Field(0.0, ge=0)
     """For every token that an expert was paid for."""
-    from_solo_success: float = Field(0.0, ge=0, le=1)
+    min_solo_accuracy: float = Field(0.0, ge=0, le=1)
     """Only in groups of which this share of the members without experts was right."""
 
 
@@ -238,27 +238,27 @@ class TrainSection(_Section):
     """Distillation: after so many calls the solutions at hand are drawn again."""
     steps: int = Field(10, ge=1)
     problems_per_step: int = Field(8, ge=1)
-    rollouts: int = Field(8, ge=2)
+    num_generations: int = Field(8, ge=2)
     """G: trajectories a problem."""
     learning_rate: float = Field(1e-5, gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate goes after the warm-up: it stays, or falls to 0 by the last step."""
     warmup_steps: int = Field(0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
-    updates_per_step: int = Field(1, ge=1)
+    minibatches_per_step: int = Field(1, ge=1)
     """A step's rows are split into this many optimizer steps (minibatches). With 1 every gradient
     is on-policy."""
-    forward_passes: int = Field(4, ge=1)
+    gradient_accumulation_steps: int = Field(4, ge=1)
     """An optimizer step's rows are split into this many forward passes (gradient accumulation);
     more need less memory."""
-    epsilon_low: float = Field(0.2, ge=0)
+    epsilon: float = Field(0.2, ge=0)
     epsilon_high: float = Field(0.28, ge=0)
     advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
     """Reward minus the group's mean, over its spread; without the spread (Dr. GRPO); or minus the
     mean of the others (RLOO)."""
     baseline: Literal["group", "condition"] = "group"
     """Whom a member is compared with: all of its group, or those that had experts as it had."""
-    kl: float = Field(0.0, ge=0)
+    beta: float = Field(0.0, ge=0)
     """Weight of the divergence from the weights without the adapter, or those at the start."""
     replay: ReplaySection | None = None
     penalty: PenaltySection = PenaltySection()
@@ -266,14 +266,14 @@ class TrainSection(_Section):
     lora: LoraSection | None = LoraSection()
     """`null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
-    max_redraws: int = Field(1, ge=0)
+    dynamic_sampling_retries: int = Field(1, ge=0)
     """Live: how often groups without spread of reward are joined by new problems, a step."""
     max_staleness: int = Field(0, ge=0)
     """Logged: traces of a policy more optimizer steps older than this are refused. Traces that are
     older at all are weighted by their truncated importance ratio."""
     epochs: int = Field(1, ge=1)
     """Logged: passes over the traces."""
-    importance_cap: float = Field(2.0, gt=0)
+    importance_ratio_cap: float = Field(2.0, gt=0)
     """Logged and older: the importance ratio is truncated here."""
     save_steps: int = Field(1, ge=1)
     report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
@@ -290,7 +290,7 @@ class WarmStartSection(_Section):
     learning_rate: float = Field(1e-3, gt=0)
     rows_per_step: int = Field(8, ge=1)
     warmup_steps: int = Field(2, ge=0)
-    schedule: Literal["linear", "cosine"] = "linear"
+    lr_scheduler_type: Literal["linear", "cosine"] = "linear"
     like_lengths: bool = True
     """Rows of like length share a step: less padding. Kinds of episodes differ in length, so a
     model that learns everything from them needs them mixed."""
@@ -349,8 +349,8 @@ class Recipe(_Section):
             )
         adaptive = self.consult.acceptance.kind == "adaptive"
         if adaptive and not (
-            round(self.consult.solo_share * self.train.rollouts)
-            and round(self.consult.solo_share * self.collect.rollouts)
+            round(self.consult.solo_share * self.train.num_generations)
+            and round(self.consult.solo_share * self.collect.num_generations)
         ):
             raise ValueError(
                 "consult.acceptance.kind adaptive follows the members of a group without experts: "
@@ -366,15 +366,17 @@ class Recipe(_Section):
                 f"{self.train.problems_per_step} (train.problems_per_step), {replay.share} is all "
                 "or none"
             )
-        if self.train.kl and self.train.lora is None:
+        if self.train.beta and self.train.lora is None:
             raise ValueError(
-                "train.kl is measured from the weights without the adapter: set train.lora, or kl 0"
+                "train.beta is measured from the weights without the adapter: set train.lora, or "
+                "beta 0"
             )
-        num_rollouts = self.train.problems_per_step * self.train.rollouts
-        num_passes = self.train.updates_per_step * self.train.forward_passes
+        num_rollouts = self.train.problems_per_step * self.train.num_generations
+        num_passes = self.train.minibatches_per_step * self.train.gradient_accumulation_steps
         if num_rollouts % num_passes:
             raise ValueError(
-                f"train.problems_per_step x train.rollouts ({num_rollouts}) must divide by "
-                f"train.updates_per_step x train.forward_passes ({num_passes}): change one of them"
+                f"train.problems_per_step x train.num_generations ({num_rollouts}) must divide by "
+                f"train.minibatches_per_step x train.gradient_accumulation_steps ({num_passes}): "
+                "change one of them"
             )
         return self

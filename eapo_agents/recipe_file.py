@@ -21,8 +21,8 @@ from eapo_agents.recipe import ExpertSection, Recipe
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file, or a shipped recipe's name, and applies `key.sub=value` overrides.
 
-    `NAME+ARM` is a recipe with an arm of `recipes/arms` laid over it, a file of the keys that make
-    it another method; several may follow one another.
+    `NAME+ARM` is a recipe with an arm laid over it: a file of the keys that make it another method,
+    in ./recipes/arms or shipped. Several may follow one another.
 
     Raises:
         RecipeError: one sentence that names the key, the rule and what was given.
@@ -62,8 +62,10 @@ def fixed_part(recipe: Recipe) -> dict[str, Any]:
     return fixed
 
 
+SHIPPED = Path(__file__).parent / "recipes"
+"""The recipes that come with the package; their arms are in its folder `arms`."""
 _USER_IN_URL = re.compile(r"\s*\w+://[^/\s]*@")
-_SERVERS = ("servers", "server_key_env", "request_timeout_s", "lost_after_s")
+_SERVERS = ("servers", "server_key_env", "request_timeout_s", "server_wait_s")
 _REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price", "stored")
 
 
@@ -99,17 +101,21 @@ def _merge(data: dict[str, Any], arm: dict[str, Any]) -> None:
 
 
 def _find(path: str | Path, kind: str = "") -> Path:
+    """A file, a name in ./recipes, or a shipped recipe's (or arm's) name, in this order."""
     file = Path(path)
     if file.exists():
         return file
-    folder = Path("recipes") / kind
-    if file.suffix == "" and (folder / f"{file}.yaml").exists():
-        return folder / f"{file}.yaml"
-    known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none here"
+    folders = [Path("recipes") / kind, SHIPPED / kind]
+    for folder in folders:
+        if file.suffix == "" and (folder / f"{file}.yaml").exists():
+            return folder / f"{file}.yaml"
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
+    near = difflib.get_close_matches(str(path), known, n=1)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
     what = "arm" if kind else "recipe"
     raise RecipeError(
-        f"There is no {what} '{path}': give a YAML file, or the name of one in ./{folder} "
-        f"({known})."
+        f"There is no {what} '{path}': give a YAML file, or the name of one in ./{folders[0]} or "
+        f"of a shipped one. {hint}Known: {', '.join(known)}."
     )
 
 

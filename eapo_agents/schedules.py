@@ -20,7 +20,7 @@ ACCEPTANCE_KINDS = (
     "never",
     "adaptive",
 )
-GRANULARITIES = ("reply", "turn", "rollout")
+COIN_PER = ("reply", "turn", "rollout")
 """What one coin decides on: each reply by itself, all of a turn, or all of a rollout."""
 
 
@@ -38,6 +38,8 @@ class AcceptanceSchedule:
     """Only for `linear` and `cosine`: the number of steps with rho > 0."""
     target: float = 0.7
     """Only for `adaptive`: the solo success rate from which nothing is accepted."""
+    per: str = "reply"
+    """What one coin decides on: one of `COIN_PER`."""
 
     def __post_init__(self) -> None:
         if self.kind not in ACCEPTANCE_KINDS:
@@ -45,6 +47,8 @@ class AcceptanceSchedule:
                 f"Unknown acceptance schedule '{self.kind}': use one of "
                 f"{', '.join(ACCEPTANCE_KINDS)}."
             )
+        if self.per not in COIN_PER:
+            raise UsageError(f"One coin decides per {', '.join(COIN_PER)}, got '{self.per}'.")
         if not 0.0 <= self.start <= 1.0:
             raise UsageError(
                 f"The acceptance schedule's start must be from 0 to 1, got {self.start}."

@@ -57,7 +57,7 @@ def _asking_in_vain(last: History) -> str | None:
     return (
         f"All ask: {rate:.0%} of the rollouts consult, and rho is {rho:.2f}: the policy asks in "
         "vain. Close the channel more slowly, or train on stripped hints (train.internalise), and "
-        "on what is done alone (train.internalise.at_once)."
+        "on what is done alone (train.internalise.solo_answer_weight)."
     )
 
 
@@ -83,18 +83,18 @@ def _copying(last: History) -> str | None:
 
 
 def _dead_groups(last: History) -> str | None:
-    spread = _mean(last, "groups_with_spread")
+    spread = _mean(last, "nonzero_variance_groups")
     rolls_out = _mean(last, "solo/rollouts") or _mean(last, "helped/rollouts")
     if spread is None or spread >= MIN_SPREAD or not _mean(last, "reward") or not rolls_out:
         return None
     return (
         f"Dead groups: in {1 - spread:.0%} of the groups all rewards are equal: choose easier or "
-        "harder problems, more rollouts, or train.max_redraws."
+        "harder problems, more rollouts, or train.dynamic_sampling_retries."
     )
 
 
 def _mismatch(last: History) -> str | None:
-    mismatch = _mean(last, "engine_mismatch")
+    mismatch = _mean(last, "train_inference_mismatch")
     if mismatch is None or mismatch <= MAX_MISMATCH:
         return None
     return (

@@ -70,7 +70,7 @@ def _run_figures(run: Run) -> dict[str, Any]:
         "expert_usd": _total(history, "expert_usd"),
         "sampled_tokens": tokens_at[-1] if curve else 0.0,
         "calls_a_point": calls / gained if gained and gained > 0 and calls else None,
-        "spread": _mean(history, "groups_with_spread"),
+        "spread": _mean(history, "nonzero_variance_groups"),
         "asking_at_the_end": _mean(history[-10:], "consultation_rate"),
         "seconds": result.get("seconds"),
         "curve": curve,

@@ -25,7 +25,12 @@ def plots(summary: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> list
         ("Rollouts with experts: accuracy", _curve(runs, "helped/accuracy"), "value", "step"),
         ("Rollouts that ask", _curve(runs, "consultation_rate"), "value", "step"),
         ("rho", _curve(runs, "rho"), "value", "step"),
-        ("Groups with a spread of reward", _curve(runs, "groups_with_spread"), "value", "step"),
+        (
+            "Groups with a spread of reward",
+            _curve(runs, "nonzero_variance_groups"),
+            "value",
+            "step",
+        ),
     ]
     return [
         (heading, vl_convert.vegalite_to_svg(_chart(altair, points, arms, y, x).to_json()))

@@ -81,7 +81,7 @@ class Agent:
             engine=self.engine,
             renderer=self.renderer,
             sampling=sampling,
-            mixed_versions=self.recipe.policy.mixed_versions,
+            allow_midrollout_updates=self.recipe.policy.allow_midrollout_updates,
         )
 
     @property
@@ -115,7 +115,6 @@ class Agent:
             acceptance=acceptance or self.acceptance,
             turns=TurnBudget(**consult.turns.model_dump()),
             max_queries=consult.max_queries,
-            granularity=consult.granularity,
             checkpointer=checkpointer,
         )
 
@@ -191,7 +190,7 @@ def _connect(recipe: Recipe, loaded: LoadedPolicy, renderer: ChatRenderer) -> Vl
         settings.servers,
         key=key,
         request_timeout_s=settings.request_timeout_s,
-        lost_after_s=settings.lost_after_s,
+        server_wait_s=settings.server_wait_s,
     )
     version = PolicyVersion(
         model=loaded.name, base=loaded.base, weights=loaded.weights, step=loaded.step
@@ -203,7 +202,7 @@ def _connect(recipe: Recipe, loaded: LoadedPolicy, renderer: ChatRenderer) -> Vl
         if settings.adapter and is_adapter(settings.adapter)
         else None,
         stop_ids=sorted(renderer.stop_ids),
-        mixed_versions=settings.mixed_versions,
+        allow_midrollout_updates=settings.allow_midrollout_updates,
     )
     engine.connect(Sampling(**recipe.sampling.model_dump()))
     return engine

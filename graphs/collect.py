@@ -44,7 +44,7 @@ class Collection:
         return cls(
             run_id=run_id,
             problems=problems,
-            num_rollouts=recipe.collect.rollouts,
+            num_rollouts=recipe.collect.num_generations,
             concurrency=recipe.collect.concurrency,
             seed=recipe.seed,
             system_prompt=recipe.task.system_prompt,

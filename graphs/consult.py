@@ -63,7 +63,6 @@ def build_consult_graph(
     acceptance: AcceptanceSchedule,
     turns: TurnBudget,
     max_queries: int = 3,
-    granularity: str = "reply",
     checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> Graph:
     """The consult graph over a policy and a pool.
@@ -71,7 +70,6 @@ def build_consult_graph(
     Args:
         acceptance: global step -> rho.
         turns: global step -> T.
-        granularity: what one coin decides on, one of `GRANULARITIES`.
         max_queries: K, the most queries that one turn may send.
     """
 
@@ -86,8 +84,8 @@ def build_consult_graph(
         )
         rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
         # one coin for all that fall together: they share the counter of the first
-        turn = 0 if granularity == "rollout" else site.turn
-        slot = site.slot if granularity == "reply" else 0
+        turn = 0 if acceptance.per == "rollout" else site.turn
+        slot = site.slot if acceptance.per == "reply" else 0
         u = coin(context.seed, site.problem_id, site.global_step, site.rollout, turn, slot)
         asking = {"slot": site.slot, "expert": state["name"], "query": query_text(state["args"])}
         runtime.stream_writer({"event": ASKING, **asking})

@@ -60,7 +60,12 @@ def recipe() -> Recipe:
         {
             "name": "test",
             "sampling": {"max_new_tokens": 12},
-            "train": {"report_to": [], "problems_per_step": 2, "rollouts": 2, "forward_passes": 2},
+            "train": {
+                "report_to": [],
+                "problems_per_step": 2,
+                "num_generations": 2,
+                "gradient_accumulation_steps": 2,
+            },
         }
     )
 

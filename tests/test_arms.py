@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_every_shipped_arm_fits_the_scale_model(monkeypatch):
     monkeypatch.chdir(ROOT)
-    names = sorted(file.stem for file in (ROOT / "recipes/arms").glob("*.yaml"))
+    names = sorted(file.stem for file in (ROOT / "eapo_agents/recipes/arms").glob("*.yaml"))
     assert {"self-exploration", "paper", "eapo", "distillation", "offline"} <= set(names)
     for name in names:
         assert load_recipe(f"scale-model+{name}").name == f"scale-model-{name}"
@@ -27,11 +27,11 @@ def test_arms_follow_one_another_and_experts_are_replaced_whole(tmp_path, monkey
         "    b: {kind: solver}\n"
     )
     (tmp_path / "recipes/arms/one.yaml").write_text(
-        "train: {kl: 0.1}\nconsult: {experts: {a: {kind: solver}}}\n"
+        "train: {beta: 0.1}\nconsult: {experts: {a: {kind: solver}}}\n"
     )
     (tmp_path / "recipes/arms/two.yaml").write_text("train: {steps: 7}\n")
     recipe = load_recipe("r+one+two", ["seed=3"])
-    assert (recipe.name, recipe.seed, recipe.train.kl, recipe.train.steps) == (
+    assert (recipe.name, recipe.seed, recipe.train.beta, recipe.train.steps) == (
         "r-one-two",
         3,
         0.1,
@@ -45,7 +45,7 @@ def test_arms_follow_one_another_and_experts_are_replaced_whole(tmp_path, monkey
     ("changes", "rule"),
     [
         ({"consult": {"acceptance": {"kind": "adaptive"}}}, "solo_share"),
-        ({"train": {"kl": 0.1, "lora": None}}, "train.lora"),
+        ({"train": {"beta": 0.1, "lora": None}}, "train.lora"),
         ({"consult": {"solo_share": 1.5}}, "less than or equal to 1"),
     ],
 )

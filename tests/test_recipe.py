@@ -7,7 +7,7 @@ import yaml
 
 from eapo_agents.recipe_file import load_recipe, to_yaml
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parent.parent / "eapo_agents" / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)

@@ -43,7 +43,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         source: RolloutSource,
         objective: Objective,
         fresh_from: Callable[[], int],
-        importance_cap: float,
+        importance_ratio_cap: float,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -53,14 +53,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             objective: what is learned from the groups.
             fresh_from: optimizer steps; rows of trajectories that weights with fewer of them
                 sampled are weighted by their truncated importance ratio.
-            importance_cap: where that ratio is cut.
+            importance_ratio_cap: where that ratio is cut.
             on_step: told each step's number and metrics.
         """
         self._source = source
         self._objective = objective
         self._fresh_from = fresh_from
         self._first_step = fresh_from()
-        self._importance_cap = importance_cap
+        self._importance_cap = importance_ratio_cap
         self._on_step = on_step
         self._loss_inputs: dict[str, torch.Tensor] | None = None
         self._buffered_inputs: list[dict[str, torch.Tensor]] | None
@@ -257,8 +257,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._mismatch.figures(self.accelerator.device)[None]
         ).T
         if count.sum() > 0:
-            metrics["engine_mismatch"] = float(total.sum() / count.sum())
-            metrics["engine_mismatch_max"] = float(largest.max())
+            metrics["train_inference_mismatch"] = float(total.sum() / count.sum())
+            metrics["train_inference_mismatch_max"] = float(largest.max())
         if num_entropy.sum() > 0:
             metrics["entropy"] = float(entropy.sum() / num_entropy.sum())
         for name, value in metrics.items():

@@ -12,12 +12,12 @@ from graphs.groups import solo_success
 from graphs.rollout import SOLO
 from trainers.rows import (
     TrainingRow,
-    at_once_rows,
-    distilled_rows,
     group_advantages,
     group_rows,
-    internalise_rows,
+    hint_stripped_rows,
     rehearsal_rows,
+    self_distillation_rows,
+    solo_answer_rows,
     solution_rows,
 )
 
@@ -59,28 +59,28 @@ class Objective:
         teacher's eyes, and solutions to imitate."""
         rows = solution_rows(groups_P, self.solo_prompt)
         internalise = self.settings.internalise
-        if internalise.rehearse:
-            rows += rehearsal_rows(groups_P, weight=internalise.rehearse)
-        if internalise.at_once:
-            rows += at_once_rows(
+        if internalise.rehearsal_weight:
+            rows += rehearsal_rows(groups_P, weight=internalise.rehearsal_weight)
+        if internalise.solo_answer_weight:
+            rows += solo_answer_rows(
                 groups_P,
-                weight=internalise.at_once,
-                from_solo_success=internalise.at_once_from,
+                weight=internalise.solo_answer_weight,
+                min_solo_accuracy=internalise.solo_answer_min_accuracy,
             )
-        if internalise.self_distil:
-            rows += distilled_rows(groups_P, weight=internalise.self_distil)
-        if not internalise.weight:
+        if internalise.self_distillation_weight:
+            rows += self_distillation_rows(groups_P, weight=internalise.self_distillation_weight)
+        if not internalise.hint_stripped_weight:
             return rows
         # positions must count all groups, so those that need it no more are emptied, not left out
-        stripped = internalise_rows(
+        stripped = hint_stripped_rows(
             groups_P,
             self.solo_prompt,
-            weight=internalise.weight,
+            weight=internalise.hint_stripped_weight,
             ratio=internalise.ratio == "importance",
             stand_in=self.stand_in,
         )
         needs_it = [
-            (solo_success(group.trajectories_G) or 0.0) <= internalise.most_solo_success
+            (solo_success(group.trajectories_G) or 0.0) <= internalise.max_solo_accuracy
             for group in groups_P
             for _ in group.trajectories_G
         ]
@@ -109,7 +109,7 @@ def penalty_of(trajectory: Trajectory, alone: float | None, penalty: PenaltySect
     Args:
         alone: its group's solo success rate, None where nobody was without experts.
     """
-    if penalty.from_solo_success > 0 and (alone or 0.0) < penalty.from_solo_success:
+    if penalty.min_solo_accuracy > 0 and (alone or 0.0) < penalty.min_solo_accuracy:
         return 0.0
     asked = [c for turn in trajectory.turns for c in turn.consultations]
     return penalty.per_call * len(asked) + penalty.per_token * sum(c.tokens for c in asked)

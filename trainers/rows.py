@@ -178,7 +178,7 @@ def group_rows(
     return rows
 
 
-def internalise_rows(
+def hint_stripped_rows(
     groups_P: Sequence[RolloutGroup],
     solo_prompt: Callable[[Problem], Sequence[int]],
     *,
@@ -238,7 +238,7 @@ def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[T
     ]
 
 
-def distilled_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
     """Self-distillation: answers that members sampled alone, right or wrong, for the policy that
     has a reply in sight to judge.
 
@@ -267,8 +267,8 @@ def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
     return (*seen, *last.context_ids)
 
 
-def at_once_rows(
-    groups_P: Sequence[RolloutGroup], *, weight: float, from_solo_success: float
+def solo_answer_rows(
+    groups_P: Sequence[RolloutGroup], *, weight: float, min_solo_accuracy: float
 ) -> list[TrainingRow]:
     """Answers that members gave alone, put after the prompt that offers experts, as likelihood
     terms: what can be done alone is not asked.
@@ -281,7 +281,7 @@ def at_once_rows(
     for group in groups_P:
         members = group.trajectories_G
         offered = next((t for t in members if t.graph not in (SOLO, EXPERT) and t.turns), None)
-        if offered is not None and (solo_success(members) or 0.0) >= from_solo_success:
+        if offered is not None and (solo_success(members) or 0.0) >= min_solo_accuracy:
             found: dict[tuple[int, ...], list[int]] = {}
             for index, trajectory in enumerate(members):
                 if trajectory.graph == SOLO and trajectory.correct:

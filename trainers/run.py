@@ -24,9 +24,9 @@ from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
 from trainers.objective import Objective
-from trainers.publishing import Publisher
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
 from trainers.stand_in import StandIn
+from trainers.weight_sync import Publisher
 
 OnStep = Callable[[int, dict[str, float]], None]
 AfterStep = Callable[[int], None]
@@ -95,7 +95,7 @@ def train_live(
         graph=agent.consult_graph(policy),
         policy=policy,
         problems=problems,
-        num_rollouts=recipe.train.rollouts,
+        num_rollouts=recipe.train.num_generations,
         seed=recipe.seed,
         system_prompt=recipe.task.system_prompt,
         format_reward=recipe.task.format_reward,
@@ -103,7 +103,7 @@ def train_live(
         run_id=run_id,
         assistance=agent.assistance,
         has_spread=objective.has_spread,
-        max_redraws=recipe.train.max_redraws,
+        dynamic_sampling_retries=recipe.train.dynamic_sampling_retries,
         process=processes(recipe).process_index,
         num_processes=processes(recipe).num_processes,
     )
@@ -194,7 +194,7 @@ def objective_of(agent: Agent) -> Objective:
     stand_in = StandIn(
         renderer=agent.renderer,
         answer_form=agent.recipe.task.answer_form,
-        least_own=settings.internalise.least_own,
+        min_answer_to_reply_ratio=settings.internalise.min_answer_to_reply_ratio,
     )
     return Objective(solo_prompt=agent.solo_prompt, settings=settings, stand_in=stand_in)
 
@@ -221,7 +221,7 @@ def _train(
         fresh_from=(lambda: start)
         if isinstance(source, LoggedRollouts)
         else (lambda: engine.policy_version.step),
-        importance_cap=recipe.train.importance_cap,
+        importance_ratio_cap=recipe.train.importance_ratio_cap,
         on_step=on_step,
     )
     trainer.remove_callback(PrinterCallback)
@@ -232,7 +232,7 @@ def _train(
         )
     )
     if after_step is not None:
-        trainer.add_callback(_AfterStep(after_step, recipe.train.updates_per_step))
+        trainer.add_callback(_AfterStep(after_step, recipe.train.minibatches_per_step))
     checkpoint = _last_whole_checkpoint(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     policy_folder = folder / POLICY_FOLDER
@@ -247,7 +247,7 @@ def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
     """Optimizer steps between publications: servers need the weights of the next rollouts only."""
     if not agent.samples_from_servers:
         return 1
-    updates = agent.recipe.train.updates_per_step
+    updates = agent.recipe.train.minibatches_per_step
     return steps * updates if isinstance(source, LoggedRollouts) else updates
 
 
@@ -271,36 +271,36 @@ def processes(recipe: Recipe) -> PartialState:
 def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
     """TRL's arguments for `steps` steps of rollouts: DAPO's loss and clipping, no KL."""
     settings = recipe.train
-    num_rollouts = settings.problems_per_step * settings.rollouts
-    num_passes = settings.updates_per_step * settings.forward_passes
+    num_rollouts = settings.problems_per_step * settings.num_generations
+    num_passes = settings.minibatches_per_step * settings.gradient_accumulation_steps
     num_processes = processes(recipe).num_processes
     if settings.problems_per_step % num_processes or num_rollouts % (num_passes * num_processes):
         raise RecipeError(
             f"train.problems_per_step ({settings.problems_per_step}) must divide by the number of "
             f"processes ({num_processes}), and its rollouts ({num_rollouts}) by processes x "
-            "train.updates_per_step x train.forward_passes: change one of them."
+            "train.minibatches_per_step x train.gradient_accumulation_steps: change one of them."
         )
     on_cpu = recipe.policy.device == "cpu"
     return GRPOConfig(
         output_dir=str(folder),
-        max_steps=steps * settings.updates_per_step,
+        max_steps=steps * settings.minibatches_per_step,
         per_device_train_batch_size=num_rollouts // (num_passes * num_processes),
-        gradient_accumulation_steps=settings.forward_passes,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
         steps_per_generation=num_passes,
-        num_generations=settings.rollouts,
+        num_generations=settings.num_generations,
         num_iterations=1,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup"
-        if settings.schedule == "constant"
-        else settings.schedule,
+        if settings.lr_scheduler_type == "constant"
+        else settings.lr_scheduler_type,
         warmup_steps=settings.warmup_steps,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=0.0,
         temperature=recipe.sampling.temperature,
         loss_type="dapo",
-        epsilon=settings.epsilon_low,
+        epsilon=settings.epsilon,
         epsilon_high=settings.epsilon_high,
-        beta=settings.kl,
+        beta=settings.beta,
         scale_rewards="group",
         gradient_checkpointing=not on_cpu,
         bf16=not on_cpu and recipe.policy.dtype == "bfloat16",
@@ -309,7 +309,7 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         logging_steps=1,
         report_to=settings.report_to or "none",
         # between rollouts only: a resumed run must not find half of their rows used
-        save_steps=settings.save_steps * settings.updates_per_step,
+        save_steps=settings.save_steps * settings.minibatches_per_step,
         save_total_limit=2,
         seed=recipe.seed,
         disable_tqdm=True,
@@ -339,9 +339,9 @@ class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' c
 class _AfterStep(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
     """Tells a step's end, after its weights have been published."""
 
-    def __init__(self, after_step: AfterStep, updates_per_step: int) -> None:
+    def __init__(self, after_step: AfterStep, minibatches_per_step: int) -> None:
         self._after_step = after_step
-        self._updates_per_step = updates_per_step
+        self._updates_per_step = minibatches_per_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step % self._updates_per_step == 0:

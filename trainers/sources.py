@@ -37,9 +37,9 @@ class RolloutSource(Protocol):
 class LiveRollouts:
     """Runs the consult graph with the present weights, and logs what it ran.
 
-    Groups without spread of reward are joined by groups of other problems, at most `max_redraws`
-    times a step (DAPO's dynamic sampling). They stay beside their replacements: they cost what they
-    cost, and hint-stripped rows may learn from them.
+    Groups without spread of reward are joined by groups of other problems, at most
+    `dynamic_sampling_retries` times a step (DAPO's dynamic sampling). They stay beside their
+    replacements: they cost what they cost, and hint-stripped rows may learn from them.
     """
 
     graph: Graph
@@ -54,7 +54,7 @@ class LiveRollouts:
     assistance: Assistance = NO_ASSISTANCE
     has_spread: Callable[[RolloutGroup], bool] = has_spread
     """Whether the policy gradient learns from a group."""
-    max_redraws: int = 0
+    dynamic_sampling_retries: int = 0
     process: int = 0
     """Which of the training processes this is."""
     num_processes: int = 1
@@ -73,7 +73,7 @@ class LiveRollouts:
         spare.sort(key=lambda p: counter_key("redraw", self.seed, step, p.id))
         # each process has its own share, so that none draws what another does
         own = iter(spare[self.process :: self.num_processes])
-        for _ in range(self.max_redraws):
+        for _ in range(self.dynamic_sampling_retries):
             num_flat = len(items) - sum(map(self.has_spread, groups))
             drawn = list(islice(own, max(0, num_flat)))
             if not drawn:
@@ -211,7 +211,7 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "experts/withheld": by_status[ConsultationStatus.WITHHELD],
         "experts/failed": by_status[ConsultationStatus.FAILED]
         + by_status[ConsultationStatus.TIMEOUT],
-        "groups_with_spread": sum(map(has_spread, groups)) / max(1, len(groups)),
+        "nonzero_variance_groups": sum(map(has_spread, groups)) / max(1, len(groups)),
         "expert_tokens": sum(c.tokens for c in consultations),
         "expert_usd": sum(c.cost_usd for c in consultations),
         "sampled_tokens": sum(

@@ -18,11 +18,11 @@ class StandIn:
 
     renderer: ChatRenderer
     answer_form: str
-    least_own: float
+    min_answer_to_reply_ratio: float
     """Tokens of the policy's answer for each token of the reply."""
 
     def __call__(self, trajectory: Trajectory) -> tuple[int, ...] | None:
-        if not self.least_own:
+        if not self.min_answer_to_reply_ratio:
             return None
         num_own = len(trajectory.turns[-1].completion_ids)
         for turn in trajectory.turns:
@@ -30,7 +30,7 @@ class StandIn:
                 if consultation.status is not ConsultationStatus.ACCEPTED:
                     continue
                 num_theirs = len(self.renderer.encode_text(consultation.reply))
-                if num_own >= self.least_own * num_theirs:
+                if num_own >= self.min_answer_to_reply_ratio * num_theirs:
                     continue
                 text = in_form(consultation.reply, trajectory.problem, self.answer_form)
                 if score_text(text, trajectory.problem)[1]:

@@ -17,8 +17,8 @@ from transformers import (
 
 from eapo_agents.types import Trajectory
 from graphs.agent import Agent
-from trainers.publishing import Publisher
 from trainers.rows import trajectory_rows
+from trainers.weight_sync import Publisher
 
 
 def warm_start(
@@ -56,7 +56,7 @@ def warm_start(
             num_train_epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             warmup_steps=settings.warmup_steps,
-            lr_scheduler_type=settings.schedule,
+            lr_scheduler_type=settings.lr_scheduler_type,
             weight_decay=0.0,
             train_sampling_strategy="group_by_length" if settings.like_lengths else "random",
             save_strategy="no",

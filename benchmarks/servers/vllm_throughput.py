@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import httpx2
 
@@ -24,7 +23,7 @@ from eapo_agents.types import Sampling
 from graphs.agent import Agent, load_agent
 from graphs.rollout import RolloutPlan, run_rollouts
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "cpu-smol.yaml"
+RECIPE = "cpu-smol"
 PORT, ROUNDS = 8765, 5
 NUM_PROBLEMS, NUM_ROLLOUTS = 16, 4
 SAMPLING = Sampling(max_new_tokens=64)

@@ -1,5 +1,5 @@
 """How many right, helped answers of a study's training are shorter than the reply that helped them,
-in tokens: what `internalise.least_own: 1` is about.
+in tokens: what `internalise.min_answer_to_reply_ratio: 1` is about.
 
     python benchmarks/studies/short_answers.py runs/study eapo eapo+own-words
 """

@@ -1,7 +1,7 @@
 """A LangGraph agent that knows nothing of eapo-agents, traced and trained on.
 
 It tries the problem, has a sub-agent check the try, throws its history away for a summary, and
-answers. Run it with `python docs/examples/own_graph.py recipes/cpu-smol.yaml runs/own`.
+answers. Run it with `python docs/examples/own_graph.py cpu-smol runs/own`.
 """
 
 import sys

@@ -144,7 +144,7 @@ def num_complete(store: Any, run_id: str, step: int, problems: Any, recipe: Reci
     from graphs.rollout import group_key
 
     have = store.have(run_id)
-    wanted = recipe.collect.rollouts
+    wanted = recipe.collect.num_generations
     return sum(len(have.get(group_key(problem, step), ())) >= wanted for problem in problems)
 
 

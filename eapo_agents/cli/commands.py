@@ -117,7 +117,7 @@ def with_fresh_model(recipe: Recipe, problems: Any, folder: Path) -> Recipe:
     model = folder / FRESH
     if not (model / "config.json").exists():
         from eapo_agents.policy.fresh import make_model
-        from trainers.scripts import script_texts
+        from trainers.warm_start_episodes import script_texts
 
         texts = script_texts(recipe, problems)
         try:
@@ -132,8 +132,8 @@ def warm_start_into(agent: Any, problems: Any, folder: Path) -> tuple[Path, int]
     """Returns the warm-started policy's folder and the number of episodes."""
     from eapo_agents.policy.models import save_policy
     from trainers.run import POLICY_FOLDER, add_adapter
-    from trainers.scripts import scripted_episodes
     from trainers.warm_start import warm_start as teach
+    from trainers.warm_start_episodes import scripted_episodes
 
     episodes = scripted_episodes(agent, problems)
     add_adapter(agent)
@@ -204,7 +204,7 @@ def train(
 def dry_run(recipe: Recipe, num_processes: int, *, as_json: bool) -> None:
     """What a live run will take at most."""
     quiet_libraries()
-    from trainers.plan import plan
+    from trainers.dry_run import plan
 
     show(asdict(plan(recipe, num_processes)), as_json)
 

@@ -64,7 +64,7 @@ def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
     if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
         raise RecipeError(
             "The demo needs a recipe with a warm_start section and eval.problems of at least "
-            f"{MIN_HELD_OUT}: use recipes/cpu-smol.yaml or one like it."
+            f"{MIN_HELD_OUT}: use cpu-smol or one like it."
         )
     from eapo_agents.store import TraceStore
 

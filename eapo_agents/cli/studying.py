@@ -22,9 +22,7 @@ def study(
     recipe: Annotated[str, typer.Argument(help="Recipe file, or a name in ./recipes.")],
     arms: Annotated[
         str,
-        typer.Option(
-            "--arms", help="Such as self-exploration,eapo,eapo+noisy: names in ./recipes/arms."
-        ),
+        typer.Option("--arms", help="Such as self-exploration,eapo,eapo+noisy: names of arms."),
     ] = "self-exploration,paper,eapo,distillation",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to n - 1.")] = 3,
     overrides: SetOption = [],  # noqa: B006  # Typer's way

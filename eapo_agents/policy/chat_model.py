@@ -56,7 +56,7 @@ class PolicyChatModel(BaseChatModel):
     renderer: Any
     """The `ChatRenderer` of the engine's tokenizer."""
     sampling: Sampling
-    mixed_versions: bool = False
+    allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
 
     @property
@@ -115,7 +115,7 @@ class PolicyChatModel(BaseChatModel):
             "sampling": asdict(self.sampling),
         }
         if recorder is not None:
-            if not self.mixed_versions:
+            if not self.allow_midrollout_updates:
                 _refuse_change(recorder.records, completion.policy)
             recorder.records.append(message.additional_kwargs[RECORD])
         if run_manager is not None:
@@ -224,7 +224,7 @@ def _refuse_change(records: Sequence[Mapping[str, Any]], version: PolicyVersion)
             raise EngineError(
                 f"The weights changed in the middle of a trajectory (step {before.step} to "
                 f"{version.step}), and one trajectory is of one version: let rollouts end before "
-                "new weights are published, or allow it with policy.mixed_versions=true."
+                "new weights are published, or allow it with policy.allow_midrollout_updates=true."
             )
 
 

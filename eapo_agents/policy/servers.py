@@ -85,7 +85,7 @@ class ServerPool:
         *,
         key: str | None = None,
         request_timeout_s: float = 600.0,
-        lost_after_s: float = 300.0,
+        server_wait_s: float = 300.0,
         on_return: Callable[[Server], None] = lambda server: None,
     ) -> None:
         """Nothing is sent yet.
@@ -95,7 +95,7 @@ class ServerPool:
             key: sent as bearer token.
             request_timeout_s: a server that is silent for so long in one request is taken to be
                 down.
-            lost_after_s: how long requests wait for a server while all are down.
+            server_wait_s: how long requests wait for a server while all are down.
             on_return: told a server that is up again, and may have been started anew.
 
         Raises:
@@ -106,7 +106,7 @@ class ServerPool:
             raise ServerError("policy.servers is empty: name at least one URL.")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_s = request_timeout_s
-        self._lost_after_s = lost_after_s
+        self._lost_after_s = server_wait_s
         self.on_return = on_return
         self._homes: OrderedDict[object, Server] = OrderedDict()
         self._choosing = threading.Lock()

@@ -48,7 +48,7 @@ class VllmEngine:
         version: PolicyVersion,
         adapter: Path | None,
         stop_ids: Sequence[int],
-        mixed_versions: bool = False,
+        allow_midrollout_updates: bool = False,
     ) -> None:
         """Takes servers that are not looked at yet: see `connect`.
 
@@ -57,14 +57,14 @@ class VllmEngine:
             adapter: their folder where they are an adapter on the base model. The servers must see
                 it under the same path.
             stop_ids: tokens that end a turn.
-            mixed_versions: whether a rollout goes on with new weights in its middle.
+            allow_midrollout_updates: whether a rollout goes on with new weights in its middle.
         """
         self._pool = pool
         pool.on_return = self._prepare
         self._base_name = version.model
         self._version = version
         self._stop_ids = frozenset(stop_ids)
-        self._mixed_versions = mixed_versions
+        self._mixed_versions = allow_midrollout_updates
         self._adapters: dict[str, Path] = {served_name(version): adapter} if adapter else {}
         self._pins: dict[tuple[int, str, int, int], PolicyVersion] = {}
         self._trl_names: dict[str, str] = {}

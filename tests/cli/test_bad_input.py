@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from eapo_agents.recipe_file import SHIPPED as RECIPES
 from eapo_agents.store import TraceStore
 from eapo_agents.types import FORMAT_VERSION
-
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
 
 
 @pytest.fixture
@@ -42,7 +41,10 @@ def recipe_file(folder: Path, text: str) -> Path:
         ("name: x\ntrain: {lerning_rate: 1}", "did you mean 'learning_rate'?"),
         ("name: x\ntrain: {steps: none}", "'train.steps'"),
         ("name: x\ntrain: {steps: 0}", "greater than or equal to 1, got 0"),
-        ("name: x\ntrain: {rollouts: 5, forward_passes: 3}", "(40) must divide by"),
+        (
+            "name: x\ntrain: {num_generations: 5, gradient_accumulation_steps: 3}",
+            "(40) must divide by",
+        ),
         ("name: x\nsampling: {temperature: 0}", "sampling.temperature must be above 0"),
         ("name: x\nconsult: {experts: {a: {knd: solver}}}", "did you mean 'kind'?"),
         ("name: [", "is not YAML"),

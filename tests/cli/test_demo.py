@@ -20,7 +20,7 @@ SMALLER = {
     "collect.problems": 2,
     "train.steps": 2,
     "train.problems_per_step": 2,
-    "train.updates_per_step": 1,
+    "train.minibatches_per_step": 1,
 }
 
 

@@ -23,7 +23,7 @@ SMALLER = {
     "train.steps": 4,
     "train.save_steps": 1,
     "train.problems_per_step": 4,
-    "train.updates_per_step": 1,
+    "train.minibatches_per_step": 1,
     "eval.problems": 20,
     "eval.every": 2,
     "eval.greedy": "false",

@@ -14,7 +14,7 @@ from eapo_agents.policy.models import identify_policy
 from eapo_agents.store import TraceStore
 from eapo_agents.types import PolicyVersion, Sampling, StopReason, Turn
 
-RECIPES = Path(__file__).parents[2] / "recipes/trl"
+RECIPES = Path(__file__).parents[2] / "eapo_agents/recipes/trl"
 VERSION = PolicyVersion(model="m", base="b", weights="w", step=0)
 
 

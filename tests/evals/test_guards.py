@@ -12,8 +12,8 @@ HEALTHY = {
     "rho": 0.5,
     "entropy": 0.2,
     "copied": 0.1,
-    "groups_with_spread": 0.7,
-    "engine_mismatch": 0.001,
+    "nonzero_variance_groups": 0.7,
+    "train_inference_mismatch": 0.001,
     "helped/rollouts": 4,
     "solo/accuracy": 0.3,
     "reward": 0.5,
@@ -36,8 +36,8 @@ def test_a_healthy_run_crosses_none():
         ({"consultation_rate": 1.0, "rho": 0.01}, "All ask"),
         ({"consultation_rate": 0.0}, "Nobody asks"),
         ({"copied": 0.9}, "Copying"),
-        ({"groups_with_spread": 0.02}, "Dead groups"),
-        ({"engine_mismatch": 0.2}, "Engine mismatch"),
+        ({"nonzero_variance_groups": 0.02}, "Dead groups"),
+        ({"train_inference_mismatch": 0.2}, "Engine mismatch"),
     ],
 )
 def test_each_is_crossed_by_what_it_is_for(changes, name):
@@ -46,7 +46,7 @@ def test_each_is_crossed_by_what_it_is_for(changes, name):
 
 
 def test_groups_of_one_solution_each_are_not_dead():
-    taught = {"groups_with_spread": 0.0, "helped/rollouts": 0, "consultation_rate": 0.0}
+    taught = {"nonzero_variance_groups": 0.0, "helped/rollouts": 0, "consultation_rate": 0.0}
     assert findings(history(**taught)) == []
 
 

@@ -272,15 +272,14 @@ async def test_examples_stand_before_the_problem_in_every_prompt(scripted, rende
     assert trajectory.correct
 
 
-@pytest.mark.parametrize("granularity", ["reply", "turn", "rollout"])
-async def test_one_coin_decides_on_a_reply_a_turn_or_a_rollout(scripted, problem, granularity):
+@pytest.mark.parametrize("per", ["reply", "turn", "rollout"])
+async def test_one_coin_decides_on_a_reply_a_turn_or_a_rollout(scripted, problem, per):
     policy = scripted([ask("a", "x") + ask("a", "y") + ask("a", "z")] * 2 + ["Answer: 7"])
     graph = build_consult_graph(
         policy,
         ExpertPool([expert("a")]),
-        acceptance=AcceptanceSchedule(kind="constant", start=0.5),
+        acceptance=AcceptanceSchedule(kind="constant", start=0.5, per=per),
         turns=TurnBudget(start=3, end=3),
-        granularity=granularity,
     )
     group = await run_group(graph, policy, problem, 24, system_prompt="", seed=0)
     by_turn = [
@@ -289,7 +288,7 @@ async def test_one_coin_decides_on_a_reply_a_turn_or_a_rollout(scripted, problem
     ]
     in_one_turn = {len(statuses) for turns in by_turn for statuses in turns}
     in_one_rollout = {len(set.union(*turns)) for turns in by_turn}
-    wanted = {"reply": (2, 2), "turn": (1, 2), "rollout": (1, 1)}[granularity]
+    wanted = {"reply": (2, 2), "turn": (1, 2), "rollout": (1, 1)}[per]
     assert (max(in_one_turn), max(in_one_rollout)) == wanted
     heard = [c.status is S.ACCEPTED for t in group.trajectories_G for c in t.turns[0].consultations]
     assert 0.2 < sum(heard) / len(heard) < 0.8

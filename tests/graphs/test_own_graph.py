@@ -45,7 +45,7 @@ def test_it_is_traced_whole_and_trained_on_for_two_steps(agent, example, problem
     graph = example["build"](agent.policy(agent.sampling))
     options = {"run_id": "own", "inputs": example["question_of"], "answer_of": answer_of}
     agent.recipe = agent.recipe.model_copy(
-        update={"collect": agent.recipe.collect.model_copy(update={"rollouts": 2})}
+        update={"collect": agent.recipe.collect.model_copy(update={"num_generations": 2})}
     )
     before = agent.engine.policy_version
     with TraceStore.open(tmp_path / "traces.db", create=True) as store:
@@ -134,7 +134,7 @@ def test_weights_that_change_in_a_rollout_are_recorded_or_refused(
 
     engine = NewWeightsEachTurn(renderer, lambda key, prompt: f"turn {key.turn}")
     policy = PolicyChatModel(
-        engine=engine, renderer=renderer, sampling=Sampling(), mixed_versions=allowed
+        engine=engine, renderer=renderer, sampling=Sampling(), allow_midrollout_updates=allowed
     )
     graph = StateGraph(MessagesState).add_node("one", speak).add_node("two", speak)
     graph = graph.add_edge(START, "one").add_edge("one", "two").compile()
@@ -143,7 +143,7 @@ def test_weights_that_change_in_a_rollout_are_recorded_or_refused(
     (found,) = asyncio.run(run)[0].trajectories_G
     if not allowed:
         assert "The weights changed in the middle of a trajectory" in found.error
-        assert "policy.mixed_versions=true" in found.error
+        assert "policy.allow_midrollout_updates=true" in found.error
         return
     first, second = found.turns
     assert found.error is None

@@ -90,8 +90,9 @@ class _KeepGradients(TrainerCallback):
 def main(out: Path) -> None:
     recipe = Recipe.model_validate({
         "name": "tiny",
-        "train": {"problems_per_step": 4, "rollouts": 4, "forward_passes": 2, "report_to": [],
-                  "max_grad_norm": 1e9, "internalise": {"weight": 0.5}},
+        "train": {"problems_per_step": 4, "num_generations": 4, "gradient_accumulation_steps": 2,
+                  "report_to": [], "max_grad_norm": 1e9,
+                  "internalise": {"hint_stripped_weight": 0.5}},
     })  # fmt: skip
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -123,7 +124,7 @@ def main(out: Path) -> None:
             ),
         ),
         fresh_from=lambda: VERSION.step,
-        importance_cap=2.0,
+        importance_ratio_cap=2.0,
         on_step=lambda step, metrics: told.append(metrics),
         callbacks=[keeper],
     )

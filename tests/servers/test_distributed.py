@@ -61,8 +61,9 @@ def test_the_command_trains_on_two_processes_and_tells_it_once(saved_model, tmp_
 name: two
 policy: {{model: {saved_model}}}
 sampling: {{max_new_tokens: 8}}
-train: {{steps: 2, problems_per_step: 2, rollouts: 2, forward_passes: 1, max_redraws: 1,
-         internalise: {{weight: 1.0}}, report_to: []}}
+train: {{steps: 2, problems_per_step: 2, num_generations: 2, gradient_accumulation_steps: 1,
+         dynamic_sampling_retries: 1,
+         internalise: {{hint_stripped_weight: 1.0}}, report_to: []}}
 """
     )
     command = [*launch(2), "-m", "eapo_agents.cli.main", "train", "--json"]

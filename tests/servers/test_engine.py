@@ -255,7 +255,7 @@ def test_a_server_without_token_ids_is_refused(make_recipe):
 
 
 def test_servers_that_are_gone_for_too_long_stop_the_work_and_blame_no_rollout(server, make_recipe):
-    agent = load_agent(make_recipe(server.url, lost_after_s=1.0))
+    agent = load_agent(make_recipe(server.url, server_wait_s=1.0))
     agent.engine._pool.servers[0].url = "http://127.0.0.1:9"  # as if it had moved away
     told = []
     policy = agent.policy(agent.sampling)

@@ -40,7 +40,7 @@ def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
             ),
         ),
         fresh_from=lambda: agent.engine.policy_version.step,
-        importance_cap=2.0,
+        importance_ratio_cap=2.0,
         **changes,
     )
 

@@ -18,13 +18,13 @@ from graphs.rollout import SOLO
 from trainers.batches import balanced_counts, micro_batches, pad_rows
 from trainers.rows import EXPERT, TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
-from trainers.scripts import script_texts
+from trainers.warm_start_episodes import script_texts
 
 PROBLEMS = load_problems("arithmetic", split="train", limit=8, seed=0)
 SMALL = [
     "train.steps=2",
     "train.problems_per_step=4",
-    "train.updates_per_step=1",
+    "train.minibatches_per_step=1",
     "train.warmup_steps=0",
     "train.save_steps=1",
     "sampling.max_new_tokens=6",
@@ -34,7 +34,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    texts = script_texts(load_recipe("recipes/scale-model.yaml"), PROBLEMS)
+    texts = script_texts(load_recipe("scale-model"), PROBLEMS)
     make_model(folder, texts, layers=1, width=32, heads=2, vocabulary=320, seed=0)
     return folder
 
@@ -45,7 +45,7 @@ def agent_of(small_model):
 
     def make(*settings: str):
         overrides = [f"policy.model={small_model}", *SMALL, *settings]
-        return load_agent(load_recipe("recipes/scale-model.yaml", overrides))
+        return load_agent(load_recipe("scale-model", overrides))
 
     return make
 
@@ -168,7 +168,9 @@ def test_the_divergence_holds_the_policy_where_it_began(agent_of, tmp_path):
     lora = "train.lora={r: 4, alpha: 8}"
     moved = {}
     for kl in (0.0, 10.0):
-        agent = agent_of(lora, f"train.kl={kl}", "train.learning_rate=3e-2", "train.method=logged")
+        agent = agent_of(
+            lora, f"train.beta={kl}", "train.learning_rate=3e-2", "train.method=logged"
+        )
         groups = collected(agent, tmp_path / f"{kl}.db")
         turn = groups[0].trajectories_G[0].turns[0]
         before = _mean_logprob(agent, turn)
@@ -180,7 +182,9 @@ def test_the_divergence_holds_the_policy_where_it_began(agent_of, tmp_path):
 def test_what_the_teacher_with_a_reply_in_sight_finds_likelier_becomes_likelier_alone(
     agent_of, tmp_path
 ):
-    agent = agent_of("train.learning_rate=1e-3", "train.internalise={self_distil: 1.0}")
+    agent = agent_of(
+        "train.learning_rate=1e-3", "train.internalise={self_distillation_weight: 1.0}"
+    )
     (group, *_) = collected(agent, tmp_path / "c.db")
     *members, asked = group.trajectories_G
     said = {"slot": 0, "expert": "solver", "query": "q", "reply": "r", "rho": 1, "u": 0}
@@ -224,7 +228,9 @@ def test_logged_groups_are_replayed_among_live_ones_and_leave_when_they_are_too_
             store,
             tmp_path / "out",
             "train",
-            lambda step, m: seen.append((m["rollouts"], m.get("engine_mismatch", 0.0) < 1e-4)),
+            lambda step, m: seen.append(
+                (m["rollouts"], m.get("train_inference_mismatch", 0.0) < 1e-4)
+            ),
             logged=logged,
         )
         num_live = len(list(store.trajectories()))
@@ -244,8 +250,8 @@ def test_later_passes_over_a_log_say_nothing_of_the_engine(agent_of, tmp_path):
         lambda step, metrics: told.append(metrics),
     )
     first, second = told
-    assert first["engine_mismatch"] < 1e-4
-    assert "engine_mismatch" not in second
+    assert first["train_inference_mismatch"] < 1e-4
+    assert "train_inference_mismatch" not in second
     assert min(first["entropy"], second["entropy"]) > 0
 
 

@@ -71,7 +71,7 @@ def test_consulting_costs_what_the_recipe_says_and_only_where_the_group_can_do_w
     asked_twice = member(1.0, asked=2)
     both = PenaltySection(per_call=0.1, per_token=0.001)
     assert penalty_of(asked_twice, None, both) == pytest.approx(0.22)
-    spared = PenaltySection(per_call=0.1, from_solo_success=0.5)
+    spared = PenaltySection(per_call=0.1, min_solo_accuracy=0.5)
     assert penalty_of(asked_twice, 0.25, spared) == 0
     assert penalty_of(asked_twice, 0.5, spared) == pytest.approx(0.2)
 
@@ -92,7 +92,9 @@ def test_right_trajectories_are_rehearsed_as_they_were_and_stripped(problem, mem
         problem=problem,
         trajectories_G=(member(1.0, asked=1), member(1.0, solo=True), member(0.1, asked=1)),
     )
-    rows = objective(internalise={"weight": 2.0, "rehearse": 0.5}).likelihood_rows([group])
+    rows = objective(
+        internalise={"hint_stripped_weight": 2.0, "rehearsal_weight": 0.5}
+    ).likelihood_rows([group])
     assert [(row.prompt_ids, row.advantage, row.trajectory) for row in rows] == [
         ((1, 5), 0.5, 0),
         ((1, 5), 0.5, 1),
@@ -117,18 +119,22 @@ def test_what_members_can_do_alone_is_learned_where_experts_are_offered(problem,
             (alone, alone),  # nobody was offered an expert
         )
     ]
-    rows = objective(internalise={"at_once": 0.5}).likelihood_rows(groups)
+    rows = objective(internalise={"solo_answer_weight": 0.5}).likelihood_rows(groups)
     assert [(row.prompt_ids, row.completion_ids_T, row.advantage) for row in rows] == [
         ((1, 8, 5), (4, 2), 0.5)
     ]
     assert (rows[0].weight, rows[0].trajectory, rows[0].logprobs_T) == (2.0, 3, None)
-    half = objective(internalise={"at_once": 0.5, "at_once_from": 0.5}).likelihood_rows(groups)
+    half = objective(
+        internalise={"solo_answer_weight": 0.5, "solo_answer_min_accuracy": 0.5}
+    ).likelihood_rows(groups)
     assert [(row.weight, row.trajectory) for row in half] == [(1.0, 1), (2.0, 3)]
 
 
 def test_with_the_ratio_a_stripped_row_keeps_its_logprobs(problem, member):
     group = RolloutGroup(problem=problem, trajectories_G=(member(1.0, asked=1),) * 2)
-    rows = objective(internalise={"weight": 1.0, "ratio": "importance"}).likelihood_rows([group])
+    rows = objective(
+        internalise={"hint_stripped_weight": 1.0, "ratio": "importance"}
+    ).likelihood_rows([group])
     assert [row.logprobs_T for row in rows] == [(-0.5, -0.5)] * 2
 
 
@@ -136,8 +142,8 @@ def test_groups_that_succeed_alone_need_no_hints(problem, member):
     group = RolloutGroup(
         problem=problem, trajectories_G=(member(1.0, solo=True), member(1.0, asked=1))
     )
-    assert objective(internalise={"weight": 1.0}).likelihood_rows([group])
-    spared = objective(internalise={"weight": 1.0, "most_solo_success": 0.5})
+    assert objective(internalise={"hint_stripped_weight": 1.0}).likelihood_rows([group])
+    spared = objective(internalise={"hint_stripped_weight": 1.0, "max_solo_accuracy": 0.5})
     assert spared.likelihood_rows([group]) == []
 
 
@@ -159,7 +165,9 @@ def test_a_helped_members_context_is_the_teacher_of_those_that_work_alone(proble
     unscored = dataclasses.replace(wrong, reward=None)
     group = RolloutGroup(problem=problem, trajectories_G=(wrong, unscored, helped))
     hopeless = RolloutGroup(problem=problem, trajectories_G=(wrong, member(0.0, asked=1)))
-    rows = objective(internalise={"self_distil": 0.5}).likelihood_rows([hopeless, group])
+    rows = objective(internalise={"self_distillation_weight": 0.5}).likelihood_rows(
+        [hopeless, group]
+    )
     assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
         ((1, 5), (4, 2), 2)
     ]

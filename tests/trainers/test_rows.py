@@ -9,7 +9,7 @@ from trainers.rows import (
     group_advantages,
     group_rows,
     has_spread,
-    internalise_rows,
+    hint_stripped_rows,
     trajectory_rows,
 )
 
@@ -120,7 +120,7 @@ def test_a_hint_stripped_row_is_the_answer_after_the_tool_free_prompt(trajectory
     helped = [trajectory(TWO_TURNS, rollout=g) for g in range(3)]
     wrong = trajectory(TWO_TURNS, rollout=3, correct=False, reward=0.1)
     group = RolloutGroup(problem=problem, trajectories_G=(*helped, wrong))
-    assert internalise_rows([group], lambda problem: [1, 2, 3], weight=0.5) == [
+    assert hint_stripped_rows([group], lambda problem: [1, 2, 3], weight=0.5) == [
         TrainingRow(
             prompt_ids=(1, 2, 3),
             completion_ids_T=(7, 2),
@@ -137,4 +137,4 @@ def test_an_answer_that_nobody_helped_with_is_not_hint_stripped(trajectory, prob
     withheld = turn([1], [2], [-0.1], consultations=(consultation(0, ConsultationStatus.WITHHELD),))
     alone = trajectory((withheld, turn([3], [4], [-0.1], parent=0)))
     group = RolloutGroup(problem=problem, trajectories_G=(alone,))
-    assert internalise_rows([group], lambda problem: [1], weight=1.0) == []
+    assert hint_stripped_rows([group], lambda problem: [1], weight=1.0) == []

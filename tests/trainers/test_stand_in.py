@@ -43,8 +43,12 @@ def helped(renderer, trajectory):
     return make
 
 
-def stand_in(renderer, least_own: float) -> StandIn:
-    return StandIn(renderer=renderer, answer_form="Answer: {answer}", least_own=least_own)
+def stand_in(renderer, min_answer_to_reply_ratio: float) -> StandIn:
+    return StandIn(
+        renderer=renderer,
+        answer_form="Answer: {answer}",
+        min_answer_to_reply_ratio=min_answer_to_reply_ratio,
+    )
 
 
 def test_a_reply_stands_in_for_an_answer_that_leaves_the_steps_out(renderer, helped):
@@ -55,7 +59,7 @@ def test_a_reply_stands_in_for_an_answer_that_leaves_the_steps_out(renderer, hel
 
 
 @pytest.mark.parametrize(
-    ("answer", "replies", "least_own", "why"),
+    ("answer", "replies", "min_answer_to_reply_ratio", "why"),
     [
         (f"{WORKED} Answer: 19", (WORKED,), 0.5, "the answer has the steps"),
         ("19. Answer: 19", (WORKED,), 0.0, "nobody wants it"),
@@ -64,9 +68,9 @@ def test_a_reply_stands_in_for_an_answer_that_leaves_the_steps_out(renderer, hel
     ],
 )
 def test_otherwise_the_policys_own_words_are_learned(
-    renderer, helped, answer, replies, least_own, why
+    renderer, helped, answer, replies, min_answer_to_reply_ratio, why
 ):
-    assert stand_in(renderer, least_own)(helped(answer, *replies)) is None, why
+    assert stand_in(renderer, min_answer_to_reply_ratio)(helped(answer, *replies)) is None, why
 
 
 def test_of_several_replies_the_right_one_stands_in_and_only_if_it_was_heard(renderer, helped):
@@ -91,7 +95,9 @@ def test_rows_have_the_stand_in_as_a_likelihood_term(renderer, helped, problem, 
     whole = helped(f"{WORKED} Answer: 19", WORKED, rollout=2)
     objective = Objective(
         solo_prompt=lambda problem: [9],
-        settings=TrainSection(internalise=InternaliseSection(weight=2.0, ratio=ratio)),
+        settings=TrainSection(
+            internalise=InternaliseSection(hint_stripped_weight=2.0, ratio=ratio)
+        ),
         stand_in=stand_in(renderer, 0.5),
     )
     group = RolloutGroup(problem=problem, trajectories_G=(*short, whole))

@@ -103,7 +103,7 @@ class Publisher:
         save_tokenizer(str(folder))
         current = {"model": str(folder), "name": served_name(version), "step": version.step}
         write_atomically(self._folder / CURRENT, json.dumps(current) + "\n")
-        return engine.switch(version, self._agent.recipe.policy.lost_after_s)
+        return engine.switch(version, self._agent.recipe.policy.server_wait_s)
 
     def _folders(self) -> list[Path]:
         found = self._folder.glob("step-*")

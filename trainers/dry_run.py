@@ -55,8 +55,10 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
     settings, consult = recipe.train, recipe.consult
     acceptance = AcceptanceSchedule(**consult.acceptance.model_dump())
     turns = TurnBudget(**consult.turns.model_dump())
-    per_step = settings.problems_per_step * settings.rollouts
-    may_ask = per_step - settings.problems_per_step * round(consult.solo_share * settings.rollouts)
+    per_step = settings.problems_per_step * settings.num_generations
+    may_ask = per_step - settings.problems_per_step * round(
+        consult.solo_share * settings.num_generations
+    )
     queries = calls = tokens = 0.0
     for step in range(1, settings.steps + 1):
         # in its last turn a rollout may not ask any more

@@ -11,9 +11,9 @@ from eapo_agents.errors import RecipeError
 from eapo_agents.policy.models import EMBEDDED
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
-from trainers.plan import GIB, model_size, plan
+from trainers.dry_run import GIB, model_size, plan
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[2] / "eapo_agents" / "recipes"
 
 
 def test_the_papers_preset_pays_for_few_of_its_queries(monkeypatch):
@@ -33,7 +33,7 @@ def test_queries_and_tokens_are_counted_by_hand():
             "name": "plan",
             "sampling": {"max_new_tokens": 10},
             "consult": {"turns": {"start": 3, "end": 2, "steps": 2}, "max_queries": 2},
-            "train": {"steps": 2, "problems_per_step": 1, "rollouts": 4},
+            "train": {"steps": 2, "problems_per_step": 1, "num_generations": 4},
         }
     )
     found = plan(recipe, num_processes=1)
