@@ -32,7 +32,8 @@ def test_servers_that_follow_a_run_restart_one_by_one_with_a_whole_model(
     servers = [serve(*options, "--max-lora-rank", "0") for _ in range(2)]
     train = {
         "steps": 1, "problems_per_step": 2, "num_generations": 2, "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-4, "lora": None, "internalise": {"hint_stripped_weight": 1.0}, "report_to": [],
+        "learning_rate": 1e-4, "lora": None, "report_to": [],
+        "internalise": {"hint_stripped_weight": 1.0},
     }  # fmt: skip
     reward = {"system_prompt": "Solve it.", "format_reward": 0.5}
     recipe = make_recipe(*(s.url for s in servers), changes={"train": train, "task": reward})
