@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from eapo_agents.cli.commands import load_agent, problems_of
-from eapo_agents.cli.progress import EVALS, read_history
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.folder import EVALS, read_history
+from eapo_agents.runs.loading import load_agent, problems_of
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks.arithmetic import make_problem
 from eapo_agents.types import Problem, Trajectory

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from eapo_agents.cli.commands import load_agent
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.loading import load_agent
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, Trajectory
 

@@ -1,147 +1,31 @@
-"""`eapo demo`: the whole of EAPO on a small model, phase by phase.
-
-Every phase leaves its result in the run's folder. The same command goes on with the first phase
-that is not done; a training phase that was cut off goes on from its last checkpoint, an evaluation
-or collection from its last answer.
-"""
+"""`eapo demo`: the whole of EAPO on a small model."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from eapo_agents.cli import collecting, commands
-from eapo_agents.cli.progress import console, progress_bar, read_history
-from eapo_agents.errors import RecipeError
-from eapo_agents.files import write_atomically
-from eapo_agents.recipe import Recipe
-
-STATE = "phases.json"
-MIN_HELD_OUT = 300
-
-
-@dataclass(slots=True)
-class DemoRun:
-    """A demo under way: what is done, and the agent with the weights reached so far."""
-
-    recipe: Recipe
-    folder: Path
-    store: Any
-    done: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _agent: Any = None
-
-    @property
-    def agent(self) -> Any:
-        """Loaded when first needed, with the policy that the last finished training phase left."""
-        if self._agent is None:
-            policies = [phase["policy"] for phase in self.done.values() if "policy" in phase]
-            adapter = str(self.folder / policies[-1]) if policies else None
-            settings = self.recipe.policy.model_copy(update={"adapter": adapter})
-            self._agent = commands.load_agent(self.recipe.model_copy(update={"policy": settings}))
-        return self._agent
-
-    def phase(self, name: str, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Runs a phase unless it is done, and keeps its result."""
-        if name in self.done:
-            console.print(f"[dim]{what}: done before[/dim]")
-            return self.done[name]
-        console.print(f"[bold]{what}[/bold]")
-        _ = self.agent  # loading is no part of the phase's time
-        started = time.perf_counter()
-        result = work()
-        result["seconds"] = time.perf_counter() - started
-        self.done[name] = result
-        write_atomically(self.folder / STATE, json.dumps(self.done, indent=1) + "\n")
-        return result
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    OutOption,
+    RecipeOption,
+    SetOption,
+    resolved,
+)
 
 
-def run_demo(recipe: Recipe, folder: Path, *, as_json: bool) -> None:
-    """Runs or resumes the demo in `folder`, and writes report.json and report.md there."""
-    if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
-        raise RecipeError(
-            "The demo needs a recipe with a warm_start section and eval.problems of at least "
-            f"{MIN_HELD_OUT}: use cpu-smol or one like it."
-        )
-    from eapo_agents.store import TraceStore
+def demo(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    out: OutOption = Path("runs/demo"),
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate a small model, train it with experts, evaluate it without them. The same command
+    continues."""
+    import json
 
-    commands.save_recipe(recipe, folder)
-    with TraceStore.open(str(folder / "traces.db"), create=True) as store:
-        run = DemoRun(recipe=recipe, folder=folder, store=store, done=_read_state(folder))
-        _phases(run)
-    from evals.report import demo_report, report_markdown
+    from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.runs.demo import run_demo
 
-    report = demo_report(run.done, recipe.model_dump(mode="json"))
-    markdown = report_markdown(report)
-    write_atomically(folder / "report.json", json.dumps(report, indent=1) + "\n")
-    write_atomically(folder / "report.md", markdown)
+    report, markdown = run_demo(resolved(recipe, overrides, None), out, progress=TERMINAL)
     print(json.dumps(report) if as_json else markdown)
-
-
-def _phases(run: DemoRun) -> None:
-    shown = [(e.question, e.answer) for e in run.recipe.eval.base_examples]
-    run.phase(
-        "base",
-        f"Base model, tool-free, {len(shown)} examples shown, held-out problems",
-        lambda: _evaluate(run, "base", shown),
-    )
-    run.phase("warm_start", "Warm start: scripted episodes teach the format", lambda: _warm(run))
-    run.phase("before", "Before: warm-started policy, tool-free", lambda: _evaluate(run, "before"))
-    run.phase("collect", "Collect trajectories with experts", lambda: _collect(run))
-    run.phase("train_logged", "Train from the logged traces", lambda: _train_logged(run))
-    run.phase("train_live", "Train live, the experts fading out", lambda: _train_live(run))
-    run.phase("after", "After: trained policy, tool-free", lambda: _evaluate(run, "after"))
-
-
-def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-    from evals.runner import evaluate
-
-    problems = commands.problems_of(run.recipe, "heldout", run.recipe.eval.problems)
-    with progress_bar("  problems", len(problems)) as bar:
-        scores = evaluate(run.agent, problems, run.store, name, bar.at, examples)
-    return {mode: asdict(score) for mode, score in scores.items()}
-
-
-def _warm(run: DemoRun) -> dict[str, Any]:
-    settings = run.recipe.warm_start
-    assert settings is not None
-    problems = commands.problems_of(run.recipe, "train", settings.problems)
-    policy, num_episodes = commands.warm_start_into(run.agent, problems, run.folder / "warm_start")
-    return {"policy": str(policy.relative_to(run.folder)), "episodes": num_episodes}
-
-
-def _collect(run: DemoRun) -> dict[str, Any]:
-    skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
-    wanted = run.recipe.collect.problems
-    problems = commands.problems_of(run.recipe, "train", skipped + wanted)[skipped:]
-    experts = commands.expert_file(run.recipe, run.folder)
-    collecting.collect_into(run.agent, run.store, "collect", 1, problems, experts)
-    return collecting.tally_of(run.store, "collect").summary()
-
-
-def _train_logged(run: DemoRun) -> dict[str, Any]:
-    from trainers.run import usable_groups
-
-    usable = usable_groups(run.agent, commands.logged_groups(run.store, "collect"))
-    out = run.folder / "train_logged"
-    policy = commands.train_logged_into(run.agent, usable, out)
-    return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
-
-
-def _train_live(run: DemoRun) -> dict[str, Any]:
-    problems = commands.problems_of(run.recipe, "train", None)
-    out = run.folder / "train_live"
-    experts = commands.expert_file(run.recipe, run.folder)
-    policy = commands.train_live_into(run.agent, problems, run.store, "train_live", out, experts)
-    return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
-
-
-def _read_state(folder: Path) -> dict[str, dict[str, Any]]:
-    try:
-        state: dict[str, dict[str, Any]] = json.loads((folder / STATE).read_text())
-    except FileNotFoundError:
-        return {}
-    return state

@@ -12,7 +12,7 @@ DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_STORE = "runs/traces.db"
 
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")
+    str, typer.Option("--recipe", "-r", help="Recipe file, or a recipe's name.")
 ]
 SetOption = Annotated[
     list[str],
@@ -24,6 +24,7 @@ PolicyOption = Annotated[
 StoreOption = Annotated[
     str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
 ]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or of a study.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SandboxOption = Annotated[

@@ -1,16 +1,11 @@
-"""Progress of long work on stderr, and the history of training steps that it leaves in a file."""
+"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import (
@@ -23,94 +18,101 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-IS_MAIN = os.environ.get("RANK", "0") == "0"
-"""Whether this is the first, or the only, process that `accelerate launch` started: it alone
-talks."""
+from eapo_agents.progress import IS_MAIN
+
 console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
-STEPS = "steps.jsonl"
-EVALS = "evals.jsonl"
+EVERY_S = 5.0
+"""Seconds between two lines where stderr is not a terminal."""
 
 
 @dataclass(slots=True)
-class Bar:
-    """A line of progress."""
+class _Bar:
+    """A bar of Rich's."""
 
     progress: Progress
     task: TaskID
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Moves to `done`."""
         self.progress.update(self.task, completed=done, total=total, note=note)
 
     def step(self, note: str = "") -> None:
-        """Moves on by one."""
         self.progress.update(self.task, advance=1, note=note)
 
 
+@dataclass(slots=True)
+class _Lines:
+    """A line now and then, for pipes and files: how far it is, how fast, what is left."""
+
+    what: str
+    total: int | None
+    done: int = 0
+    first: int | None = None
+    """Where it began: what an earlier call had done is not this one's speed."""
+    started: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=lambda: time.monotonic() - EVERY_S + 1.0)
+    """When the last line was printed; the first one comes soon."""
+
+    def at(self, done: int, total: int | None = None, note: str = "") -> None:
+        if self.first is None:
+            self.first = done if done > 1 else 0
+        self.done, self.total = done, total or self.total
+        now = time.monotonic()
+        if now - self.told >= EVERY_S:
+            self.told = now
+            console.print(self._line(now - self.started, note), markup=False, soft_wrap=True)
+
+    def step(self, note: str = "") -> None:
+        self.at(self.done + 1, note=note)
+
+    def _line(self, seconds: float, note: str) -> str:
+        of = "" if self.total is None else f" of {self.total}"
+        line = f"{self.what}: {self.done}{of}, {seconds:.0f} s"
+        new = self.done - (self.first or 0)
+        if self.total is not None and new > 0:
+            line += f", about {seconds / new * max(0, self.total - self.done):.0f} s left"
+        return f"{line}{', ' if note else ''}{note}"
+
+
+class TerminalProgress:
+    """`eapo_agents.progress.Progress` on stderr."""
+
+    @contextmanager
+    def bar(self, what: str, total: int | None) -> Iterator[_Bar | _Lines]:
+        """Show a bar, or lines where stderr is not a terminal."""
+        if not console.is_terminal:
+            lines = _Lines(what, total)
+            yield lines
+            spent = time.monotonic() - lines.started
+            console.print(f"{what.strip()}: done in {spent:.1f} s", markup=False)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+        )
+        with Progress(*columns, console=console) as progress:
+            yield _Bar(progress, progress.add_task(what, total=total, note=""))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        console.print(text, markup=False, soft_wrap=True, style="dim" if text[:1] == " " else None)
+
+    def warn(self, text: str) -> None:
+        """Print a line in yellow."""
+        console.print(text, markup=False, soft_wrap=True, style="yellow")
+
+    def status(self, text: str) -> AbstractContextManager[None]:
+        """Show what is going on while the block runs."""
+        return _status(text)
+
+
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Bar]:
-    """A progress bar on stderr; where that is no terminal, one line at the end."""
-    started = time.perf_counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(what, total=total, note=""))
-    if not console.is_terminal:
-        console.print(f"{what}: {time.perf_counter() - started:.1f} s", markup=False)
+def _status(text: str) -> Iterator[None]:
+    with console.status(text):
+        yield
 
 
-def append_line(file: Path, facts: dict[str, Any]) -> None:
-    """Adds a line to a history; one that was cut off before stays a line of its own."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a+b") as lines:
-        if lines.tell():
-            lines.seek(-1, os.SEEK_END)
-            whole = lines.read(1) == b"\n"
-            lines.write(b"" if whole else b"\n")
-        lines.write(json.dumps(facts).encode() + b"\n")
-
-
-@contextmanager
-def training_bar(total: int | None, folder: Path) -> Iterator[Any]:
-    """Shows each step's reward and consultations, and keeps them in the folder's steps.jsonl. A
-    guard rail that is crossed is told once."""
-    from evals.guards import WINDOW, findings
-
-    latest: deque[dict[str, float]] = deque(maxlen=WINDOW)
-    told: set[str] = set()
-    with progress_bar("Train (steps)", total) as bar:
-
-        def on_step(step: int, metrics: dict[str, float]) -> None:
-            append_line(folder / STEPS, {"step": step, **metrics})
-            latest.append({"step": step, **metrics})
-            for finding in findings(latest):
-                if (kind := finding.partition(":")[0]) not in told:
-                    told.add(kind)
-                    console.print(f"  step {step}: {finding}", style="yellow", markup=False)
-            note = (
-                f"reward {metrics.get('reward', float('nan')):.2f} "
-                f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
-            )
-            bar.at(step, total, note)
-            if not console.is_terminal:
-                console.print(f"  step {step}: {note}", markup=False)
-
-        yield on_step
-
-
-def read_history(folder: Path, name: str = STEPS) -> list[dict[str, float]]:
-    """All steps, those before an interruption too; one that was run again counts as last seen."""
-    by_step: dict[int, dict[str, float]] = {}
-    for line in (folder / name).read_text().splitlines():
-        try:
-            step = json.loads(line)
-        except ValueError:
-            continue  # cut off by an interruption; the step was run again
-        by_step[int(step["step"])] = step
-    return [by_step[number] for number in sorted(by_step)]
+TERMINAL = TerminalProgress()

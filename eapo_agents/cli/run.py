@@ -1,74 +1,30 @@
-"""`eapo run`: one question, in a terminal, a pipe or for a program."""
+"""`eapo run`: one question."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import secrets
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
 
-from eapo_agents.cli.commands import expert_file, load_agent
-from eapo_agents.cli.output import safe_text
-from eapo_agents.cli.turn_view import TurnView, screen
-from eapo_agents.cli.turns import conversation, to_its_end
-from eapo_agents.recipe import Recipe
+import typer
 
-if TYPE_CHECKING:
-    from langchain_core.messages import AnyMessage
-
-    from graphs.events import Event
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    PolicyOption,
+    RecipeOption,
+    SetOption,
+    resolved,
+)
 
 
-def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
-    """One question, shown as it happens; the answer alone on stdout where that is no terminal."""
-    from langgraph.checkpoint.memory import InMemorySaver
+def run(
+    question: Annotated[str, typer.Argument(help="What to ask, such as 'What is 7 + 3 * 4?'.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    solo: Annotated[bool, typer.Option("--solo", help="Without experts.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the agent one question and show its turns as they happen."""
+    from eapo_agents.cli import run_once
 
-    agent = load_agent(recipe)
-    run_id = f"run-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    agent.pool.open(expert_file(recipe, Path("runs")), run_id)
-    talk = conversation(agent, InMemorySaver(), run_id)
-    talk.solo = solo
-    console = screen()
-    events: list[Event] = []
-
-    async def one() -> None:
-        view = TurnView(console) if not as_json else None
-        await to_its_end(talk, talk.ask(question), console, view, events)
-
-    asyncio.run(one())
-    if as_json:
-        print(json.dumps(_result(question, events, asyncio.run(talk.messages()))))
-    elif console.stderr:
-        print(safe_text(events[-1].answer))  # type: ignore[union-attr]
-
-
-def _result(
-    question: str, events: Sequence[Event], messages: Sequence[AnyMessage]
-) -> dict[str, Any]:
-    """A question and all that came of it, as an object for programs."""
-    from graphs.events import Ended, Replied
-    from graphs.rollout import turns_of
-
-    ended = next(event for event in events if isinstance(event, Ended))
-    costs = [event.cost_usd for event in events if isinstance(event, Replied)]
-    known = [cost for cost in costs if cost is not None]
-    return {
-        "question": question,
-        "answer": ended.answer,
-        "stop_reason": ended.stop_reason,
-        "turns": [
-            {
-                "text": turn.text,
-                "tokens": len(turn.completion_ids),
-                "consultations": [asdict(c) for c in turn.consultations],
-            }
-            for turn in turns_of(messages)
-        ],
-        "sampled_tokens": ended.sampled_tokens,
-        "cost_usd": sum(known) if len(known) == len(costs) else None,
-        "seconds": ended.seconds,
-    }
+    run_once.run(resolved(recipe, overrides, policy), question, solo=solo, as_json=as_json)

@@ -9,7 +9,7 @@ from functools import partial
 
 from transformers import AutoTokenizer
 
-from eapo_agents.cli import chat
+from eapo_agents.cli import chat_session
 from eapo_agents.cli.main import main
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import ChatRenderer
@@ -36,7 +36,7 @@ def script(key: RolloutKey, prompt: str) -> str:
     return f"I had better ask.\n{calls}"
 
 
-def agent_of(recipe, model):
+def agent_of(recipe, progress, model):
     renderer = ChatRenderer(AutoTokenizer.from_pretrained(model))
     return Agent(
         recipe=recipe,
@@ -50,5 +50,5 @@ def agent_of(recipe, model):
 if __name__ == "__main__":
     _, model, *arguments = sys.argv
     sys.argv[1:] = ["chat", *arguments]
-    chat.load_agent = partial(agent_of, model=model)
+    chat_session.load_agent = partial(agent_of, model=model)
     main()

@@ -23,10 +23,11 @@ def eapo(run_command, monkeypatch, tmp_path):
 @pytest.fixture
 def asking(loaded_policy, monkeypatch):
     """Commands get a policy that asks: an untrained one never does."""
-    from eapo_agents.cli import chat, collecting, commands, run
+    from eapo_agents.cli import chat_session, run_once
+    from eapo_agents.runs import collection, training
     from graphs.agent import Agent, make_pool
 
-    def load(recipe):
+    def load(recipe, progress=None):
         renderer = ChatRenderer(loaded_policy.tokenizer)
         names = list(recipe.consult.experts)
 
@@ -42,10 +43,8 @@ def asking(loaded_policy, monkeypatch):
             pool=make_pool(recipe),
         )
 
-    monkeypatch.setattr(collecting, "load_agent", load)
-    monkeypatch.setattr(commands, "load_agent", load)
-    monkeypatch.setattr(chat, "load_agent", load)
-    monkeypatch.setattr(run, "load_agent", load)
+    for module in (collection, training, chat_session, run_once):
+        monkeypatch.setattr(module, "load_agent", load)
 
 
 def write_recipe(folder, experts, **consult):

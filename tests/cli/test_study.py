@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from eapo_agents.cli.progress import EVALS, STEPS, read_history
+from eapo_agents.runs.folder import EVALS, STEPS, read_history
 from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent

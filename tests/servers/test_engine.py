@@ -89,7 +89,7 @@ def test_a_warm_started_policys_consultations_agree_to_two_hundredths_in_bfloat1
     server, make_recipe, tmp_path
 ):
     """What training samples: turns with queries and replies between them."""
-    from eapo_agents.cli.commands import warm_start_into
+    from eapo_agents.runs.warm_starting import warm_start_into
 
     changes = {
         "sampling": {"max_new_tokens": 48},

@@ -1,15 +1,12 @@
-"""`eapo score`: answers made elsewhere, in the benchmark's own format, without a model."""
+"""Scores of answers that were made elsewhere, in the benchmark's own format, without a model."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.output import safe_text
-from eapo_agents.cli.progress import console, progress_bar
+from eapo_agents.progress import SILENT, Progress
 
 _JUDGED_AT_ONCE = 16
 """A judge is waited for, not worked for."""
@@ -26,9 +23,9 @@ def score(
     sandbox: str,
     unsafe: bool,
     workers: int | None,
-    as_json: bool,
-) -> None:
-    """Prints the figures that upstream's script would give."""
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Return the figures that upstream's script would give."""
     from evals.benchmarks import find_benchmark
     from evals.predictions import read_predictions
     from evals.scoring import refuse_ungraded
@@ -46,16 +43,15 @@ def score(
         grader = the_judge(recipe, judge, Path("runs")) if judge else None
         if grader is None:
             refuse_ungraded(given, benchmark)
-    prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers)
+    prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers, progress=progress)
     num_threads = num_graders(benchmark, workers)
     total = sum(map(len, given.values()))
     if matched.ignored:
-        console.print(
+        progress.say(
             f"{matched.ignored} predictions are for problems that the gold file does not have; "
-            "as upstream's script does, they are left alone.",
-            markup=False,
+            "as upstream's script does, they are left out."
         )
-    with progress_bar(f"Score {benchmark.title} (answers)", total) as bar:
+    with progress.bar(f"Score {benchmark.title} (answers)", total) as bar:
         scored = grade_all(
             benchmark, loaded, given, grader=grader, num_threads=num_threads, on_graded=bar.step
         )
@@ -63,14 +59,7 @@ def score(
     result["missing"] = sum(not item.grades for item in scored.items)
     if grader is not None:
         result["judge"] = {**grader.settings(), "costs": grader.costs()}
-    if as_json:
-        print(json.dumps(result))
-        return
-    print(f"{benchmark.title}: {result['n']} problems, {result['missing']} without an answer")
-    for metric, value in result["metrics"].items():
-        print(f"{metric:20} {value:.4f}")
-    for item in result.get("items", ()):
-        print(f"{item['id']:30} {item['score']:.4f}  {safe_text(item.get('note', ''))}".rstrip())
+    return {**result, "title": benchmark.title}
 
 
 def _is_mbpp(gold: str | None) -> bool:
@@ -82,7 +71,7 @@ def _is_mbpp(gold: str | None) -> bool:
 
 def the_judge(recipe: Any, name: str, folder: Path) -> Any:
     """The recipe's expert of that name as a judge, its ledger in the folder."""
-    from eapo_agents.cli.commands import expert_file
+    from eapo_agents.runs.folder import expert_file
     from evals.judge import Judge
     from graphs.agent import make_pool
 
@@ -97,7 +86,14 @@ def num_graders(benchmark: Any, workers: int | None = None) -> int:
     return workers or (_JUDGED_AT_ONCE if benchmark.judged else os.cpu_count() or 1)
 
 
-def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | None = None) -> None:
+def prepare_sandbox(
+    benchmark: Any,
+    kind: str,
+    *,
+    unsafe: bool,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> None:
     """Opens the sandbox where the benchmark runs code, and none is open yet."""
     from eapo_agents.grading.code import has_sandbox, use_sandbox
 
@@ -106,27 +102,24 @@ def prepare_sandbox(benchmark: Any, kind: str, *, unsafe: bool, workers: int | N
     from eapo_agents.sandbox import Sandbox, find_isolation
 
     if unsafe:
-        print(
+        progress.warn(
             "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, with "
-            "your files and your network.",
-            file=sys.stderr,
+            "your files and your network."
         )
     isolation = find_isolation(kind, unsafe=unsafe)
     use_sandbox(Sandbox(isolation, workers=num_graders(benchmark, workers)))
 
 
-def show_benchmarks(name: str | None, gold: str | None, *, as_json: bool) -> None:
-    """All benchmarks, or one with its protocol and its first prompt."""
+def list_benchmarks() -> list[dict[str, Any]]:
+    """Return the facts of every benchmark."""
     from evals.benchmarks import BENCHMARKS, find_benchmark
 
-    if name is None:
-        rows = [_facts(find_benchmark(known)) for known in BENCHMARKS]
-        if as_json:
-            print(json.dumps({"benchmarks": rows}))
-            return
-        for row in rows:
-            print(f"{row['name']:15} {row['title']:34} {row['metric']:12} {row['licence']}")
-        return
+    return [_facts(find_benchmark(known)) for known in BENCHMARKS]
+
+
+def show_benchmark(name: str, gold: str | None) -> dict[str, Any]:
+    """Return the facts of one benchmark, with its protocol and its first prompt."""
+    from evals.benchmarks import find_benchmark
     from evals.sources import load
 
     benchmark = find_benchmark(name)
@@ -136,11 +129,7 @@ def show_benchmarks(name: str | None, gold: str | None, *, as_json: bool) -> Non
     if not benchmark.sealed:
         first = loaded.problems[0]
         facts |= {"id": first.id, "prompt": first.question, "gold": first.answer}
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for key, value in facts.items():
-        print(f"{key:16} {safe_text(str(value))}")
+    return facts
 
 
 def _facts(benchmark: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from eapo_agents.cli.run_records import read_runs
+from eapo_agents.runs.records import read_runs
 
 _EVERY_S = 2.0
 _COLUMNS = ("run", "step", "alone", "helped", "asking", "rho", "reward", "calls", "evaluated")

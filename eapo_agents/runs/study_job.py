@@ -1,6 +1,6 @@
 """One job of a study, in a process of its own:
 
-    python -m eapo_agents.cli.study_job FOLDER ARM PARENT
+    python -m eapo_agents.runs.study_job FOLDER ARM PARENT
 
 PARENT is the number of the process that runs the study.
 """
@@ -11,17 +11,27 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eapo_agents.children import end_with_parent
-from eapo_agents.cli import collecting, commands
-from eapo_agents.cli.progress import STEPS, read_history
-from eapo_agents.cli.study import BASE, RECIPE, RESULT
 from eapo_agents.errors import EapoError
 from eapo_agents.files import write_atomically
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.collection import collect_into, tally_of
+from eapo_agents.runs.folder import RECIPE, STEPS, TRACES, expert_file, read_history
+from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
+from eapo_agents.runs.studies import BASE, RESULT
+from eapo_agents.runs.training import evaluator, train_live_into, train_logged_into
+from eapo_agents.runs.warm_starting import warm_start_into, with_fresh_model
+
+if TYPE_CHECKING:
+    from eapo_agents.store import TraceStore
+    from evals.runner import Score
+    from graphs.agent import Agent
 
 _CONSULTED = "assisted"
 
@@ -37,23 +47,23 @@ def run_job(folder: Path, arm: str) -> None:
 
 def _make_base(recipe: Recipe, folder: Path) -> dict[str, Any]:
     assert recipe.warm_start is not None
-    problems = commands.problems_of(recipe, "train", recipe.warm_start.problems)
-    agent = commands.load_agent(commands.with_fresh_model(recipe, problems, folder))
-    _, num_episodes = commands.warm_start_into(agent, problems, folder)
+    problems = problems_of(recipe, "train", recipe.warm_start.problems)
+    agent = load_agent(with_fresh_model(recipe, problems, folder))
+    _, num_episodes = warm_start_into(agent, problems, folder)
     return {"episodes": num_episodes}
 
 
 def _run_arm(recipe: Recipe, folder: Path) -> dict[str, Any]:
     from eapo_agents.store import TraceStore
 
-    agent = commands.load_agent(recipe)
-    with TraceStore.open(str(folder / "traces.db"), create=True) as store:
-        evaluate_at = commands.evaluator(agent, store, folder)
+    agent = load_agent(recipe)
+    with TraceStore.open(str(folder / TRACES), create=True) as store:
+        evaluate_at = evaluator(agent, store, folder)
         resumed = any(folder.glob("checkpoint-*"))
-        before = None if resumed else evaluate_at(0)
+        before = None if resumed else _plain(evaluate_at(0))
         collected = _train(recipe, agent, store, folder)
         steps = len(read_history(folder)) if (folder / STEPS).exists() else 0
-        final = evaluate_at(steps) if steps or before is None else before
+        final = _plain(evaluate_at(steps)) if steps or before is None else before
         assisted = _assisted(recipe, agent, store, steps)
         leaks = _leaks(recipe, store)
     return {
@@ -65,12 +75,16 @@ def _run_arm(recipe: Recipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def _leaks(recipe: Recipe, store: Any) -> dict[str, Any]:
+def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {mode: asdict(score) for mode, score in scores.items()}
+
+
+def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, Any]:
     """Evaluation problems among what was trained on, or asked of experts meanwhile."""
     from evals.guards import leaked_consultations, leaked_problems
 
-    evaluated = commands.problems_of(recipe, "heldout", recipe.eval.problems)
-    trained = commands.problems_of(recipe, "train", None)
+    evaluated = problems_of(recipe, "heldout", recipe.eval.problems)
+    trained = problems_of(recipe, "train", None)
     trajectories = (
         stored.trajectory
         for run_id in ("train", "collect")
@@ -82,26 +96,26 @@ def _leaks(recipe: Recipe, store: Any) -> dict[str, Any]:
     }
 
 
-def _train(recipe: Recipe, agent: Any, store: Any, folder: Path) -> dict[str, Any] | None:
+def _train(recipe: Recipe, agent: Agent, store: TraceStore, folder: Path) -> dict[str, Any] | None:
     """What the arm's method is; returns the tally of a collection that it began with."""
-    experts = commands.expert_file(recipe, folder)
+    experts = expert_file(recipe, folder)
     if recipe.train.method == "none":
         return None
     if recipe.train.method != "logged":
-        problems = commands.problems_of(recipe, "train", None)
-        commands.train_live_into(agent, problems, store, "train", folder, experts)
+        problems = problems_of(recipe, "train", None)
+        train_live_into(agent, problems, store, "train", folder, experts)
         return None
     from trainers.run import usable_groups
 
-    problems = commands.problems_of(recipe, "train", recipe.collect.problems)
-    collecting.collect_into(agent, store, "collect", 1, problems, experts)
-    tally = collecting.tally_of(store, "collect").summary()
-    usable = usable_groups(agent, commands.logged_groups(store, "collect"))
-    commands.train_logged_into(agent, usable, folder, store)
+    problems = problems_of(recipe, "train", recipe.collect.problems)
+    collect_into(agent, store, "collect", 1, problems, experts)
+    tally = tally_of(store, "collect").summary()
+    usable = usable_groups(agent, logged_groups(store, "collect"))
+    train_logged_into(agent, usable, folder, store)
     return tally
 
 
-def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, Any] | None:
+def _assisted(recipe: Recipe, agent: Agent, store: TraceStore, step: int) -> dict[str, Any] | None:
     """Accuracy with every reply heard, on the same problems."""
     from eapo_agents.schedules import AcceptanceSchedule
     from evals.runner import evaluate
@@ -109,7 +123,7 @@ def _assisted(recipe: Recipe, agent: Any, store: Any, step: int) -> dict[str, An
     if not agent.pool.tools:
         return None
     always = AcceptanceSchedule(kind="constant")
-    problems = commands.problems_of(recipe, "heldout", recipe.eval.problems)
+    problems = problems_of(recipe, "heldout", recipe.eval.problems)
     scores = evaluate(
         agent,
         problems,

@@ -1,7 +1,7 @@
-"""`eapo collect --ray n`: a collection by n tasks of a Ray cluster, into one PostgreSQL store.
+"""A collection by n tasks of a Ray cluster, into one PostgreSQL store.
 
-Ray finds the machines and starts a task again whose worker died; who collects what, and that
-nothing is there twice, is the store's doing, as with processes started by hand.
+Ray finds the machines and starts a task again whose worker died. The store decides who collects
+what and that nothing is there twice, as with processes started by hand.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.collecting import Tally, collect_into, num_complete, shard_of, tally_of
-from eapo_agents.cli.commands import (
-    expert_file,
-    load_agent,
-    problems_of,
-    refuse_people,
-    store_folder,
-)
-from eapo_agents.cli.progress import console, progress_bar
 from eapo_agents.errors import EapoError, ServerError, UsageError
+from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.collection import (
+    Collected,
+    collect_into,
+    num_complete,
+    shard_of,
+    tally_of,
+)
+from eapo_agents.runs.folder import expert_file, store_folder
+from eapo_agents.runs.loading import load_agent, problems_of, refuse_people
 from eapo_agents.store.pulse import SILENT_S
 
 LOOK_S = 2.0
@@ -32,9 +33,14 @@ LOOK_S = 2.0
 
 
 def collect_by_tasks(
-    recipe: Recipe, store_at: str, run_id: str, step: int, num_tasks: int
-) -> tuple[dict[str, Any], Tally]:
-    """Runs the tasks and waits for them; returns what they did, and the collection's tally.
+    recipe: Recipe,
+    store_at: str,
+    run_id: str,
+    step: int,
+    num_tasks: int,
+    progress: Progress = SILENT,
+) -> Collected:
+    """Run the tasks, wait for them, and return what they did.
 
     The cluster is RAY_ADDRESS's, else one that Ray starts on this machine. Each task takes one
     CPU, and one GPU where the recipe's policy samples on one. Interrupted, it cancels the tasks;
@@ -57,12 +63,13 @@ def collect_by_tasks(
             "--ray collects on several machines, and a file is on one: give --store a PostgreSQL "
             f"URL (postgresql+psycopg://USER@HOST/DATABASE), got '{store_at}'."
         )
+    started = time.perf_counter()
     problems = problems_of(recipe, "train", recipe.collect.problems)
     # Ray's words on its workers go to stdout, which is for the result alone
     with TraceStore.open(store_at, create=True) as store, redirect_stdout(sys.stderr):
-        _connect(ray)
+        _connect(ray, progress)
         try:
-            with progress_bar("Collect (groups)", len(problems)) as bar:
+            with progress.bar("Collect (groups)", len(problems)) as bar:
 
                 def complete() -> int:
                     done = num_complete(store, run_id, step, problems, recipe)
@@ -75,19 +82,21 @@ def collect_by_tasks(
                     done += _run_tasks(ray, recipe, num_tasks, (store_at, run_id, step), complete)
         finally:
             ray.shutdown()
-        facts = {
-            "store": store.name,
-            "run_now": sum(each["run_now"] for each in done),
-            "tasks": num_tasks,
-            "nodes": len({each["node"] for each in done}),
-        }
-        return facts, tally_of(store, run_id)
+        return Collected(
+            run_id=run_id,
+            store=store.name,
+            run_now=sum(each["run_now"] for each in done),
+            tally=tally_of(store, run_id),
+            seconds=time.perf_counter() - started,
+            tasks=num_tasks,
+            nodes=len({each["node"] for each in done}),
+        )
 
 
-def _connect(ray: Any) -> None:
+def _connect(ray: Any, progress: Progress) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
-    with console.status(f"Connecting to Ray at {address or 'this machine'} ..."):
+    with progress.status(f"Connecting to Ray at {address or 'this machine'} ..."):
         try:
             host, _, port = (address or "").rpartition("://")[2].rpartition(":")
             if host:  # Ray itself would try for minutes

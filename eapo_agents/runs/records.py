@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.progress import EVALS, STEPS, read_history
 from eapo_agents.errors import UsageError
+from eapo_agents.runs.folder import EVALS, STEPS, read_history
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:

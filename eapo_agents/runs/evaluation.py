@@ -1,4 +1,4 @@
-"""`eapo eval`: scores a policy, and compares it with an earlier evaluation."""
+"""Evaluation of a recipe's task, and the comparison with an earlier evaluation."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.commands import load_agent, problems_of, save_recipe, show
-from eapo_agents.cli.progress import progress_bar
 from eapo_agents.files import write_atomically
+from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.folder import TRACES, save_recipe
+from eapo_agents.runs.loading import load_agent, problems_of
 
 
-def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) -> None:
-    """Tool-free accuracy, and the paired difference to an earlier evaluation."""
+def evaluate(
+    recipe: Recipe, out: Path, *, baseline: str | None = None, progress: Progress = SILENT
+) -> dict[str, Any]:
+    """Return the tool-free accuracy, and the paired difference to an earlier evaluation."""
     from eapo_agents.store import TraceStore
 
     before = _read_baseline(baseline) if baseline else None
@@ -23,16 +26,16 @@ def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) 
     problems = problems_of(recipe, split, recipe.eval.problems)
     if before is not None:
         _refuse_other_problems(before, problems)
-    agent = load_agent(recipe)
+    agent = load_agent(recipe, progress)
     from evals.runner import evaluate as score
 
-    save_recipe(recipe, out)
+    save_recipe(recipe, out, progress)
 
     started = time.perf_counter()
     weights = agent.engine.policy_version.weights
     with (
-        TraceStore.open(str(out / "traces.db"), create=True) as store,
-        progress_bar("Evaluate (problems)", len(problems)) as bar,
+        TraceStore.open(str(out / TRACES), create=True) as store,
+        progress.bar("Evaluate (problems)", len(problems)) as bar,
     ):
         scores = score(agent, problems, store, f"eval-{weights}", bar.at)
     result: dict[str, Any] = {
@@ -47,10 +50,10 @@ def evaluate(recipe: Recipe, out: Path, baseline: str | None, *, as_json: bool) 
     write_atomically(
         out / "eval.json", json.dumps({**result, "per_problem": per_problem}, indent=1) + "\n"
     )
-    show(result if as_json else _readable(result), as_json)
+    return result
 
 
-def _readable(result: dict[str, Any]) -> dict[str, Any]:
+def readable(result: dict[str, Any]) -> dict[str, Any]:
     """An evaluation's scores and differences as lines for people."""
     from evals.report import points, share
 

@@ -1,21 +1,31 @@
-"""`eapo rescore`, and the grading that ends every benchmark run."""
+"""Grading: at the end of every benchmark run, and again from what was kept."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eapo_agents.cli.progress import progress_bar
-from eapo_agents.cli.scoring import num_graders, prepare_sandbox, the_judge
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.files import write_atomically
+from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.folder import TRACES
+from eapo_agents.runs.scoring import num_graders, prepare_sandbox, the_judge
 
-TRACES = "traces.db"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A graded benchmark run."""
+
+    out: Path
+    report: dict[str, Any]
+    """What results.json holds."""
+    judge: Any
+    """The judge that graded, if any."""
 
 
 def rescore(
@@ -26,9 +36,9 @@ def rescore(
     judge: str | None,
     sandbox: str,
     unsafe: bool,
-    as_json: bool,
-) -> None:
-    """Grades a run's saved answers again, and says which verdicts changed."""
+    progress: Progress = SILENT,
+) -> Graded:
+    """Grade a run's saved answers again, and say which verdicts changed."""
     from evals.answering import ASSISTED, SOLO
     from evals.benchmarks import find_benchmark
     from evals.compare import RUN_FILE
@@ -53,12 +63,12 @@ def rescore(
             )
         if benchmark.judged and not judge:
             raise BenchmarkError(f"{benchmark.title} is graded by a judge: name it with --judge.")
-        prepare_sandbox(benchmark, sandbox, unsafe=unsafe)
+        prepare_sandbox(benchmark, sandbox, unsafe=unsafe, progress=progress)
         prepared.append((benchmark, loaded))
     assisted = any(known["assisted"] for known in there.values())
     judging = the_judge(recipe, judge, folder) if judge else None
     modes = [SOLO, ASSISTED] if assisted else [SOLO]
-    grade_run(folder, prepared, modes, judging, as_json=as_json, again=True)
+    return grade_run(folder, prepared, modes, judging, again=True, progress=progress)
 
 
 def grade_run(
@@ -67,10 +77,10 @@ def grade_run(
     modes: Sequence[str],
     judge: Any,
     *,
-    as_json: bool,
     again: bool = False,
-) -> None:
-    """Grades what is stored, and writes items, results and reports. Results of other benchmarks in
+    progress: Progress = SILENT,
+) -> Graded:
+    """Grade what is stored, and write items, results and reports. Results of other benchmarks in
     the folder stay."""
     from eapo_agents.store import TraceStore
     from evals.answering import ASSISTED, SOLO
@@ -93,7 +103,7 @@ def grade_run(
                 stored = [s.trajectory for s in store.trajectories(run_id=key)]
                 if not stored and mode == ASSISTED:
                     continue  # another benchmark of the folder was assisted
-                with progress_bar(f"Grade {key}", len(stored)) as bar:
+                with progress.bar(f"Grade {key}", len(stored)) as bar:
                     samples = grade_samples(
                         benchmark,
                         problems,
@@ -124,13 +134,7 @@ def grade_run(
     write_atomically(out / RESULTS_FILE, json.dumps(report, indent=1) + "\n")
     write_atomically(out / "report.md", bench_markdown(settings, results))
     write_atomically(out / "report.html", bench_html(settings, results))
-    if as_json:
-        short = {
-            key: {k: v for k, v in r.items() if k != "per_problem"} for key, r in results.items()
-        }
-        print(json.dumps({**report, "results": short, "out": str(out)}))
-        return
-    _print(results, changed, judge, out)
+    return Graded(out=out, report=report, judge=judge)
 
 
 def load_problems(benchmark: Any, file: str | None, limit: int | None) -> Any:
@@ -161,41 +165,6 @@ def recorded_seconds(out: Path) -> dict[str, float]:
     except (OSError, ValueError):
         return {}
     return found
-
-
-def _print(results: Any, changed: Any, judge: Any, out: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from evals.bench_report import HEADER, facts, table_rows
-
-    screen = Console()
-    if not screen.is_terminal:
-        screen = Console(width=120)
-    table = Table()
-    for name in HEADER:
-        table.add_column(name, no_wrap=True)
-    for row in table_rows(results):
-        table.add_row(*row)
-    screen.print(table)
-    for key, result in results.items():
-        beside = [f"{name}: {value}" for name, value in facts(result) if "published" in name]
-        for line in beside:
-            screen.print(f"{key}: {line}", markup=False)
-        if "gap" in result:
-            gap = result["gap"]
-            low, high = (100 * bound for bound in gap["ci95"])
-            difference = f"{100 * gap['difference']:+.1f} points [{low:+.1f}, {high:+.1f}]"
-            screen.print(f"{key}: {difference} to solo", markup=False)
-    for key, ids in changed.items():
-        names = f": {', '.join(ids[:20])}" if ids else ""
-        screen.print(f"{key}: {len(ids)} verdicts changed{names}", markup=False)
-    if judge is not None:
-        for line in judge.costs():
-            cost = line.get("cost_usd")
-            money = "unpriced" if cost is None else f"${cost:.4f}"
-            screen.print(f"judge {judge.name}: {line['calls']} calls, {money}", markup=False)
-    screen.print(f"Report: {out / 'report.html'}, report.md, results.json", markup=False)
 
 
 def _changed(file: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,297 @@
+"""A session with the agent, in a terminal or a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from eapo_agents.cli.chat_commands import COMMANDS, run_command
+from eapo_agents.cli.output import safe_text
+from eapo_agents.cli.progress import TERMINAL
+from eapo_agents.cli.turn_view import TurnView, money, screen
+from eapo_agents.cli.turns import ask_plainly, conversation, to_its_end
+from eapo_agents.errors import EapoError, StoreError, UsageError
+from eapo_agents.recipe import Recipe
+from eapo_agents.runs.folder import expert_file, store_folder
+from eapo_agents.runs.loading import load_agent
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from rich.console import Console
+
+    from graphs.conversation import Conversation
+    from graphs.events import Event, PersonAsked
+
+THREADS = "threads.db"
+HISTORY = ".chat_history"
+
+
+@dataclass(slots=True)
+class Chat:
+    """A session: one thread at a time, and what the commands may change."""
+
+    recipe: Recipe
+    agent: Any
+    checkpointer: Any
+    folder: Path
+    store_at: str
+    console: Console
+    talk: Conversation
+    prompt: PromptSession[str] | None = None
+    """None where input is no terminal."""
+    answers: dict[bool, str] | None = None
+    """The last question's answers, alone (True) and with experts (False)."""
+
+    def open(self, thread_id: str) -> None:
+        """Turns to a thread; budget and ledger are the thread's own."""
+        self.agent.pool.open(expert_file(self.recipe, self.folder), f"chat-{thread_id}")
+        self.talk = conversation(self.agent, self.checkpointer, thread_id)
+        self.answers = None
+
+    async def turn(self, events: AsyncIterator[Event], *, compare: bool = False) -> None:
+        """One turn to its end; Ctrl-C stops it, and not the program."""
+        from graphs.events import Ended
+
+        kept: list[Event] = []
+        view = TurnView(self.console)
+        task = asyncio.ensure_future(
+            to_its_end(self.talk, events, self.console, view, kept, self._ask_person)
+        )
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # no signals on Windows' loops
+            loop.add_signal_handler(signal.SIGINT, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            self.say("Stopped. /again asks it anew.")
+            return
+        except EapoError as error:
+            self.say(str(error), style="red")
+            return
+        except sqlite3.Error as error:
+            self.say(f"The conversation cannot be kept: {error}. Is the disk full?", style="red")
+            return
+        finally:
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(signal.SIGINT)
+        ended = next((event for event in kept if isinstance(event, Ended)), None)
+        if ended is None:
+            return
+        if self.console.stderr:
+            print(safe_text(ended.answer), flush=True)
+        self.answers = {**(self.answers or {} if compare else {}), self.talk.solo: ended.answer}
+        if len(self.answers) == 2:
+            self.say(f"alone         {_brief(self.answers[True])}")
+            self.say(f"with experts  {_brief(self.answers[False])}")
+
+    def say(self, text: str, style: str = "dim") -> None:
+        """A word from the program itself."""
+        piped = not self.console.is_terminal
+        self.console.print(Text(safe_text(text), style=style), soft_wrap=piped)
+
+    async def _ask_person(self, asked: PersonAsked, console: Console) -> str:
+        if self.prompt is None:
+            return await ask_plainly(asked, console)
+        self.say(f"? {asked.expert} is asked: {asked.query}", style="bold")
+        try:
+            return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)
+        except (KeyboardInterrupt, EOFError):
+            raise asyncio.CancelledError from None  # it stops the turn, not the program
+
+    async def answer(self, waiting: Sequence[PersonAsked]) -> AsyncIterator[Event]:
+        """Asks people what they had been asked before the program ended, and goes on."""
+        replies = {one.id: await self._ask_person(one, self.console) for one in waiting}
+        async for event in self.talk.reply(replies):
+            yield event
+
+
+def _brief(answer: str) -> str:
+    said = " ".join(answer.split())
+    return said if len(said) <= 200 else f"{said[:200]} …"
+
+
+def chat(
+    recipe: Recipe, *, thread: str | None, go_on: bool, list_threads: bool, store_at: str
+) -> None:
+    """A session in the terminal, or a question a line from a pipe."""
+    folder = store_folder(store_at)
+    asyncio.run(_chat(recipe, thread, go_on, list_threads, store_at, folder))
+
+
+async def _chat(
+    recipe: Recipe,
+    thread: str | None,
+    go_on: bool,
+    list_threads: bool,
+    store_at: str,
+    folder: Path,
+) -> None:
+    async with _open_threads(folder / THREADS) as saver:
+        known = await threads(saver)
+        if list_threads:
+            _print_threads(known)
+            return
+        if thread is not None and thread not in known:
+            raise UsageError(
+                f"There is no thread '{thread}' in '{folder / THREADS}': `eapo chat --threads` "
+                "lists them; without --thread a new one begins."
+            )
+        if go_on and not known:
+            raise UsageError("There is no thread to continue yet: start one with `eapo chat`.")
+        if go_on and thread is None:
+            thread = next(iter(known))
+        thread_id = thread or secrets.token_hex(4)
+        agent = load_agent(recipe, TERMINAL)
+        session = Chat(
+            recipe=recipe,
+            agent=agent,
+            checkpointer=saver,
+            folder=folder,
+            store_at=store_at,
+            console=screen(),
+            talk=conversation(agent, saver, thread_id),
+            prompt=_prompt_session(folder) if sys.stdin.isatty() else None,
+        )
+        session.open(thread_id)
+        await session.talk.load()
+        await _greet(session, resumed=thread is not None)
+        await _loop(session)
+        if await session.talk.messages():
+            session.say(f"eapo chat --thread {session.talk.thread_id} goes on with this.")
+
+
+@contextlib.asynccontextmanager
+async def _open_threads(file: Path) -> AsyncIterator[Any]:
+    """The kept conversations.
+
+    Raises:
+        StoreError: the file cannot be made or read.
+    """
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            saver = await stack.enter_async_context(AsyncSqliteSaver.from_conn_string(str(file)))
+            await saver.setup()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"The conversations in '{file}' cannot be used ({error}): move the file away, or "
+                "give another folder with --store."
+            ) from error
+        yield saver
+
+
+async def threads(saver: Any) -> dict[str, str]:
+    """Thread ids, the latest first, and the last question of each."""
+    known: dict[str, str] = {}
+    async for saved in saver.alist(None):
+        thread_id = saved.config["configurable"]["thread_id"]
+        if thread_id not in known:
+            said = saved.checkpoint["channel_values"].get("messages", [])
+            questions = [message.text for message in said if message.type == "human"]
+            known[thread_id] = str(questions[-1]) if questions else ""
+    return known
+
+
+def _print_threads(known: dict[str, str]) -> None:
+    for thread_id, question in known.items():
+        print(f"{thread_id}  {_brief(safe_text(question))[:100]}")
+    if not known:
+        print("There are no threads yet.")
+
+
+async def _greet(session: Chat, *, resumed: bool) -> None:
+    version = session.agent.engine.policy_version
+    names = ", ".join(tool.name for tool in session.agent.pool.tools) or "none"
+    session.say(
+        f"eapo chat · {version.model}, step {version.step} · experts: {names} · thread "
+        f"{session.talk.thread_id} · /help"
+    )
+    if not resumed:
+        return
+    await run_command(session, "/history")
+    waiting = await session.talk.waiting()
+    if waiting:
+        session.say("Somebody was asked, and the reply is still to come.")
+        await session.turn(session.answer(waiting))
+    elif (await session.talk.snapshot()).next:
+        session.say("The last turn was cut off: going on with it.")
+        await session.turn(session.talk.go_on())
+
+
+async def _loop(session: Chat) -> None:
+    async for line in _lines(session):
+        said = line.strip()
+        if not said:
+            continue
+        if said in ("/quit", "/exit"):
+            return
+        try:
+            if said.startswith("/"):
+                await run_command(session, said)
+            else:
+                await session.turn(session.talk.ask(said))
+        except EapoError as error:
+            session.say(str(error), style="red")
+
+
+async def _lines(session: Chat) -> AsyncIterator[str]:
+    """What the user types or pipes in."""
+    if session.prompt is None:
+        for line in sys.stdin:
+            yield line
+        return
+    while True:
+        try:
+            yield await session.prompt.prompt_async(
+                "> ", bottom_toolbar=lambda: _status(session), rprompt=""
+            )
+        except KeyboardInterrupt:
+            session.say("Ctrl-D or /quit ends the session.")
+        except EOFError:
+            return
+
+
+def _status(session: Chat) -> str:
+    talk = session.talk
+    budget = session.agent.pool.budget
+    rho = "" if talk.solo else f" · rho {1.0 if talk.rho is None else talk.rho:g}"
+    spent = f"{budget.spent_calls} call{'' if budget.spent_calls == 1 else 's'}"
+    spent += f", {money(budget.spent_usd)}" if budget.spent_usd else ""
+    limits = [f"{limit:g} {what}" for what, _, limit in budget.lines() if limit is not None]
+    most = f" of {', '.join(limits)}" if limits else ""
+    mode = "alone" if talk.solo else "with experts"
+    return f" {mode}{rho} · spent {spent}{most} · thread {talk.thread_id} "
+
+
+def _prompt_session(folder: Path) -> PromptSession[str]:
+    """Enter sends; Alt-Enter breaks the line; history in a file; Tab completes commands."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return PromptSession(
+        history=FileHistory(str(folder / HISTORY)),
+        completer=WordCompleter(sorted(COMMANDS), sentence=True),
+        complete_while_typing=False,
+        key_bindings=keys,
+        enable_open_in_editor=True,
+    )

@@ -1,0 +1,67 @@
+"""`eapo collect`: one process's part of a collection, or all of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    DEFAULT_STORE,
+    JsonOption,
+    PolicyOption,
+    RecipeOption,
+    SetOption,
+    StoreOption,
+    resolved,
+)
+
+
+def collect(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run-id", help="Name of the collection. The same name continues it."),
+    ] = None,
+    step: Annotated[
+        int, typer.Option("--step", min=0, help="Training step whose schedules apply.")
+    ] = 1,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="i/n: only the i-th of n equal parts of the problems."),
+    ] = None,
+    ray_tasks: Annotated[
+        int | None,
+        typer.Option(
+            "--ray", min=1, help="Collect by this many tasks of the Ray cluster at RAY_ADDRESS."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run problems x G rollouts of the graph into a trace store."""
+    from eapo_agents.cli.output import show
+    from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.errors import ErrorBudgetError
+    from eapo_agents.runs.collection import collect as run
+
+    whole = resolved(recipe, overrides, policy)
+    collected = run(
+        whole,
+        store,
+        run_id=run_id,
+        step=step,
+        shard=shard,
+        ray_tasks=ray_tasks,
+        progress=TERMINAL,
+    )
+    show(collected.summary, as_json=as_json)
+    tally, most = collected.tally, whole.collect.max_error_share
+    if tally.failed > most * max(1, tally.rollouts):
+        raise ErrorBudgetError(
+            f"{tally.failed} of {tally.rollouts} rollouts failed, and at most {most:.0%} may: "
+            f"see `eapo traces stats {collected.store}`."
+        )

@@ -1,0 +1,24 @@
+"""`eapo compare`: two runs, problem by problem."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eapo_agents.cli.options import JsonOption
+
+
+def compare(
+    run_a: Annotated[str, typer.Argument(metavar="RUN_A")],
+    run_b: Annotated[str, typer.Argument(metavar="RUN_B")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two benchmark runs problem by problem, B - A. Runs whose settings differ are
+    refused."""
+    import json
+
+    from evals.compare import compare_runs, comparison_markdown
+
+    comparison = compare_runs(run_a, run_b)
+    print(json.dumps(comparison) if as_json else comparison_markdown(comparison))

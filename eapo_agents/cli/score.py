@@ -1,0 +1,67 @@
+"""`eapo score`: answers that were made elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    JudgeOption,
+    RecipeOption,
+    SandboxOption,
+    SetOption,
+    UnsafeOption,
+    resolved,
+)
+
+
+def score(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Such as humaneval, gsm8k.")],
+    predictions: Annotated[
+        str, typer.Option("--predictions", help="Answers, in the benchmark's upstream format.")
+    ],
+    gold: Annotated[
+        str | None,
+        typer.Option("--gold", help="Upstream's file; else EAPO_DATA is searched, then the hub."),
+    ] = None,
+    items: Annotated[bool, typer.Option("--items", help="List each problem's score.")] = False,
+    judge: JudgeOption = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    sandbox: SandboxOption = "auto",
+    unsafe_code: UnsafeOption = False,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Answers graded at once.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score answers made elsewhere, without a model: what the benchmark's own script would say."""
+    import json
+
+    from eapo_agents.cli.output import safe_text
+    from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.runs import scoring
+
+    result = scoring.score(
+        benchmark,
+        gold,
+        predictions,
+        with_items=items,
+        judge=judge,
+        recipe=resolved(recipe, overrides, None) if judge else None,
+        sandbox=sandbox,
+        unsafe=unsafe_code,
+        workers=workers,
+        progress=TERMINAL,
+    )
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{result['title']}: {result['n']} problems, {result['missing']} without an answer")
+    for metric, value in result["metrics"].items():
+        print(f"{metric:20} {value:.4f}")
+    for item in result.get("items", ()):
+        print(f"{item['id']:30} {item['score']:.4f}  {safe_text(item.get('note', ''))}".rstrip())

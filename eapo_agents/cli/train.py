@@ -1,0 +1,54 @@
+"""`eapo train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eapo_agents.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    OutOption,
+    PolicyOption,
+    RecipeOption,
+    SetOption,
+    resolved,
+)
+
+
+def train(
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overrides: SetOption = [],  # noqa: B006  # Typer's way
+    policy: PolicyOption = None,
+    out: OutOption = Path("runs/train"),
+    from_traces: Annotated[
+        str | None,
+        typer.Option("--from-traces", help="Train on this store's collections, without rollouts."),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", help="With --from-traces: only this collection.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what a live run will take at most.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="With --dry-run: training processes.")
+    ] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the policy: on its own rollouts, or on logged ones. The same command continues."""
+    from dataclasses import asdict
+
+    from eapo_agents.cli.output import show
+    from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.runs import training
+
+    whole = resolved(recipe, overrides, policy)
+    if dry_run:
+        show(asdict(training.dry_run(whole, processes)), as_json=as_json)
+        return
+    trained = training.train(whole, out, from_traces=from_traces, run_id=run_id, progress=TERMINAL)
+    facts = asdict(trained)
+    show({k: v for k, v in facts.items() if as_json or k != "history"}, as_json=as_json)

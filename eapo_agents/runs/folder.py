@@ -1,0 +1,81 @@
+"""A run's folder: its recipe, the history of its steps and evaluations, its ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from eapo_agents.errors import RecipeError
+from eapo_agents.files import write_atomically
+from eapo_agents.progress import IS_MAIN, SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import fixed_part, load_recipe, to_yaml
+
+RECIPE = "recipe.yaml"
+EXPERTS = "experts.db"
+TRACES = "traces.db"
+STEPS = "steps.jsonl"
+EVALS = "evals.jsonl"
+
+
+def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> None:
+    """Save the resolved recipe with the run, and say in a line what it is.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe. Only the number of steps may change,
+            and what experts may cost.
+    """
+    saved = folder / RECIPE
+    if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
+        raise RecipeError(
+            f"'{folder}' holds a run of another recipe (its {RECIPE}): give another --out, or "
+            "delete the folder to start again."
+        )
+    if IS_MAIN:
+        write_atomically(saved, to_yaml(recipe))
+    progress.say(f"{in_a_line(recipe)}. Its settings are in {saved}.")
+
+
+def in_a_line(recipe: Recipe) -> str:
+    """Return what a recipe is about, for a screen."""
+    return (
+        f"Recipe {recipe.name}: model {recipe.policy.model}, task {recipe.task.name}, "
+        f"seed {recipe.seed}"
+    )
+
+
+def expert_file(recipe: Recipe, folder: Path) -> Path:
+    """Return where the ledger and the stored replies of a run go: the recipe's file, or one in the
+    folder."""
+    return Path(recipe.consult.expert_store or folder / EXPERTS)
+
+
+def store_folder(store_at: str) -> Path:
+    """Return the folder of a trace store; `runs` for one on a server."""
+    return Path("runs") if "://" in store_at else Path(store_at).parent
+
+
+def append_line(file: Path, facts: Mapping[str, object]) -> None:
+    """Add a line to a history. A line that was cut off before stays a line by itself."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b") as lines:
+        if lines.tell():
+            lines.seek(-1, os.SEEK_END)
+            whole = lines.read(1) == b"\n"
+            lines.write(b"" if whole else b"\n")
+        lines.write(json.dumps(facts).encode() + b"\n")
+
+
+def read_history(folder: Path, name: str = STEPS) -> list[dict[str, float]]:
+    """Return all steps, those before an interruption too. A step that was run again counts as it
+    was last seen."""
+    by_step: dict[int, dict[str, float]] = {}
+    for line in (folder / name).read_text().splitlines():
+        try:
+            step = json.loads(line)
+        except ValueError:
+            continue  # cut off by an interruption; the step was run again
+        by_step[int(step["step"])] = step
+    return [by_step[number] for number in sorted(by_step)]

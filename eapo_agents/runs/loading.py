@@ -1,0 +1,76 @@
+"""What runs load: agents, problems, logged groups."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.progress import SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.types import Problem, RolloutGroup
+
+if TYPE_CHECKING:
+    from eapo_agents.experts.pool import ExpertPool
+    from eapo_agents.store import TraceStore
+    from graphs.agent import Agent
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' chatter off the screen; errors still show."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|trl|peft|accelerate)")
+
+
+def load_agent(recipe: Recipe, progress: Progress = SILENT) -> Agent:
+    """Load the recipe's agent."""
+    with progress.status(f"Loading {recipe.policy.model} ..."):
+        quiet_libraries()
+        from graphs.agent import load_agent as load
+
+        return load(recipe)
+
+
+def problems_of(recipe: Recipe, split: str, limit: int | None) -> list[Problem]:
+    """Return the recipe's problems of one split."""
+    from eapo_agents.tasks import load_problems
+
+    return load_problems(recipe.task.name, split=split, limit=limit, seed=recipe.seed)
+
+
+def refuse_people(pool: ExpertPool, command: str) -> None:
+    """Raise RecipeError where an expert is a person: nobody is there to reply."""
+    for expert in pool.experts:
+        if expert.interactive:
+            raise RecipeError(
+                f"The expert '{expert.name}' is a person, and nobody can be asked during "
+                f"`eapo {command}`: use `eapo chat` or `eapo run`, or take it out."
+            )
+
+
+def logged_groups(store: TraceStore, run_id: str | None) -> list[RolloutGroup]:
+    """Return the collections of a store, else its rated conversations, or one run of it, as groups.
+
+    Raises:
+        TraceError: the store has no such run, or nothing to train on.
+    """
+    runs = list(store.runs())
+    known = [run.run_id for run in runs if run.kind in ("collect", "train", "chat")]
+    if run_id is not None and run_id not in known:
+        raise TraceError(
+            f"The store has no collection '{run_id}': it has {', '.join(known) or 'none'}."
+        )
+    of_kind = {kind: [r.run_id for r in runs if r.kind == kind] for kind in ("collect", "chat")}
+    wanted: Sequence[str] = [run_id] if run_id else of_kind["collect"] or of_kind["chat"]
+    groups = [group for name in wanted for group in store.groups(run_id=name)]
+    if not groups:
+        raise TraceError(
+            "The store has no collected trajectories to train on: run `eapo collect` into it first."
+        )
+    return groups

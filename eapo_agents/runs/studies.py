@@ -1,0 +1,231 @@
+"""Studies: arms x seeds of a recipe, several at once, and one report.
+
+Every seed has a base policy (the warm start), every arm of it a folder and a process of its own:
+
+    OUT/study.json  seed-0/base/  seed-0/eapo/{recipe.yaml, steps.jsonl, evals.jsonl, result.json}
+    OUT/report.{html,md,json}
+
+The same call continues where it stopped: what has a result is not run again, a training that was
+cut off continues from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eapo_agents.errors import ErrorBudgetError, RecipeError, UsageError
+from eapo_agents.files import write_atomically
+from eapo_agents.progress import SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_file import load_recipe, to_yaml
+from eapo_agents.runs.folder import RECIPE
+
+SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
+BASE = "base"
+_POLL_S = 1.0
+
+
+@dataclass(slots=True)
+class Job:
+    """One arm of one seed, or a seed's base policy."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.arm}, seed {self.seed}"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has its result."""
+        return (self.folder / RESULT).exists()
+
+
+@dataclass(slots=True, kw_only=True)
+class Study:
+    """What is to be run, and how much of it at once."""
+
+    recipe: str
+    overrides: Sequence[str]
+    arms: Sequence[str]
+    seeds: int
+    folder: Path
+    at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes at once."""
+    on_look: Callable[[Sequence[Job], int], None] = lambda running, num_waiting: None
+    """Told every second which jobs run and how many wait."""
+    failed: list[Job] = field(default_factory=list)
+
+    def recipe_of(self, arm: str, seed: int) -> Recipe:
+        """The recipe of an arm, on its seed's base policy.
+
+        Raises:
+            RecipeError: there is no such recipe or arm, or they do not fit.
+        """
+        base = self.folder / f"seed-{seed}" / BASE
+        name = self.recipe if arm == BASE else f"{self.recipe}+{arm}"
+        recipe = load_recipe(name, [*self.overrides, f"seed={seed}"])
+        if arm == BASE or recipe.warm_start is None:
+            return recipe
+        policy: dict[str, Any] = {"adapter": str(base / "policy")}
+        if recipe.policy.fresh is not None:
+            policy["model"] = str(base / "fresh")
+        return recipe.model_copy(update={"policy": recipe.policy.model_copy(update=policy)})
+
+    def jobs(self, arms: Sequence[str]) -> list[Job]:
+        """All seeds of these arms, seed by seed."""
+        return [
+            Job(
+                arm=arm,
+                seed=seed,
+                recipe=self.recipe_of(arm, seed),
+                folder=self.folder / f"seed-{seed}" / arm,
+            )
+            for seed in range(self.seeds)
+            for arm in arms
+        ]
+
+
+def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
+    """Run or continue a study, and write its report.
+
+    Raises:
+        RecipeError: the folder holds another study, or an arm does not fit.
+        ErrorBudgetError: arms failed. The others have their results, and the report has them.
+    """
+    if BASE in wanted.arms or len(set(wanted.arms)) < len(wanted.arms):
+        raise RecipeError(
+            f"A study's arms must differ from each other and from '{BASE}', which every study "
+            f"has: got {', '.join(wanted.arms)}."
+        )
+    jobs = wanted.jobs(wanted.arms)
+    _keep_settings(wanted)
+    if jobs[0].recipe.warm_start is not None:
+        run_jobs(wanted, wanted.jobs([BASE]), progress)
+    lost = {job.seed for job in wanted.failed}
+    run_jobs(wanted, [job for job in jobs if job.seed not in lost], progress)
+    written = report(wanted.folder)
+    if wanted.failed:
+        first = wanted.failed[0]
+        raise ErrorBudgetError(
+            f"{len(wanted.failed)} jobs of the study failed (first: {first.name}; "
+            f"{last_line(first.folder)}): mend the cause and run the same command again."
+        )
+    return written
+
+
+def run_jobs(wanted: Study, jobs: Sequence[Job], progress: Progress) -> None:
+    """Run what has no result yet, `wanted.at_once` processes at a time."""
+    waiting = [job for job in jobs if not job.done]
+    running: list[Job] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < wanted.at_once:
+                job = waiting.pop(0)
+                start(job, wanted.at_once)
+                running.append(job)
+            time.sleep(_POLL_S)
+            for job in [job for job in running if has_ended(job)]:
+                running.remove(job)
+                if not job.done:
+                    wanted.failed.append(job)
+                _tell(job, progress)
+            wanted.on_look(running, len(waiting))
+    finally:
+        for job in running:
+            assert job.process is not None
+            job.process.terminate()
+        for job in running:
+            assert job.process is not None
+            job.process.wait()
+
+
+def start(job: Job, at_once: int) -> None:
+    """Starts a job's process, with its share of the cores."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(job.folder / RECIPE, to_yaml(job.recipe))
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    words = [str(job.folder), job.arm, str(os.getpid())]
+    command = [sys.executable, "-m", "eapo_agents.runs.study_job", *words]
+    with (job.folder / LOG).open("ab") as log:
+        job.process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
+
+
+def has_ended(job: Job) -> bool:
+    """Whether its process is gone."""
+    return job.process is not None and job.process.poll() is not None
+
+
+def last_line(folder: Path) -> str:
+    """What a job said last."""
+    lines = (folder / LOG).read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _tell(job: Job, progress: Progress) -> None:
+    if not job.done:
+        progress.warn(f"{job.name}: failed ({last_line(job.folder)})")
+        return
+    result = json.loads((job.folder / RESULT).read_text())
+    found = f"{result['final']['sampled']['accuracy']:.1%} tool-free" if "final" in result else ""
+    progress.say(f"{job.name}: {found or 'ready'}, {result['seconds']:.0f} s")
+
+
+def _keep_settings(study: Study) -> None:
+    file = study.folder / SETTINGS
+    settings = {"recipe": study.recipe, "overrides": list(study.overrides)}
+    if file.exists():
+        kept = json.loads(file.read_text())
+        if {key: kept.get(key) for key in settings} != settings:
+            raise RecipeError(
+                f"'{study.folder}' holds a study of another recipe or other settings "
+                f"({kept.get('recipe')}): give another --out, or delete the folder."
+            )
+        arms = [*kept["arms"], *(arm for arm in study.arms if arm not in kept["arms"])]
+    else:
+        arms = list(study.arms)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps({**settings, "arms": arms}, indent=1) + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run or a study came to."""
+
+    summary: dict[str, Any]
+    markdown: str
+
+
+def report(folder: Path) -> Report:
+    """Write report.json, report.md and report.html into a run's or a study's folder."""
+    from eapo_agents.runs.records import read_runs
+    from evals.study import study_html, study_markdown, summarise
+
+    runs = read_runs(folder)
+    if not runs:
+        raise UsageError(f"The study in '{folder}' has no results yet: run it further.")
+    summary = summarise(runs)
+    markdown = study_markdown(summary)
+    write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(folder / "report.md", markdown)
+    write_atomically(folder / "report.html", study_html(summary, runs))
+    return Report(summary=summary, markdown=markdown)

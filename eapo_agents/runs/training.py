@@ -1,0 +1,261 @@
+"""Training runs: live or from logged traces, evaluated on the way."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eapo_agents.errors import RecipeError
+from eapo_agents.files import write_atomically
+from eapo_agents.progress import IS_MAIN, SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.runs.folder import (
+    EVALS,
+    STEPS,
+    TRACES,
+    append_line,
+    expert_file,
+    read_history,
+    save_recipe,
+)
+from eapo_agents.runs.loading import (
+    load_agent,
+    logged_groups,
+    problems_of,
+    quiet_libraries,
+    refuse_people,
+)
+from eapo_agents.types import Problem, RolloutGroup
+
+if TYPE_CHECKING:
+    from eapo_agents.store import TraceStore
+    from evals.runner import Score
+    from graphs.agent import Agent
+    from trainers.dry_run import Plan
+
+RESULT = "train.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training run left."""
+
+    policy: str
+    """The trained policy's folder."""
+    steps: int
+    """Optimizer steps that the weights have seen."""
+    weights: str
+    """Fingerprint of the weights."""
+    rollouts: int
+    expert_calls: int
+    expert_calls_withheld: int
+    sampled_tokens: int
+    history: Sequence[Mapping[str, float]]
+    """The figures of each training step."""
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    from_traces: str | None = None,
+    run_id: str | None = None,
+    progress: Progress = SILENT,
+) -> Trained:
+    """Train live, or from logged traces; the same call continues.
+
+    Args:
+        from_traces: a trace store to learn from, in place of rollouts.
+        run_id: one run of it; by default all its collections.
+    """
+    started = time.perf_counter()
+    if from_traces is not None:
+        agent, folder = _from_traces(recipe, out, from_traces, run_id, progress)
+    else:
+        agent, folder = _live(recipe, out, progress)
+    history = read_history(out)
+
+    def total(name: str) -> int:
+        return round(sum(step[name] for step in history))
+
+    version = agent.engine.policy_version
+    trained = Trained(
+        policy=str(folder),
+        steps=version.step,
+        weights=version.weights,
+        rollouts=total("rollouts"),
+        expert_calls=total("experts/calls"),
+        expert_calls_withheld=total("experts/withheld"),
+        sampled_tokens=total("sampled_tokens"),
+        history=history,
+        seconds=time.perf_counter() - started,
+    )
+    write_atomically(out / RESULT, json.dumps(asdict(trained), indent=1) + "\n")
+    return trained
+
+
+def dry_run(recipe: Recipe, num_processes: int) -> Plan:
+    """Return what a live run will take at most."""
+    quiet_libraries()
+    from trainers.dry_run import plan
+
+    return plan(recipe, num_processes)
+
+
+def _from_traces(
+    recipe: Recipe, out: Path, store_at: str, run_id: str | None, progress: Progress
+) -> tuple[Agent, Path]:
+    from eapo_agents.store import TraceStore
+
+    with TraceStore.open(store_at) as store:
+        groups = logged_groups(store, run_id)
+    agent = load_agent(recipe, progress)
+    from trainers.run import usable_groups
+
+    usable = usable_groups(agent, groups)
+    save_recipe(recipe, out, progress)
+    return agent, train_logged_into(agent, usable, out, progress=progress)
+
+
+def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
+    from eapo_agents.store import TraceStore
+
+    if recipe.train.method in ("logged", "none"):
+        raise RecipeError(
+            f"train.method is '{recipe.train.method}', and a live run learns from rollouts or "
+            "by distillation: give --from-traces with a store that `eapo collect` made, or "
+            "use `eapo study`, which collects by itself."
+        )
+    problems = problems_of(recipe, "train", None)
+    agent = load_agent(recipe, progress)
+    from trainers.run import refuse_few_problems
+
+    refuse_few_problems(recipe, problems)
+    refuse_people(agent.pool, "train")
+    save_recipe(recipe, out, progress)
+    with TraceStore.open(str(out / TRACES), create=True) as store:
+        experts = expert_file(recipe, out)
+        return agent, train_live_into(agent, problems, store, "train", out, experts, progress)
+
+
+def train_live_into(
+    agent: Agent,
+    problems: Sequence[Problem],
+    store: TraceStore,
+    run_id: str,
+    out: Path,
+    experts: Path,
+    progress: Progress = SILENT,
+) -> Path:
+    """Train live, with the rollouts in `store` and the ledger in the file `experts`; return the
+    trained policy's folder."""
+    from trainers.run import train_live
+
+    recipe = agent.recipe
+    store.start_run(
+        run_id,
+        kind="train",
+        recipe=recipe.model_dump(mode="json"),
+        sampling=agent.sampling,
+        policy=agent.engine.policy_version,
+    )
+    agent.pool.open(experts, run_id)
+    with training_bar(recipe.train.steps, out, progress) as on_step:
+        after_step = _evaluation_every(agent, store, out)
+        logged = _replayed(agent)
+        return train_live(agent, problems, store, out, run_id, on_step, after_step, logged)
+
+
+def train_logged_into(
+    agent: Agent,
+    usable: Sequence[RolloutGroup],
+    out: Path,
+    evaluated_in: TraceStore | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Train on logged groups; return the trained policy's folder. The policy is evaluated on the
+    way where the recipe wants that and there is a store for it."""
+    from trainers.run import train_logged
+
+    after_step = _evaluation_every(agent, evaluated_in, out) if evaluated_in is not None else None
+    with training_bar(None, out, progress) as on_step:
+        return train_logged(agent, usable, out, on_step, after_step)
+
+
+def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
+    """Return a function of a step: the tool-free scores of the present weights on the recipe's
+    held-out problems, which it also keeps in the folder's evals.jsonl."""
+    from evals.runner import evaluate
+
+    problems = problems_of(agent.recipe, "heldout", agent.recipe.eval.problems)
+
+    def at(step: int) -> dict[str, Score]:
+        # a run that was killed between checkpoints may come to a step again with other weights
+        weights = agent.engine.policy_version.weights
+        scores = evaluate(agent, problems, store, f"eval/{step}/{weights}")
+        found = {mode: score.summary() for mode, score in scores.items()}
+        append_line(out / EVALS, {"step": step, **found})
+        return scores
+
+    return at
+
+
+def _evaluation_every(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], None] | None:
+    """What training calls after each step, where the recipe wants it evaluated."""
+    every = agent.recipe.eval.every
+    if every is None or not IS_MAIN:
+        return None
+    evaluate_at = evaluator(agent, store, out)
+
+    def after_step(step: int) -> None:
+        if step % every == 0:
+            evaluate_at(step)
+
+    return after_step
+
+
+def _replayed(agent: Agent) -> list[RolloutGroup]:
+    """The groups that the recipe's replay draws from."""
+    replay = agent.recipe.train.replay
+    if replay is None:
+        return []
+    from eapo_agents.store import TraceStore
+    from trainers.run import usable_groups
+
+    with TraceStore.open(replay.store) as store:
+        return usable_groups(agent, logged_groups(store, replay.run_id))
+
+
+@contextmanager
+def training_bar(
+    total: int | None, folder: Path, progress: Progress
+) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Keep each step's figures in the folder's steps.jsonl and tell the reward and the
+    consultations. A guard rail that is crossed is told once."""
+    from evals.guards import WINDOW, findings
+
+    latest: deque[dict[str, float]] = deque(maxlen=WINDOW)
+    told: set[str] = set()
+    with progress.bar("Train (steps)", total) as bar:
+
+        def on_step(step: int, metrics: dict[str, float]) -> None:
+            append_line(folder / STEPS, {"step": step, **metrics})
+            latest.append({"step": step, **metrics})
+            for finding in findings(latest):
+                if (kind := finding.partition(":")[0]) not in told:
+                    told.add(kind)
+                    progress.warn(f"  step {step}: {finding}")
+            note = (
+                f"reward {metrics.get('reward', float('nan')):.2f} "
+                f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
+            )
+            bar.at(step, total, note)
+
+        yield on_step

@@ -1,0 +1,98 @@
+"""Warm starts: scripted episodes, and a policy that has learned their form."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eapo_agents.errors import RecipeError
+from eapo_agents.progress import SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.runs.folder import save_recipe
+from eapo_agents.runs.loading import load_agent, problems_of
+from eapo_agents.types import Problem
+
+if TYPE_CHECKING:
+    from graphs.agent import Agent
+
+FRESH = "fresh"
+"""Folder of the model that a recipe wants made from nothing, beside the warm start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStarted:
+    """What a warm start left."""
+
+    policy: str
+    """The warm-started policy's folder."""
+    episodes: int
+    steps: int
+    """Optimizer steps that the weights have seen."""
+    weights: str
+    """Fingerprint of the weights."""
+    seconds: float
+
+
+def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> WarmStarted:
+    """Teach the formats of calls and answers, and write the policy into `out`.
+
+    Raises:
+        RecipeError: the recipe does not say what to teach.
+    """
+    if recipe.warm_start is None:
+        raise RecipeError("The recipe has no warm_start section, which says what to teach: add it.")
+    started = time.perf_counter()
+    problems = problems_of(recipe, "train", recipe.warm_start.problems)
+    save_recipe(recipe, out, progress)
+    agent = load_agent(with_fresh_model(recipe, problems, out), progress)
+    policy, num_episodes = warm_start_into(agent, problems, out, progress)
+    version = agent.engine.policy_version
+    return WarmStarted(
+        policy=str(policy),
+        episodes=num_episodes,
+        steps=version.step,
+        weights=version.weights,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def with_fresh_model(recipe: Recipe, problems: Sequence[Problem], folder: Path) -> Recipe:
+    """Return the recipe with the model that it wants made from nothing, in the folder; the model is
+    made once."""
+    fresh = recipe.policy.fresh
+    if fresh is None:
+        return recipe
+    model = folder / FRESH
+    if not (model / "config.json").exists():
+        from eapo_agents.policy.fresh import make_model
+        from trainers.warm_start_episodes import script_texts
+
+        texts = script_texts(recipe, problems)
+        try:
+            make_model(model, texts, **fresh.model_dump(), seed=recipe.seed)
+        except ValueError as error:
+            raise RecipeError(f"In policy.fresh: {error}") from error
+    settings = recipe.policy.model_copy(update={"model": str(model), "adapter": None})
+    return recipe.model_copy(update={"policy": settings})
+
+
+def warm_start_into(
+    agent: Agent, problems: Sequence[Problem], folder: Path, progress: Progress = SILENT
+) -> tuple[Path, int]:
+    """Teach an agent; return the warm-started policy's folder and the number of episodes."""
+    from eapo_agents.policy.models import save_policy
+    from trainers.run import POLICY_FOLDER, add_adapter
+    from trainers.warm_start import warm_start as teach
+    from trainers.warm_start_episodes import scripted_episodes
+
+    episodes = scripted_episodes(agent, problems)
+    add_adapter(agent)
+    with progress.bar("Warm start (steps)", None) as bar:
+        teach(agent, episodes, folder, bar.at)
+    version = agent.engine.policy_version
+    policy = folder / POLICY_FOLDER
+    save_policy(agent.model, policy, base=version.base, step=version.step)
+    return policy, len(episodes)

@@ -1,0 +1,30 @@
+"""Names, signatures and keys of recipes that have changed since commit 0cd7080, for checks from
+outside that were written then.
+
+`RECIPE_KEYS` is dotted, old key to new; None says that the key is gone. A function or class here
+takes the arguments of then.
+"""
+
+RECIPE_KEYS = {
+    "train.forward_passes": "train.gradient_accumulation_steps",
+    "train.updates_per_step": "train.minibatches_per_step",
+    "train.rollouts": "train.num_generations",
+    "train.schedule": "train.lr_scheduler_type",
+    "train.max_redraws": "train.dynamic_sampling_retries",
+    "train.kl": "train.beta",
+    "train.epsilon_low": "train.epsilon",
+    "train.importance_cap": "train.importance_ratio_cap",
+    "train.internalise.weight": "train.internalise.hint_stripped_weight",
+    "train.internalise.rehearse": "train.internalise.rehearsal_weight",
+    "train.internalise.at_once": "train.internalise.solo_answer_weight",
+    "train.internalise.at_once_from": "train.internalise.solo_answer_min_accuracy",
+    "train.internalise.least_own": "train.internalise.min_answer_to_reply_ratio",
+    "train.internalise.most_solo_success": "train.internalise.max_solo_accuracy",
+    "train.internalise.self_distil": "train.internalise.self_distillation_weight",
+    "train.penalty.from_solo_success": "train.penalty.min_solo_accuracy",
+    "collect.rollouts": "collect.num_generations",
+    "warm_start.schedule": "warm_start.lr_scheduler_type",
+    "policy.mixed_versions": "policy.allow_midrollout_updates",
+    "policy.lost_after_s": "policy.server_wait_s",
+    "consult.granularity": "consult.acceptance.per",
+}
