@@ -1,1 +1,1 @@
-"""Experts: LangChain tools that the policy may ask while it trains."""
+"""Experts: LangChain tools that the policy may ask during training."""

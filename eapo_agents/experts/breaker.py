@@ -1,4 +1,4 @@
-"""A circuit breaker: an endpoint that keeps failing is left alone for a while."""
+"""A circuit breaker: an endpoint that keeps failing gets no calls for a while."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ COOLDOWN_S = 30.0
 
 
 class CircuitBreaker:
-    """Closed until `failures` calls in a row fail; then open for `cooldown_s`; then one call may
-    try."""
+    """Closed until `failures` calls in a row fail, then open for `cooldown_s`. After that one call
+    may try, and its end closes or opens the circuit again."""
 
     def __init__(
         self,
@@ -29,27 +29,28 @@ class CircuitBreaker:
         self._probing = False
 
     def open_for_s(self) -> float:
-        """Seconds until a call may be made; 0 where one may be made now."""
+        """Return the seconds until a call may be made; 0 if one may be made now."""
         if self._opened_at is None:
             return 0.0
         left_s = self._opened_at + self._cooldown_s - self._clock()
-        return max(left_s, 0.0) if not self._probing else max(left_s, self._cooldown_s)
+        # while one call tries, all others wait: nobody knows yet whether the endpoint works
+        return max(left_s, self._cooldown_s) if self._probing else max(left_s, 0.0)
 
     def start(self) -> None:
-        """A call begins; of an open circuit it is the one that tries."""
+        """Note that a call begins. On an open circuit this call is the one that tries."""
         self._probing = self._opened_at is not None
 
     def succeeded(self) -> None:
-        """The call was answered."""
+        """Note that the call was answered: close the circuit."""
         self._in_a_row, self._opened_at, self._probing = 0, None, False
 
     def failed(self, *, at_once: bool = False) -> None:
-        """The call failed; `at_once` opens the circuit whatever came before."""
+        """Note that the call failed; `at_once` opens the circuit whatever came before."""
         self._in_a_row += 1
         if at_once or self._probing or self._in_a_row >= self._limit:
             self._opened_at = self._clock()
         self._probing = False
 
     def abandoned(self) -> None:
-        """The call ended without telling anything about the endpoint."""
+        """Note that the call ended and says nothing about the endpoint."""
         self._probing = False

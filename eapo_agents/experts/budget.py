@@ -9,10 +9,10 @@ from eapo_agents.errors import BudgetError
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """Limits and what is spent; None is no limit.
+    """Limits and what is spent. None means unlimited.
 
-    The limit on calls is exact. Tokens and money are known when a reply is there: the calls in
-    flight at that moment may go beyond it.
+    The limit on calls is exact. Tokens and money are known only when a reply has arrived, so calls
+    in flight at that moment may exceed their limits.
     """
 
     calls: int | None = None
@@ -23,30 +23,30 @@ class Budget:
     spent_usd: float = 0.0
 
     def reserve(self) -> None:
-        """Takes one call out of the budget.
+        """Take one call out of the budget.
 
         Raises:
-            BudgetError: it is spent.
+            BudgetError: the budget is spent.
         """
         for what, spent, limit in self.lines():
             if limit is not None and spent >= limit:
                 raise BudgetError(
-                    f"The experts' budget is spent: {spent:g} of {limit:g} {what}. What was done "
-                    "is kept; go on with a larger consult.budget."
+                    f"The experts' budget is spent: {spent:g} of {limit:g} {what}. What is done "
+                    "is kept: continue with a larger consult.budget."
                 )
         self.spent_calls += 1
 
     def release(self) -> None:
-        """Gives a reserved call back: none went out."""
+        """Give a reserved call back, since it was never sent."""
         self.spent_calls -= 1
 
     def add(self, *, tokens: int, usd: float) -> None:
-        """Books what a call was billed."""
+        """Add what a call was billed."""
         self.spent_tokens += tokens
         self.spent_usd += usd
 
     def lines(self) -> list[tuple[str, float, float | None]]:
-        """(unit, spent, limit) of each."""
+        """Return (unit, spent, limit) for calls, tokens and money."""
         return [
             ("calls", self.spent_calls, self.calls),
             ("tokens", self.spent_tokens, self.tokens),

@@ -1,6 +1,6 @@
-"""The experts' file: the ledger, one row a call or refusal, and the replies that were paid for.
+"""The experts' file: a ledger with one row per call or refusal, and the replies that were paid for.
 
-A row is committed as its call ends, so what was spent is known after a crash. A reply is found by
+A row is committed when its call ends, so that the cost is known after a crash. A reply is found by
 the request that it answers: the same request later, in this run or another, costs nothing.
 """
 
@@ -42,14 +42,14 @@ class LedgerRow:
 
     expert: str
     status: str
-    """A `ConsultationStatus`, or `cancelled` where nobody waited for the reply any more."""
+    """A `ConsultationStatus`, or `cancelled` if nobody waited for the reply any longer."""
     cached: bool = False
     """Answered without a call: from the stored replies, or by an equal call in flight."""
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
-    """None where the expert has no price."""
+    """None if the expert has no price."""
     latency_s: float = 0.0
     error: str | None = None
 
@@ -72,13 +72,14 @@ PRAGMA user_version = {FORMAT};
 
 
 class CallStore:
-    """Ledger and stored replies, in a file or in memory."""
+    """The ledger and the stored replies, in a file or in memory."""
 
     def __init__(self, file: str | Path | None = None, *, create: bool = True) -> None:
-        """Opens a file, or makes one; None is memory.
+        """Open or create a file; None keeps everything in memory.
 
         Raises:
-            StoreError: missing (without `create`), no such file of ours, or of a newer format.
+            StoreError: the file is missing (without `create`), is not a ledger, or has a newer
+                format.
         """
         self.name = "memory" if file is None else str(file)
         if file is not None and not create and not Path(file).exists():
@@ -101,15 +102,15 @@ class CallStore:
             raise StoreError(f"The expert ledger '{file}' cannot be opened: {error}.") from error
 
     def _prepare(self) -> None:
-        """Makes the tables of a new file; several processes may come to it at once."""
+        """Create the tables of a new file; several processes may do so at once."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if version > FORMAT or (tables and not version):
                 raise StoreError(
-                    f"'{self.name}' is no expert ledger of format {FORMAT} (it says {version}): "
-                    "give another file, or update eapo-agents."
+                    f"'{self.name}' is not an expert ledger of format {FORMAT} (it says "
+                    f"{version}): give another file, or update eapo-agents."
                 )
             for statement in _SCHEMA.split(";") if version < FORMAT else ():
                 self._db.execute(statement)
@@ -119,11 +120,11 @@ class CallStore:
         self._db.execute("PRAGMA synchronous = NORMAL")
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._db.close()
 
     def reply(self, request: str) -> tuple[str, Usage] | None:
-        """The stored reply to a request, as `request_key` names it."""
+        """Return the stored reply to a request, which `request_key` named."""
         found = self._execute("SELECT text, usage FROM replies WHERE request = ?", (request,))
         return (found[0][0], Usage(**json.loads(found[0][1]))) if found else None
 
@@ -134,7 +135,7 @@ class CallStore:
         row: LedgerRow,
         reply: tuple[str, str, Usage] | None = None,
     ) -> None:
-        """Adds a row to the ledger and, in the same transaction, stores a new reply: (request,
+        """Add a row to the ledger and, in the same transaction, store a new reply: (request,
         text, usage)."""
         columns = ["at", "run_id", *_SITE, *_ROW]
         marks = ", ".join("?" * len(columns))
@@ -156,7 +157,7 @@ class CallStore:
             self._db.execute("COMMIT")
 
     def spent(self, run_id: str) -> tuple[int, int, float]:
-        """Calls, tokens and US dollars that a run has cost so far."""
+        """Return the calls, tokens and US dollars that a run has cost so far."""
         ((calls, tokens, usd),) = self._execute(
             "SELECT count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), "
             "coalesce(sum(cost_usd), 0) FROM calls WHERE run_id = ? AND attempts > 0",
@@ -165,13 +166,13 @@ class CallStore:
         return calls, tokens, usd
 
     def runs(self) -> list[str]:
-        """Runs that the ledger knows, the oldest first."""
+        """Return the runs in the ledger, the oldest first."""
         return [
             run for (run,) in self._execute("SELECT run_id FROM calls GROUP BY 1 ORDER BY min(id)")
         ]
 
     def rows(self, run_id: str | None = None) -> list[tuple[int, LedgerRow]]:
-        """(global step, row) of one run or of all, in the order of time."""
+        """Return (global step, row) of one run or of all, in the order of time."""
         where, values = ("WHERE run_id = ?", (run_id,)) if run_id is not None else ("", ())
         found = self._execute(
             f"SELECT global_step, {', '.join(_ROW)} FROM calls {where} ORDER BY id", values
@@ -181,7 +182,7 @@ class CallStore:
             for step, *row in found
         ]
 
-    def _execute(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+    def _execute(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
         with self._guarded():
             return self._db.execute(sql, values).fetchall()
 
@@ -197,8 +198,8 @@ class CallStore:
             ) from error
 
 
-def request_key(identity: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """Names a request: the expert's kind and settings, and what it is asked."""
+def request_key(identity: Mapping[str, object], arguments: Mapping[str, object]) -> str:
+    """Return the name of a request: a digest of the expert's settings and the query."""
     text = json.dumps([identity, arguments], sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

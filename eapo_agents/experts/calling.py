@@ -1,8 +1,8 @@
-"""Calls an expert: everything around a call is here, and only here.
+"""Calls an expert. Everything around a call is in this file, and nowhere else.
 
-A call goes: reply store -> an equal call in flight -> budget -> queue -> attempts at the least busy
-endpoint, within the timeout -> ledger. Whatever happens it ends as an `Answer`; only a spent
-budget, an interrupt for a person and a cancellation leave as exceptions.
+A call passes these stages: reply store -> an equal call in flight -> budget -> queue -> attempts at
+the least busy endpoint, within the timeout -> ledger. Every call ends as an `Answer`, with three
+exceptions that are raised: a spent budget, an interrupt for a person, and a cancellation.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import ToolCall, ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
@@ -37,6 +36,7 @@ from eapo_agents.types import ConsultationStatus
 CANCELLED = "cancelled"
 CUT = " [cut]"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 8.0
+"""Pauses between attempts double from the first to the longest."""
 
 
 @dataclass(slots=True)
@@ -47,16 +47,16 @@ class _Endpoint:
 
 
 class _TooSlow(Exception):
-    pass
+    """The queue or the call took longer than allowed: the answer's status is TIMEOUT."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One call and the attempts that it has taken."""
+    """One call and its attempts so far."""
 
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
     begun: float | None = None
-    """When it left the queue."""
+    """When the call left the queue."""
     tried: list[_Endpoint] = field(default_factory=list)
     under_way: _Endpoint | None = None
     """The endpoint that has not replied yet, or was cut off before it did."""
@@ -66,6 +66,11 @@ class _Call:
         return len(self.tried)
 
     async def attempt(self, endpoint: _Endpoint) -> ToolMessage:
+        """Call one endpoint once and report the outcome to its circuit breaker.
+
+        A failed attempt says something about the endpoint only if it is transient or a wrong setup.
+        Any other error belongs to this query, such as one that the service refuses to answer.
+        """
         self.tried.append(endpoint)
         self.under_way = endpoint
         endpoint.in_flight += 1
@@ -73,6 +78,8 @@ class _Call:
         try:
             reply = await invoke(endpoint.tool, _tool_call(endpoint.tool, self.arguments))
         except asyncio.CancelledError:
+            # by the timeout or by the caller: `under_way` stays, so that `_in_time`, which knows
+            # which of the two it was, can count a timeout as the endpoint's failure
             endpoint.breaker.abandoned()
             raise
         except BaseException as error:
@@ -87,27 +94,27 @@ class _Call:
         self.under_way = None
         endpoint.breaker.succeeded()
         message = _as_message(reply)
-        if message.status == "error":  # how MCP servers and some tools tell of a failure
+        if message.status == "error":  # MCP servers and some tools report failures so
             raise ExpertError(str(message.text) or "The tool failed.")
         return message
 
 
 @dataclass(slots=True)
 class _Booking:
-    """Writes one query's end into the ledger, and its reply into the store."""
+    """Writes the end of one query into the ledger, and its reply into the store."""
 
     expert: str
     store: CallStore
     run_id: str
     site: CallSite
     request: str | None = None
-    """Under which the reply is stored; None where it is not."""
+    """The key under which the reply is stored; None if it is not stored."""
     started: float = field(default_factory=time.perf_counter)
 
     def book(
         self, answer: Answer, *, since: float | None = None, status: str | None = None
     ) -> Answer:
-        """The answer with its latency, counted from `since` or from the beginning."""
+        """Return the answer with its latency, counted from `since` or from the beginning."""
         latency_s = time.perf_counter() - (self.started if since is None else since)
         row = LedgerRow(
             expert=self.expert,
@@ -127,11 +134,13 @@ class _Booking:
 
 
 class ExpertCaller:
-    """Makes the calls to one expert, and keeps what they share."""
+    """Makes the calls to one expert and holds the state that they share."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert
         self._endpoints = [_Endpoint(tool) for tool in expert.tools]
+        # futures and semaphores belong to the event loop that made them, the circuit breakers and
+        # the rate limit to the expert, whichever loop calls it
         self._in_flight: PerLoop[dict[str, asyncio.Future[Answer | None]]] = PerLoop(dict)
         self._places = PerLoop(lambda: asyncio.Semaphore(expert.concurrency or 1))
         self._rate = (
@@ -146,22 +155,22 @@ class ExpertCaller:
 
     @property
     def available(self) -> bool:
-        """Whether an endpoint would take a call now."""
+        """Whether some endpoint would take a call now."""
         return any(not endpoint.breaker.open_for_s() for endpoint in self._endpoints)
 
     async def ask(
         self,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, object],
         *,
         store: CallStore,
         budget: Budget,
         run_id: str,
         site: CallSite,
     ) -> Answer:
-        """One query, to its end. See the module for the way it takes.
+        """Answer one query. The module's docstring lists the stages.
 
         Raises:
-            BudgetError: nothing may be spent any more.
+            BudgetError: the budget is spent.
         """
         booking = _Booking(self.expert.name, store, run_id, site)
         if self.expert.interactive:
@@ -177,9 +186,12 @@ class ExpertCaller:
             equal = in_flight.get(request)
             if equal is None:
                 break
+            # shielded: when this query is cancelled, the others still wait for the same call
             shared = await asyncio.shield(equal)
             if shared is not None and not shared.accepted:
                 return booking.book(replace(shared, attempts=0, cached=True))
+            # an accepted reply is in the store by now; None means that the call was cancelled or
+            # could not be paid, and one of those who waited makes it
         in_flight[request] = asyncio.get_running_loop().create_future()
         answer = None
         try:
@@ -189,26 +201,27 @@ class ExpertCaller:
         return answer
 
     async def _paid(
-        self, arguments: Mapping[str, Any], budget: Budget, booking: _Booking
+        self, arguments: Mapping[str, object], budget: Budget, booking: _Booking
     ) -> Answer:
-        """A call that costs: queue, timeout, attempts."""
+        """Make a call that costs: queue, timeout, attempts."""
+        # reserved before the first await: calls that start together cannot exceed the limit
         budget.reserve()
         call = _Call(arguments)
         try:
             reply = await self._in_time(call)
         except asyncio.CancelledError:
-            cancelled = self._failed("Nobody waits for the reply any more.", call.attempts)
+            cancelled = self._failed("Nobody waits for the reply any longer.", call.attempts)
             booking.book(cancelled, since=call.begun, status=CANCELLED)
             raise
         except GraphBubbleUp:
             raise
-        except Exception as error:  # whatever a tool raises is a record, and a message
+        except Exception as error:  # whatever a tool raises becomes a record and a message
             answer = self._failed(_reason(error), call.attempts)
             if isinstance(error, _TooSlow):
                 answer = replace(answer, status=ConsultationStatus.TIMEOUT)
             return booking.book(answer, since=call.begun)
         finally:
-            if not call.attempts:
+            if not call.attempts:  # it never left the queue
                 budget.release()
         answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
         tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens
@@ -216,6 +229,7 @@ class ExpertCaller:
         return booking.book(answer, since=call.begun)
 
     async def _in_time(self, call: _Call) -> ToolMessage:
+        """Attempt the call within the expert's timeout, which starts after the queue."""
         async with self._place():
             call.begun = time.perf_counter()
             timeout_s = self.expert.timeout_s
@@ -224,14 +238,14 @@ class ExpertCaller:
                     return await self._attempts(call, time.monotonic() + timeout_s)
             except TimeoutError as error:
                 if not limit.expired():
-                    raise
+                    raise  # the tool's own TimeoutError, not ours
                 if call.under_way is not None:
                     call.under_way.breaker.failed()
                 raise _TooSlow(f"No reply within {timeout_s:g} s.") from error
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
-        """A place among the calls in flight, when the rate allows it too."""
+        """Wait for a place among the calls in flight, and until the rate allows a call."""
         places = self._places.get() if self.expert.concurrency else None
         held = False
         try:
@@ -251,13 +265,16 @@ class ExpertCaller:
                 places.release()
 
     async def _attempts(self, call: _Call, deadline: float) -> ToolMessage:
+        """Try until an endpoint replies, the retries are used up, or the deadline is too close."""
+
         def wait_s(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked_s = error.retry_after_s if isinstance(error, TransientExpertError) else None
             if any(e not in call.tried and not e.breaker.open_for_s() for e in self._endpoints):
-                return 0.0  # another endpoint is there to be asked at once
+                return 0.0  # another endpoint can be asked at once
             longest_s = min(_FIRST_WAIT_S * 2 ** (state.attempt_number - 1), _LONGEST_WAIT_S)
-            # timing only: no trajectory depends on it
+            # Jitter spreads the retries of calls that failed together. It changes timing only, so
+            # it need not be a function of names: no trajectory depends on it.
             jitter_s = random.uniform(longest_s / 2, longest_s)
             return asked_s + jitter_s / 10 if asked_s is not None else jitter_s
 
@@ -273,21 +290,21 @@ class ExpertCaller:
         raise AssertionError("unreachable: tenacity raises the last error")
 
     def _pick(self, tried: Sequence[_Endpoint]) -> _Endpoint:
-        """The least busy endpoint whose circuit is closed, one that has not failed this call
-        first."""
+        """Return the least busy endpoint whose circuit is closed; endpoints that have not failed
+        this call come first."""
         usable = [e for e in self._endpoints if not e.breaker.open_for_s()]
         if not usable:
             wait_s = min(e.breaker.open_for_s() for e in self._endpoints)
             raise ExpertError(
-                f"{self.expert.name} failed too often: it is left alone for {wait_s:.0f} s more."
+                f"{self.expert.name} failed too often: it gets no calls for {wait_s:.0f} s more."
             )
         return min(usable, key=lambda e: (tried.count(e), e.in_flight))
 
-    async def _ask_person(self, arguments: Mapping[str, Any]) -> Answer:
+    async def _ask_person(self, arguments: Mapping[str, object]) -> Answer:
         try:
             reply = await self.expert.tool.ainvoke(_tool_call(self.expert.tool, arguments))
         except GraphBubbleUp:
-            raise  # the graph stops here until the person has replied
+            raise  # the interrupt: the graph stops here until the person has replied
         except Exception as error:
             return self._failed(_reason(error), 1)
         return self._accepted(*_text_and_usage(_as_message(reply)), attempts=1)
@@ -295,7 +312,7 @@ class ExpertCaller:
     def _accepted(
         self, text: str, usage: Usage, *, attempts: int = 0, cached: bool = False
     ) -> Answer:
-        # a lone surrogate, which JSON can carry, is no text that a file takes
+        # JSON can carry a lone surrogate, which no file and no tokenizer accepts
         text = redact(text).encode("utf-8", "replace").decode("utf-8")
         if len(text) > self.expert.max_reply_chars:
             text = text[: self.expert.max_reply_chars] + CUT
@@ -311,14 +328,14 @@ class ExpertCaller:
         )
 
     def _failed(self, error: str, attempts: int) -> Answer:
-        # what a failed call was billed is not known, and most services bill nothing
+        # no service reports what a failed call cost, and most bill nothing for it
         return Answer(
             status=ConsultationStatus.FAILED, text="", error=redact(error), attempts=attempts
         )
 
 
 class _Deadline(stop_base):
-    """Stops where the next wait would end after the deadline: it could only time out."""
+    """Stops retrying if the next wait would end after the deadline: that attempt would time out."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
@@ -327,18 +344,18 @@ class _Deadline(stop_base):
         return time.monotonic() + retry_state.upcoming_sleep >= self._deadline
 
 
-def _tool_call(tool: BaseTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "tool_call", "id": "call", "name": tool.name, "args": dict(arguments)}
+def _tool_call(tool: BaseTool, arguments: Mapping[str, object]) -> ToolCall:
+    return ToolCall(type="tool_call", id="call", name=tool.name, args=dict(arguments))
 
 
-def _as_message(reply: Any) -> ToolMessage:
+def _as_message(reply: object) -> ToolMessage:
     return reply if isinstance(reply, ToolMessage) else ToolMessage(str(reply), tool_call_id="call")
 
 
 def _text_and_usage(reply: ToolMessage) -> tuple[str, Usage]:
     usage = reply.artifact if isinstance(reply.artifact, Usage) else Usage()
     text = str(reply.text)
-    if not text and reply.content:
+    if not text and reply.content:  # blocks without text, such as JSON or an image
         text = json.dumps(reply.content, ensure_ascii=False, default=str)
     return text, usage
 

@@ -1,10 +1,9 @@
-"""One expert as a recipe describes it, and how a query to it ends."""
+"""One expert as a recipe describes it, and the end of a query to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from langchain_core.tools import BaseTool
 
@@ -16,40 +15,40 @@ MAX_REPLY_CHARS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expert:
-    """An expert as a recipe describes it. Any LangChain tool can be one."""
+    """An expert with its limits, price and fallback. Any LangChain tool can be one."""
 
     tool: BaseTool
     replicas: Sequence[BaseTool] = ()
-    """Further endpoints of the same expert; the least busy is asked first."""
+    """Further endpoints of the same expert. The least busy endpoint is asked first."""
     kind: str = "tool"
     timeout_s: float = 30.0
-    """For one call, its retries included; waiting in the queue is not."""
+    """Limit for one call, including its retries but not its wait in the queue."""
     queue_timeout_s: float = 600.0
     """How long a call may wait for `concurrency` and `per_minute`."""
     retries: int = 2
-    """Further attempts after a failure that may pass."""
+    """Further attempts after a transient failure."""
     concurrency: int | None = None
-    """Calls in flight at once."""
+    """Most calls in flight at once."""
     per_minute: float | None = None
-    """Calls begun a minute."""
+    """Most calls begun per minute."""
     price: Price | None = FREE
-    """None where it is not known."""
+    """None if the price is unknown."""
     fallback: str | None = None
-    """The expert that is asked when this one fails."""
+    """Name of the expert that is asked when this one fails."""
     tasks: Sequence[str] = ()
-    """With routing by task: the tasks that it is for; none means any."""
+    """With routing by task: the tasks that it serves; none means all."""
     offered: bool = True
-    """Whether the policy may ask it by name; a mere fallback need not be offered."""
-    identity: Mapping[str, Any] | None = None
-    """What names a request beside its arguments; None: replies are not stored."""
+    """Whether the policy may ask it by name. A mere fallback need not be offered."""
+    identity: Mapping[str, object] | None = None
+    """Names a request together with its arguments. None: replies are not stored."""
     max_reply_chars: int = MAX_REPLY_CHARS
     """Longer replies are cut, and marked as cut."""
     interactive: bool = False
-    """Asks a person: no timeout, no retry, and only by name."""
+    """Asks a person: without timeout or retry, and only by name."""
 
     @property
     def name(self) -> str:
-        """What the policy calls it."""
+        """The name that the policy uses."""
         return self.tool.name
 
     @property
@@ -60,21 +59,21 @@ class Expert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How one query ended."""
+    """The end of one query."""
 
     status: ConsultationStatus
     text: str
-    """The reply; empty where there is none."""
+    """The reply; empty without one."""
     error: str | None = None
     latency_s: float = 0.0
-    """Of the call with its retries; the wait in the queue is not in it."""
+    """Time of the call with its retries, without the wait in the queue."""
     usage: Usage = NOTHING
-    """What this query was billed: nothing where the reply was stored."""
+    """What this query was billed: nothing if the reply was stored."""
     cost_usd: float | None = 0.0
     attempts: int = 0
     cached: bool = False
     answered_by: str = ""
-    """The expert that replied, where routing or a fallback chose it."""
+    """The expert that replied, if routing or a fallback chose it."""
 
     @property
     def accepted(self) -> bool:

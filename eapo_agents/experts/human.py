@@ -1,4 +1,4 @@
-"""The human expert: the graph stops at `interrupt` and goes on with what the person replied."""
+"""The human expert: the graph stops at `interrupt` and continues with the person's reply."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from eapo_agents.errors import ExpertError
 
 
 def human_tool(name: str, *, description: str = "asks a person") -> BaseTool:
-    """Needs a graph with a checkpointer; the interrupt's value is `{"expert": ..., "query": ...}`
-    and it is resumed with the reply's text."""
+    """Make a tool that asks a person; its graph needs a checkpointer.
+
+    The interrupt's value is `{"expert": ..., "query": ...}`. Resume it with the text of the reply.
+    """
 
     async def ask(query: str) -> str:
         reply = str(interrupt({"expert": name, "query": query})).strip()

@@ -1,4 +1,4 @@
-"""Reads a response's body up to a limit: a service must not fill the memory."""
+"""Reads a response's body up to a limit, so that a service cannot fill the memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BODY_BYTES = 4_000_000
 
 
 class LimitedStream(httpx2.AsyncByteStream):
-    """A body that ends in an ExpertError where it is too long."""
+    """A body that raises an ExpertError when it becomes too long."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -30,6 +30,6 @@ class LimitedStream(httpx2.AsyncByteStream):
 
 
 async def limit_body(response: httpx2.Response) -> None:
-    """A client's response hook."""
+    """Limit the body of a response; a client's response hook."""
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = LimitedStream(response.stream)

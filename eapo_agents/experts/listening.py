@@ -1,4 +1,4 @@
-"""Lets somebody watch a reply while the expert writes it. Nobody watches a training run, and then
+"""Streams a reply to a listener while the expert writes it. Without a listener, as in training,
 nothing is streamed."""
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _listener: ContextVar[Listener | None] = ContextVar("eapo_expert_listener", defa
 
 @contextmanager
 def listening(listener: Listener | None) -> Iterator[None]:
-    """Experts asked within this block tell the listener each piece of their replies, where they
-    can; None is nobody."""
+    """Pass each piece of the replies of experts asked within this block to the listener, as far as
+    they can stream; None turns streaming off."""
     token = _listener.set(listener)
     try:
         yield
@@ -23,5 +23,5 @@ def listening(listener: Listener | None) -> Iterator[None]:
 
 
 def current_listener() -> Listener | None:
-    """Who watches this call."""
+    """Return the listener of this call."""
     return _listener.get()

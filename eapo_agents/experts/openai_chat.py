@@ -1,8 +1,8 @@
 """An expert behind any OpenAI-compatible chat endpoint: hosted services, vLLM, transformers.
 
-Retries are the pool's (`calling.py`), so the SDK's own are off: two layers would multiply.
-Redirects are never followed, since a query must not go to a host that nobody named, and a reply's
-body is read only up to a limit.
+`calling.py` retries, so the SDK's own retries are off: two layers would multiply. Redirects are
+never followed, since a query must not reach a host that nobody named. A reply's body is read only
+up to a limit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from eapo_agents.secrets import read_key, redact
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-NO_COMPLETION = "The service's reply is no chat completion."
+NO_COMPLETION = "The service's reply is not a chat completion."
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0
-"""The pool's timeout is the one that counts; this one only ends what it has forgotten."""
+"""The expert's own timeout ends calls; this one only closes connections that outlived it."""
 
 
 def openai_chat_tools(
@@ -40,25 +40,27 @@ def openai_chat_tools(
     temperature: float | None = None,
     top_p: float | None = None,
     max_tokens: int | None = 1024,
-    extra_body: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, object] | None = None,
     description: str | None = None,
 ) -> list[BaseTool]:
-    """One tool for each `base_url`; None is OpenAI's own, or OPENAI_BASE_URL.
+    """Make one tool per `base_url`; None means OpenAI's service, or OPENAI_BASE_URL.
 
-    The key comes from the environment variable `api_key_env`. It is OPENAI_API_KEY where no
-    `base_url` is given; to a `base_url` no key is sent unless `api_key_env` names one.
+    The key comes from the environment variable `api_key_env`, which is OPENAI_API_KEY if there is
+    no `base_url`. A `base_url` gets no key unless `api_key_env` names one.
 
     Raises:
         UsageError: the key is not set, or a URL cannot be used.
     """
     urls = [base_url] if base_url is None or isinstance(base_url, str) else list(base_url)
     if not urls:
-        raise UsageError(f"Expert '{name}' needs a base_url, or none at all, got an empty list.")
+        raise UsageError(
+            f"The base_url of expert '{name}' is an empty list: name a URL, or leave base_url out."
+        )
     for url in urls:
         _check_url(name, url)
     variable = api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
     key = read_key(variable, wanted_by=f"Expert '{name}'") if variable else "none"
-    request: dict[str, Any] = {"model": model}
+    request: dict[str, object] = {"model": model}
     settings = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
     request.update({k: v for k, v in settings.items() if v is not None})
     if extra_body:
@@ -73,7 +75,7 @@ def _tool(
     url: str | None,
     key: str,
     system_prompt: str,
-    request: Mapping[str, Any],
+    request: Mapping[str, object],
 ) -> BaseTool:
     clients = PerLoop(lambda: _client(url, key))
 
@@ -84,7 +86,7 @@ def _tool(
         create = clients.get().chat.completions.create
         try:
             if listener is None:
-                return _read(await create(messages=messages, **request))  # type: ignore[arg-type]
+                return _read(await create(messages=messages, **request))  # type: ignore[call-overload]
             options = {"stream": True, "stream_options": {"include_usage": True}}
             return await _read_stream(
                 await create(messages=messages, **request, **options),  # type: ignore[call-overload]
@@ -92,7 +94,7 @@ def _tool(
             )
         except ExpertError:
             raise
-        except Exception as error:
+        except Exception as error:  # the SDK also raises what its JSON and HTTP libraries raise
             raise _explain(error) from error
 
     return StructuredTool.from_function(
@@ -123,8 +125,7 @@ def _client(url: str | None, key: str) -> AsyncOpenAI:
 
 
 def _read(completion: Any) -> tuple[str, Usage]:
-    """The reply's text and what it was billed; anything but a chat completion is a failure that
-    may pass."""
+    """Return the reply's text and usage. Anything but a chat completion is a transient failure."""
     try:
         choice = completion.choices[0]
         text = choice.message.content
@@ -135,7 +136,7 @@ def _read(completion: Any) -> tuple[str, Usage]:
 
 
 async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
-    """The same of a reply that comes in pieces; the listener is told them, reasoning too."""
+    """Read a streamed reply and pass its pieces, with the reasoning, to the listener."""
     pieces: list[str] = []
     usage, finish_reason = Usage(known=False), None
     async with stream:
@@ -164,7 +165,7 @@ def _usage(billed: Any) -> Usage:
     )
 
 
-def _not_empty(text: Any, finish_reason: str | None) -> str:
+def _not_empty(text: object, finish_reason: str | None) -> str:
     if isinstance(text, str) and text.strip():
         return text
     why = " before it wrote any answer" if finish_reason == "length" else ""
@@ -172,7 +173,7 @@ def _not_empty(text: Any, finish_reason: str | None) -> str:
 
 
 def _explain(error: Exception) -> ExpertError:
-    """The SDK's error as one of ours: whether it may pass, and a short reason without keys."""
+    """Turn the SDK's error into one of ours: transient or not, with a short reason without keys."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, APITimeoutError):
@@ -184,7 +185,7 @@ def _explain(error: Exception) -> ExpertError:
         return TransientExpertError(f"The connection failed: {_short(cause or error)}")
     if isinstance(error, APIStatusError):
         return _explain_status(error)
-    # what the SDK cannot read: broken JSON, a wrong encoding, a body that is no object
+    # what the SDK cannot read: broken JSON, a wrong encoding, a body that is not an object
     return TransientExpertError(f"The service's reply cannot be read: {_short(error)}")
 
 
@@ -201,7 +202,7 @@ def _explain_status(error: APIStatusError) -> ExpertError:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After: seconds, or a date."""
+    """Read Retry-After, which holds seconds or a date."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -235,6 +236,7 @@ def _check_url(name: str, url: str | None) -> None:
         )
     if parts.username or parts.password or parts.query:
         raise UsageError(
-            f"The base_url of expert '{name}' must hold no user, password or query, since recipes "
-            "are printed and saved: put the key into an environment variable, named by api_key_env."
+            f"The base_url of expert '{name}' must not hold a user, password or query, since "
+            "recipes are printed and saved: put the key into an environment variable, named by "
+            "api_key_env."
         )

@@ -1,4 +1,4 @@
-"""The pool of experts, offered to the policy as LangChain tools: who is asked, and who instead."""
+"""The pool of experts, offered to the policy as LangChain tools: routing, fallbacks, quorum."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import ValidationError
@@ -22,14 +21,15 @@ from eapo_agents.types import ConsultationStatus
 
 ROUTINGS = ("named", "round_robin", "cheapest", "by_task")
 ANY = "expert"
-"""The one tool that is offered where the pool, not the policy, chooses."""
+"""The one tool that is offered if the pool, not the policy, chooses the expert."""
 ALL = "all_experts"
-"""The tool that asks everybody."""
+"""The tool that asks every expert."""
 UNKNOWN = "?"
+"""The ledger's name for an expert that does not exist."""
 
 
 class ExpertPool:
-    """Named experts. Any LangChain tool can be put in."""
+    """Named experts. Any LangChain tool can be one."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class ExpertPool:
         quorum: int | None = None,
         budget: Budget | None = None,
     ) -> None:
-        """Puts experts together.
+        """Put experts together.
 
         Args:
-            routing: `named`, the policy picks one by name; else one tool is offered and the pool
-                picks: `round_robin` in turn, `cheapest` that takes calls, `by_task` the first for
-                the problem's task.
-            ask_all: offers a tool that asks every expert at once.
-            quorum: how many replies that tool waits for; None is all.
+            routing: with `named`, the policy picks an expert by name. Otherwise one tool is offered
+                and the pool picks: `round_robin` each in turn, `cheapest` the cheapest that takes
+                calls, `by_task` the first for the problem's task.
+            ask_all: whether to offer a tool that asks every expert at once.
+            quorum: how many replies that tool waits for; None means all.
 
         Raises:
             UsageError: names, fallbacks, quorum or budget do not fit.
@@ -68,11 +68,11 @@ class ExpertPool:
             names = ", ".join(expert.name for expert in self._asked_together)
             offered.append(_query_tool(ALL, f"asks {names} at once"))
         self.tools: list[BaseTool] = offered
-        """What the policy is offered."""
+        """The tools that the policy is offered."""
 
     def open(self, file: str | Path, run_id: str) -> None:
-        """Keeps ledger and replies in a file from now on; the budget goes on from what the run has
-        spent.
+        """Keep ledger and replies in a file from now on; the budget continues from what the run
+        has spent.
 
         Raises:
             StoreError: the file cannot be used.
@@ -85,7 +85,7 @@ class ExpertPool:
 
     @property
     def run_id(self) -> str:
-        """The run that calls are booked to."""
+        """The run whose ledger rows calls become."""
         return self._run_id
 
     def takes_calls(self, name: str) -> bool:
@@ -93,22 +93,22 @@ class ExpertPool:
         return self._callers[name].available
 
     def refuse_unpriced(self) -> None:
-        """Raises UsageError where an expert has no price, which a budget in money needs."""
+        """Raise UsageError if an expert has no price, since a budget in money needs one."""
         for expert in self.experts:
             if expert.price is None:
                 raise UsageError(
                     f"A budget in US dollars needs a price for every expert, and '{expert.name}' "
-                    "has none: give it price: {input_usd: ..., output_usd: ...} per million "
-                    "tokens, or limit calls or tokens."
+                    "does not have one: give it price: {input_usd: ..., output_usd: ...} per "
+                    "million tokens, or limit calls or tokens."
                 )
 
     @property
     def store(self) -> CallStore:
-        """Ledger and replies."""
+        """The ledger and the stored replies."""
         return self._store
 
-    def refusal(self, name: str, arguments: Mapping[str, Any] | str) -> str | None:
-        """Why a call cannot be sent, in a sentence for the policy; None where it can."""
+    def refusal(self, name: str, arguments: Mapping[str, object] | str) -> str | None:
+        """Return why a call cannot be sent, as a sentence for the policy; None if it can."""
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
             known = ", ".join(tool.name for tool in self.tools)
@@ -117,13 +117,13 @@ class ExpertPool:
             return f"{name} takes these arguments: {', '.join(tool.args)}."
         return None
 
-    async def ask(self, name: str, arguments: Mapping[str, Any], site: CallSite) -> Answer:
-        """Asks the tool of that name: one expert, the one that the pool picks, or all.
+    async def ask(self, name: str, arguments: Mapping[str, object], site: CallSite) -> Answer:
+        """Ask through the tool of that name: one expert, the one that the pool picks, or all.
 
-        Whatever the experts do is an `Answer`. A fallback has its own timeout, after the first's.
+        A failing expert gives an `Answer` too. A fallback has its own timeout, after the first's.
 
         Raises:
-            BudgetError: nothing may be spent any more.
+            BudgetError: the budget is spent.
         """
         if name == ALL and name not in self._callers:
             return await self._ask_all(arguments, site)
@@ -141,20 +141,21 @@ class ExpertPool:
         return answer
 
     def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
-        """Books a query that was not sent; whatever else a policy writes as a name is `?`."""
+        """Enter a query that was not sent into the ledger. A name that is not an expert's becomes
+        `?`: the policy writes it, so it could be any text."""
         known = any(tool.name == name for tool in self.tools)
         row = LedgerRow(expert=name if known else UNKNOWN, status=status.value)
         self._store.record(self._run_id, site, row)
 
-    async def _ask_one(self, name: str, arguments: Mapping[str, Any], site: CallSite) -> Answer:
+    async def _ask_one(self, name: str, arguments: Mapping[str, object], site: CallSite) -> Answer:
         return await self._callers[name].ask(
             arguments, store=self._store, budget=self.budget, run_id=self._run_id, site=site
         )
 
-    async def _ask_all(self, arguments: Mapping[str, Any], site: CallSite) -> Answer:
-        """Every expert at once, until enough have replied; the others are not waited for."""
+    async def _ask_all(self, arguments: Mapping[str, object], site: CallSite) -> Answer:
+        """Ask every expert at once until enough have replied, then cancel the others."""
         names = [expert.name for expert in self._asked_together]
-        with listening(None):  # several at once would be told as one
+        with listening(None):  # the pieces of several replies would be mixed up
             tasks = [asyncio.ensure_future(self._ask_one(name, arguments, site)) for name in names]
         wanted = self._quorum or len(names)
         replied: set[str] = set()
@@ -169,6 +170,7 @@ class ExpertPool:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        # whoever was cancelled above has no answer
         ended = [
             (name, task.result())
             for name, task in zip(names, tasks, strict=True)
@@ -213,7 +215,7 @@ class ExpertPool:
                     "name."
                 )
         if ask_all and not self._asked_together:
-            raise UsageError("consult.ask_all needs an expert that is offered and is no person.")
+            raise UsageError("consult.ask_all needs an expert that is offered and is not a person.")
         if self._quorum is not None and not 1 <= self._quorum <= len(self._asked_together):
             raise UsageError(
                 f"The quorum must be from 1 to the number of experts asked together "
@@ -241,9 +243,9 @@ class ExpertPool:
             )
 
 
-def _fits(tool: BaseTool, arguments: Mapping[str, Any]) -> bool:
+def _fits(tool: BaseTool, arguments: Mapping[str, object]) -> bool:
     schema = tool.args_schema
-    if isinstance(schema, dict):  # an MCP tool's; it checks the types itself
+    if isinstance(schema, dict):  # an MCP tool, which checks the types itself
         return set(schema.get("required", ())) <= arguments.keys()
     try:
         tool.get_input_schema()(**arguments)
@@ -264,7 +266,7 @@ def _price(expert: Expert) -> float:
 
 
 def _after(first: Answer, name: str, second: Answer) -> Answer:
-    """The answer of the fallback `name`, with what both took."""
+    """Return the answer of the fallback `name`, with the time and attempts of both."""
     before = (first.error or "").rstrip(".")
     error = None if second.accepted else f"{before}; then {name}: {second.error}"
     return replace(
@@ -276,7 +278,7 @@ def _after(first: Answer, name: str, second: Answer) -> Answer:
 
 
 def _together(chosen: Sequence[tuple[str, Answer]], ended: Sequence[tuple[str, Answer]]) -> Answer:
-    """One answer of several: the replies in the experts' order, and what all of them cost."""
+    """Join several answers: the replies in the experts' order, and the cost of all."""
     costs = [answer.cost_usd for _, answer in ended]
     known = [cost for cost in costs if cost is not None]
     errors = [f"{name}: {answer.error}" for name, answer in ended if answer.error]

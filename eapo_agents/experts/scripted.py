@@ -18,7 +18,7 @@ def scripted_tool(
     delay_s: float = 0.0,
     description: str = "answers from a fixed script",
 ) -> BaseTool:
-    """Replies with `replies[query]`, else `default`; fails where neither is there."""
+    """Make a tool that replies with `replies[query]`, else `default`, and fails without either."""
     known = dict(replies or {})
 
     async def answer(query: str) -> str:

@@ -13,13 +13,13 @@ _EXPRESSION = re.compile(r"[\d(-][\d\s.()+*/-]*[\d)]")
 
 
 def expression_in(query: str) -> str:
-    """The arithmetic in a question such as `What is 7 + 3 * 4?`; the whole where there is none."""
+    """Return the arithmetic in a question such as `What is 7 + 3 * 4?`, else the whole query."""
     found = _EXPRESSION.findall(query)
     return str(max(found, key=len)) if found else query
 
 
 def solver_tool(name: str) -> BaseTool:
-    """`7 + 3 * 4` -> `3 * 4 = 12. 7 + 12 = 19.`"""
+    """Make a tool that replies to `7 + 3 * 4` with `3 * 4 = 12. 7 + 12 = 19.`"""
 
     async def solve(query: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""What an expert's tool says of its reply beside the text: the tool message's artifact."""
+"""Tokens and prices: what an expert's tool reports as the artifact of its tool message."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens that one call was billed."""
+    """The billed tokens of one call."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     known: bool = True
-    """False where the service did not tell."""
+    """False if the service did not report them."""
 
 
 NOTHING = Usage()
@@ -26,7 +26,7 @@ class Price:
     output_usd: float = 0.0
 
     def cost_usd(self, usage: Usage) -> float | None:
-        """What a call cost; None where its tokens are not known and have a price."""
+        """Return what a call cost; None if its tokens are unknown and not free."""
         if not usage.known and (self.input_usd or self.output_usd):
             return None
         paid = self.input_usd * usage.prompt_tokens + self.output_usd * usage.completion_tokens

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any
 
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as as_tool
@@ -17,10 +16,11 @@ from eapo_agents.secrets import read_key
 
 
 def langchain_tool(name: str, *, object: str, description: str | None = None) -> BaseTool:
-    """The LangChain tool, or the plain function, that `object` ("package.module:name") names.
+    """Return the LangChain tool, or the plain function as one, that `object` names as
+    "package.module:name".
 
     Raises:
-        UsageError: there is no such object, or it is no tool.
+        UsageError: there is no such object, or it is not a tool.
     """
     module, separator, attribute = object.partition(":")
     try:
@@ -30,7 +30,7 @@ def langchain_tool(name: str, *, object: str, description: str | None = None) ->
     except (ImportError, AttributeError) as error:
         raise UsageError(
             f"The tool '{object}' of expert '{name}' cannot be loaded: {error}."
-        ) from (error)
+        ) from error
     if not isinstance(found, BaseTool):
         if not callable(found):
             raise UsageError(
@@ -40,7 +40,7 @@ def langchain_tool(name: str, *, object: str, description: str | None = None) ->
         try:
             found = as_tool(found)
         except ValueError as error:
-            raise UsageError(f"'{object}' of expert '{name}' is no tool: {error}.") from error
+            raise UsageError(f"'{object}' of expert '{name}' cannot be a tool: {error}.") from error
     return _renamed(found, name, description)
 
 
@@ -55,21 +55,20 @@ def mcp_tool(
     api_key_env: str | None = None,
     description: str | None = None,
 ) -> BaseTool:
-    """A tool of an MCP server: one that `command` starts, or one at `url`.
+    """Return a tool of an MCP server, which `command` starts or which listens at `url`.
 
-    `env` names environment variables that the command is given; `api_key_env` one whose value is
+    `env` names environment variables that the command gets. `api_key_env` names the one that is
     sent to the URL as a bearer token. Needs the extra `eapo-agents[mcp]`.
 
     Raises:
-        UsageError: the adapter is not installed, the server does not answer, or has no such tool.
+        UsageError: the adapter is not installed, or the server does not answer or has no such tool.
     """
     if (command is None) == (url is None):
         raise UsageError(f"The MCP expert '{name}' needs either command or url.")
-    connection: dict[str, Any]
     if command is not None:
         given = {key: read_key(key, wanted_by=f"Expert '{name}'") for key in env}
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-        connection = {
+        connection: dict[str, object] = {
             "transport": "stdio",
             "command": command,
             "args": list(args),
@@ -89,14 +88,14 @@ def mcp_tool(
     return _renamed(tools[tool], name, description)
 
 
-def _list_tools(name: str, connection: Mapping[str, Any]) -> list[BaseTool]:
+def _list_tools(name: str, connection: Mapping[str, object]) -> list[BaseTool]:
     try:
         from langchain_mcp_adapters.client import MultiServerMCPClient
     except ImportError as error:
         raise UsageError(
             f"The MCP expert '{name}' needs the MCP adapter: pip install 'eapo-agents[mcp]'."
         ) from error
-    outcome: list[Any] = []
+    outcome: list[list[BaseTool] | BaseException] = []
 
     async def ask() -> list[BaseTool]:
         async with asyncio.timeout(30):
@@ -106,18 +105,19 @@ def _list_tools(name: str, connection: Mapping[str, Any]) -> list[BaseTool]:
     def run() -> None:
         try:
             outcome.append(asyncio.run(ask()))
-        except BaseException as error:  # told to the thread that waits
+        except BaseException as error:  # passed to the thread that waits
             outcome.append(error)
 
-    # a thread of its own: the caller may be inside a running event loop
+    # a separate thread, since the caller may be inside a running event loop
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    if isinstance(outcome[0], BaseException):
+    found = outcome[0]
+    if isinstance(found, BaseException):
         raise UsageError(
-            f"The MCP server of expert '{name}' does not answer: {_short(innermost(outcome[0]))}."
-        ) from outcome[0]
-    return list(outcome[0])
+            f"The MCP server of expert '{name}' does not answer: {_short(innermost(found))}."
+        ) from found
+    return found
 
 
 def _short(error: BaseException) -> str:

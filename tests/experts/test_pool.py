@@ -236,7 +236,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path):
         CallStore(tmp_path / "text.db")
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("CREATE TABLE mine (x)")
-    with pytest.raises(StoreError, match="is no expert ledger"):
+    with pytest.raises(StoreError, match="is not an expert ledger"):
         CallStore(tmp_path / "other.db")
     with sqlite3.connect(tmp_path / "newer.db") as connection:
         connection.execute("PRAGMA user_version = 99")
