@@ -1,7 +1,7 @@
 """Fingerprints of weights: equal fingerprints mean equal weights, whatever the folder is called.
 
-Every tensor's name, shape and up to 4,096 evenly spaced elements go in, so that any optimizer step
-shows and a large model still takes seconds.
+The digest covers each tensor's name, shape and up to 4,096 evenly spaced elements, so that any
+optimizer step changes it and a large model still takes seconds.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from eapo_agents.policy.protocols import CausalModel
 
 _SAMPLES = 4096
 
 
-def base_fingerprint(model: Any) -> str:
-    """Of a model without its adapter. Tied tensors count once."""
+def base_fingerprint(model: CausalModel) -> str:
+    """Return the fingerprint of a model without its adapter. Tied tensors count once."""
     return _digest(
         (_plain(name), parameter)
         for name, parameter in model.named_parameters()
@@ -25,20 +26,23 @@ def base_fingerprint(model: Any) -> str:
     )
 
 
-def policy_fingerprint(model: Any, base: str) -> str:
-    """Of base and adapter together; an adapter that changes nothing leaves the base's."""
+def policy_fingerprint(model: CausalModel, base: str) -> str:
+    """Return the fingerprint of base and adapter together.
+
+    An adapter that changes nothing, whose B matrices are 0, has the base's fingerprint.
+    """
     adapter = [(name, p) for name, p in model.named_parameters() if "lora_" in name]
     if not adapter:
         return base_fingerprint(model)
     if not any(bool(p.any()) for name, p in adapter if "lora_B" in name):
         return base
-    # the adapter's name ("default") is no property of the weights
+    # the adapter's name ("default") is not a property of the weights
     return _digest(((_plain(name), p) for name, p in adapter), seed=base)
 
 
 def saved_fingerprint(folder: Path, base: str) -> str:
-    """The same as `policy_fingerprint` of a model that was saved into `folder`, whole or as an
-    adapter on the model of fingerprint `base`."""
+    """Return what `policy_fingerprint` returned for the model that was saved into `folder`, whole
+    or as an adapter on the model of fingerprint `base`."""
     adapter = folder / "adapter_model.safetensors"
     if not adapter.exists():
         from transformers import AutoModelForCausalLM
@@ -53,6 +57,7 @@ def saved_fingerprint(folder: Path, base: str) -> str:
 
 
 def _plain(name: str) -> str:
+    """Return a parameter's name without what PEFT adds to it."""
     for part in ("base_model.model.", ".base_layer", ".default"):
         name = name.replace(part, "")
     return name

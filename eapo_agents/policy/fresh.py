@@ -1,10 +1,13 @@
-"""A new, small Llama with a tokenizer of its own, as a model folder like any other."""
+"""Makes a new, small Llama with its own tokenizer, as a model folder like any other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eapo_agents.policy.protocols import Tokenizer
 
 _PAD, _END = "<|pad|>", "<|end|>"
 _ROLES = ("system", "user", "assistant", "tool")
@@ -27,21 +30,21 @@ def make_model(
     vocabulary: int,
     seed: int,
 ) -> None:
-    """Writes a Llama of random weights, and a tokenizer learned from the texts.
+    """Write a Llama with random weights, and a tokenizer learned from the texts.
 
     Raises:
-        ValueError: the width does not divide by the heads.
+        ValueError: the width is not a multiple of the heads.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     if width % heads:
-        raise ValueError(f"The width ({width}) must divide by the heads ({heads}).")
-    tokenizer = _tokenizer(texts, vocabulary)
+        raise ValueError(f"The width ({width}) must be a multiple of the heads ({heads}).")
+    tokenizer, num_tokens = _tokenizer(texts, vocabulary)
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=num_tokens,
             hidden_size=width,
             intermediate_size=8 * width // 3,
             num_hidden_layers=layers,
@@ -58,9 +61,11 @@ def make_model(
     tokenizer.save_pretrained(str(folder))
 
 
-def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
-    """Byte-level BPE in which every digit is a token: what repeats becomes short, numbers stay
-    readable."""
+def _tokenizer(texts: Iterable[str], vocabulary: int) -> tuple[Tokenizer, int]:
+    """Learn byte-level BPE in which every digit is a token; return it with its number of tokens.
+
+    What repeats in the texts becomes short. Single digits make arithmetic learnable.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -81,7 +86,7 @@ def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         max_token_length=200,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_PAD,
         eos_token=_END,
@@ -89,3 +94,4 @@ def _tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
         chat_template=_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+    return made, len(made)

@@ -1,8 +1,14 @@
-"""Key-value cache for batched decoding: grows in place, splits into rows and is put together again.
+"""Key-value cache for batched decoding: grows in place, splits into rows, and joins rows again.
 
-transformers' `DynamicCache` copies the whole cache at every token; here a batch reserves its room
-once. Rows are kept between the turns of a rollout, so that a turn only pays for the tokens that it
-adds.
+transformers' `DynamicCache` copies the whole cache at every token, while a batch here reserves its
+room once. Rows are kept between the turns of a rollout, so that a turn costs only the tokens that
+it adds.
+
+A batch of rows with 3 and 5 tokens is padded on the left, so that the next token of every row is
+written into the same column:
+
+    keys, values   . . a b c  |  d      mask   0 0 1 1 1  |  1      (. is padding)
+                   v w x y z  |  u             1 1 1 1 1  |  1
 """
 
 from __future__ import annotations
@@ -10,20 +16,26 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from eapo_agents.policy.protocols import CausalModel
+
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is checked as untyped
-    """One layer's keys and values, shape (B, heads, length, head_dim), with room to grow."""
+    """One layer's keys and values, shape (B, heads, length, head_dim), with room to grow.
+
+    `keys` and `values`, which attention reads, are views of the first `length` columns of a larger
+    buffer. A new token is written behind them and the views grow: nothing is copied.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
         super().__init__()
         self._store(keys, values, room)
 
     def _store(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        """Copy keys and values into new buffers with `room` free columns."""
         batch, heads, length, head_dim = keys.shape
         self._key_room = keys.new_empty(batch, heads, length + room, head_dim)
         self._value_room = values.new_empty(batch, heads, length + room, head_dim)
@@ -37,11 +49,17 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is chec
         self.values = self._value_room[:, :, :length]
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        *args: object,
+        **kwargs: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append new columns; attention calls this for each layer in a forward pass."""
         start = self.keys.shape[2]
         end = start + key_states.shape[2]
         if end > self._key_room.shape[2]:
+            # at least 64, so that many single tokens do not each copy the buffer
             self._store(self.keys, self.values, room=max(64, end - start))
         self._key_room[:, :, start:end] = key_states
         self._value_room[:, :, start:end] = value_states
@@ -52,11 +70,11 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is chec
         return int(self.keys.shape[2])
 
     def select(self, rows_B: torch.Tensor, room: int) -> None:
-        """Makes a new batch of these rows, some perhaps several times."""
+        """Make a new batch of these rows, some perhaps several times."""
         self._store(self.keys[rows_B], self.values[rows_B], room)
 
     def shrink(self, order: Sequence[int]) -> None:
-        """Keeps row `order[i]` at place i; only rows that change their place are copied."""
+        """Keep row `order[i]` at place i; copy only rows that change their place."""
         for place, row in enumerate(order):
             if place != row:
                 self._key_room[place] = self._key_room[row]
@@ -68,18 +86,18 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # transformers is chec
 
 @dataclass(frozen=True, slots=True)
 class CachedRow:
-    """One sequence's cache: `tokens` and, for each layer, keys and values of shape (heads, length,
-    head_dim)."""
+    """One sequence's cache: `tokens` and, per layer, keys and values of shape (heads, length,
+    head_dim), without padding."""
 
     tokens: tuple[int, ...]
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
 
 
 class BatchCache:
-    """The cache of one batch, left-padded, with its attention mask (1 where a token is)."""
+    """The cache of one batch, left-padded, with its attention mask (1 for a token)."""
 
-    def __init__(self, rows: Sequence[CachedRow | None], model: Any, room: int) -> None:
-        """Puts rows together; None is a sequence of which nothing is cached yet."""
+    def __init__(self, rows: Sequence[CachedRow | None], model: CausalModel, room: int) -> None:
+        """Join rows; None is a sequence of which nothing is cached yet."""
         width = max((len(row.tokens) for row in rows if row), default=0)
         self.mask = torch.zeros(len(rows), width, dtype=torch.long, device=model.device)
         for index, row in enumerate(rows):
@@ -103,20 +121,23 @@ class BatchCache:
         self.cache.layers = layers
 
     def extend_mask(self, new_mask: torch.Tensor) -> None:
-        """Appends the mask of tokens about to be fed, shape (B, new tokens)."""
+        """Append the mask of the tokens that are fed next, shape (B, new tokens)."""
         self.mask = torch.cat([self.mask, new_mask], dim=1)
 
     def select(self, rows: Sequence[int], room: int) -> None:
-        """Makes a new batch of these rows, some perhaps several times, with room for `room` tokens
-        more."""
+        """Make a new batch of these rows, some perhaps several times, with room for `room` more
+        tokens."""
         rows_B = torch.tensor(rows, device=self.mask.device)
         self.mask = self.mask[rows_B]
         for layer in self.cache.layers:
             layer.select(rows_B, room)
 
     def shrink(self, kept: Sequence[int]) -> list[int]:
-        """Keeps these rows (ascending) and returns their new order: rows at the end fill the
-        gaps."""
+        """Keep these rows (ascending) and return their new order.
+
+        Rows at the end fill the gaps of dropped ones, so that most rows stay where they are. Kept
+        rows [0, 2, 4] of 5 become [0, 4, 2]: only row 4 is copied.
+        """
         size = len(kept)
         holes = sorted(set(range(size)) - set(kept))
         order = list(range(size))
@@ -128,7 +149,8 @@ class BatchCache:
         return order
 
     def row(self, index: int, tokens: tuple[int, ...]) -> CachedRow:
-        """Takes one sequence out; `tokens` are those that the mask marks, in order."""
+        """Return a copy of one sequence; `tokens` are those that the mask marks, in order."""
+        # indexing by a mask copies, so the row does not keep the whole batch in memory
         held = self.mask[index].bool()
         return CachedRow(
             tokens=tokens,
@@ -148,6 +170,7 @@ class RowStore:
         self._rows: OrderedDict[Hashable, CachedRow] = OrderedDict()
 
     def put(self, key: Hashable, row: CachedRow) -> None:
+        """Keep a row and drop the least recently used ones beyond the limit."""
         self.take(key)
         self._rows[key] = row
         self._num_tokens += len(row.tokens)
@@ -156,7 +179,7 @@ class RowStore:
             self._num_tokens -= len(dropped.tokens)
 
     def take(self, key: Hashable) -> CachedRow | None:
-        """Removes and returns the row, or None."""
+        """Remove and return the row, or None."""
         row = self._rows.pop(key, None)
         if row is not None:
             self._num_tokens -= len(row.tokens)

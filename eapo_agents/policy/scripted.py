@@ -1,5 +1,5 @@
-"""A policy that follows a script: for warm starts, demonstrations and tests. Nothing is sampled, so
-nothing is trained by reinforcement: its turns carry no logprobs and a trainer refuses them."""
+"""A policy that follows a script, for warm starts, demonstrations and tests. Nothing is sampled, so
+its turns carry no logprobs and reinforcement learning refuses them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Script = Callable[[RolloutKey, str], str]
 
 class _NoCohort:
     def finished(self) -> None:
-        """Nothing waits for anybody."""
+        """Do nothing: no request waits for another."""
 
 
 class ScriptedEngine:
-    """Writes what the script says, in the tokens of a real tokenizer."""
+    """Writes the script's text in the tokens of a real tokenizer."""
 
     def __init__(self, renderer: ChatRenderer, script: Script) -> None:
         self._renderer = renderer

@@ -1,8 +1,8 @@
-"""The policy's vLLM servers: which one a request goes to, and what becomes of it when one dies.
+"""The policy's vLLM servers: which server gets a request, and what happens when a server dies.
 
-A group's rollouts share their prompt, so they go to one server, where its prefix is cached: the one
-with the fewest requests in flight when the group begins. A request whose server dies is sent to
-another. Where all are gone, requests wait for one to come back, up to a limit.
+The rollouts of a group share their prompt, so they all go to one server, which caches it: the
+server with the fewest requests in flight when the group begins. A request whose server dies is sent
+to another one. If all are down, requests wait for one to return, up to a limit.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -26,49 +26,70 @@ from eapo_agents.secrets import redact
 
 CONNECT_TIMEOUT_S = 10.0
 ASKED_TIMEOUT_S = 60.0
-"""For questions about a server itself; loading an adapter is one of them."""
+"""For questions about a server itself, and for loading an adapter."""
 CHECK_EVERY_S = 1.0
-"""How often a server that is down is looked at."""
+"""How often a server that is down is checked."""
 MAX_SERVER_ERRORS = 3
-"""A request at which servers fail so often is at fault itself."""
+"""A request that makes servers fail this often is refused: the fault is likely its own."""
 _REMEMBERED_GROUPS = 65_536
+T = TypeVar("T")
+
+
+class Logprobs(TypedDict, total=False):
+    """Logprobs of a completion, one entry per token."""
+
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+
+
+class Choice(TypedDict):
+    """One completion, or a piece of one."""
+
+    token_ids: list[int] | None
+    logprobs: Logprobs | None
+
+
+class Answer(TypedDict):
+    """What `/v1/completions` should answer. `vllm_engine` checks it where it reads it."""
+
+    choices: list[Choice]
 
 
 class _NotServedError(Exception):
-    """The server does not have the model (any more): the body of its 404."""
+    """The server does not have the model, or has lost it: the body of its 404."""
 
 
 class _BusyError(Exception):
-    """The server asks to come again later."""
+    """The server asks us to try again later."""
 
 
 class _DownError(Exception):
-    """The server did not take the request, or gave it up."""
+    """The server did not accept the request, or gave it up."""
 
     def __init__(self, reason: str, *, answered: bool) -> None:
         super().__init__(reason)
         self.answered = answered
-        """Whether it said so itself, with a server error."""
+        """Whether the server said so itself, with a server error."""
 
 
 @dataclass(slots=True, eq=False)
 class Server:
-    """One server and what is known of it."""
+    """One server and what is known about it."""
 
     url: str
-    """Without the /v1."""
+    """Address without the /v1."""
     in_flight: int = 0
     down: str | None = None
-    """Why it is taken to be down, None where it is up."""
+    """Why it counts as down; None if it is up."""
     checked_at: float = 0.0
     max_length: int = 0
-    """Longest prompt and completion together, in tokens."""
+    """Most tokens of prompt and completion together; 0 if unknown."""
     loaded: set[str] = field(default_factory=set)
-    """Adapters that were loaded here by this process."""
+    """Adapters that this process has loaded there."""
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Counts a request."""
+        """Count a request as in flight."""
         self.in_flight += 1
         try:
             yield
@@ -88,15 +109,14 @@ class ServerPool:
         server_wait_s: float = 300.0,
         on_return: Callable[[Server], None] = lambda server: None,
     ) -> None:
-        """Nothing is sent yet.
+        """Name the servers; nothing is sent yet.
 
         Args:
             urls: each with or without /v1.
             key: sent as bearer token.
-            request_timeout_s: a server that is silent for so long in one request is taken to be
-                down.
+            request_timeout_s: a server that is silent for so long in one request counts as down.
             server_wait_s: how long requests wait for a server while all are down.
-            on_return: told a server that is up again, and may have been started anew.
+            on_return: called with a server that is up again; it may have been restarted.
 
         Raises:
             ServerError: a URL cannot be used, or there is none.
@@ -114,17 +134,17 @@ class ServerPool:
 
     @property
     def up(self) -> list[Server]:
-        """Servers that are taken to be up."""
+        """Servers that count as up."""
         return [server for server in self.servers if server.down is None]
 
     def ask(
-        self, server: Server, path: str, body: Mapping[str, Any] | None = None
-    ) -> tuple[int, Any]:
-        """Asks a server something about itself; GET without a body. Returns status and JSON (or
-        text).
+        self, server: Server, path: str, body: Mapping[str, object] | None = None
+    ) -> tuple[int, object]:
+        """Ask a server something about itself: GET without a body, POST with one. Return its
+        status and JSON (or text).
 
         Raises:
-            ServerError: it does not answer.
+            ServerError: the server does not answer.
         """
         try:
             with httpx2.Client(headers=self._headers, timeout=ASKED_TIMEOUT_S) as client:
@@ -136,7 +156,7 @@ class ServerPool:
         except (httpx2.HTTPError, OSError) as error:
             raise ServerError(
                 f"No policy server answers at {server.url} ({_short(error)}): start it with "
-                "`eapo serve`, or mend policy.servers."
+                "`eapo serve`, or correct policy.servers."
             ) from error
         try:
             return response.status_code, response.json()
@@ -144,21 +164,21 @@ class ServerPool:
             return response.status_code, response.text
 
     async def complete(
-        self, body: Mapping[str, Any], *, group: object, reload: Callable[[Server], None]
-    ) -> Any:
-        """POST /v1/completions until some server has answered it; returns the JSON.
+        self, body: Mapping[str, object], *, group: object, reload: Callable[[Server], None]
+    ) -> Answer:
+        """POST /v1/completions until some server answers; return the JSON.
 
         Args:
             group: requests of one group go to one server.
-            reload: called (in a thread) where a server does not have the model; then it is asked
-                again.
+            reload: called (in a thread) with a server that does not have the model. Then the
+                server is asked again.
 
         Raises:
-            EngineError: the request itself is refused, or three servers failed at it.
-            EngineLostError: no server is up for too long.
+            EngineError: the request is refused, or servers have failed at it three times.
+            EngineLostError: no server has been up for too long.
         """
 
-        async def send(server: Server) -> Any:
+        async def send(server: Server) -> Answer:
             response = await self._clients.get().post(server.url + "/v1/completions", json=body)
             return _read(response.status_code, response.content)
 
@@ -166,14 +186,20 @@ class ServerPool:
 
     async def stream(
         self,
-        body: Mapping[str, Any],
-        on_piece: Callable[[Any], None],
+        body: Mapping[str, object],
+        on_piece: Callable[[Answer], None],
         *,
         group: object,
         reload: Callable[[Server], None],
     ) -> None:
-        """The same with the answer in pieces, each of which is told. A stream that breaks off is
-        not begun anew, since its pieces have been told already."""
+        """Do the same with the answer in pieces, each passed to `on_piece`.
+
+        A stream that breaks off is not started again: its pieces have been passed on already.
+
+        Raises:
+            EngineError: as `complete`, or the stream broke off.
+            EngineLostError: no server has been up for too long.
+        """
         begun = False
 
         async def send(server: Server) -> None:
@@ -201,8 +227,12 @@ class ServerPool:
         await self._somewhere(once, group, reload)
 
     async def _somewhere(
-        self, send: Callable[[Server], Any], group: object, reload: Callable[[Server], None]
-    ) -> Any:
+        self,
+        send: Callable[[Server], Awaitable[T]],
+        group: object,
+        reload: Callable[[Server], None],
+    ) -> T:
+        """Send to the group's server; to another one when it fails."""
         failures = 0
         reloaded: set[int] = set()
         while True:
@@ -216,6 +246,7 @@ class ServerPool:
                         f"The server {server.url} loses the model again and again ({error}): look "
                         "at its log."
                     ) from error
+                # a server that was restarted, or that has unloaded the adapter, gets it again
                 reloaded.add(id(server))
                 try:
                     await asyncio.to_thread(reload, server)
@@ -230,12 +261,14 @@ class ServerPool:
                         f"The policy servers failed {failures} times at one request, last "
                         f"{server.url} ({error}): look at its log."
                     ) from error
+                # a server that answers with an error and is healthy stays up for other requests
                 if not error.answered or not await self._is_healthy(server):
                     self._mark_down(server, str(error))
             except (httpx2.HTTPError, OSError) as error:
                 self._mark_down(server, _short(error))
 
     async def _choose(self, group: object) -> Server:
+        """Return the group's server, or the least busy one for a new group or a dead server."""
         await self._look_after_the_down()
         deadline = time.monotonic() + self._lost_after_s
         while True:
@@ -253,13 +286,13 @@ class ServerPool:
                 reasons = "; ".join(f"{s.url}: {s.down}" for s in self.servers)
                 raise EngineLostError(
                     f"No policy server has answered for {self._lost_after_s:g} s ({reasons}): "
-                    "start one again with `eapo serve`, and give the same command to go on."
+                    "start one again with `eapo serve`, and continue with the same command."
                 )
             await asyncio.sleep(CHECK_EVERY_S / 2)
             await self._look_after_the_down()
 
     async def _look_after_the_down(self) -> None:
-        """Looks whether servers have come back; one request does that for all."""
+        """Check whether servers are up again; of all waiting requests, one does it for all."""
         for server in self.servers:
             with self._choosing:
                 now = time.monotonic()
@@ -289,21 +322,21 @@ class ServerPool:
             headers=self._headers,
             follow_redirects=False,
             timeout=httpx2.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
-            # less than the 5 s after which vLLM closes an idle connection
+            # shorter than the 5 s after which vLLM closes an idle connection
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=None, keepalive_expiry=3.0
             ),
         )
 
 
-def _read(status: int, content: bytes) -> Any:
-    """The JSON of an answer, or what is wrong with it."""
+def _read(status: int, content: bytes) -> Answer:
+    """Return the JSON of an answer, or raise what is wrong with it."""
     try:
         found = json.loads(content)
     except ValueError:
         found = None
     if status == 200 and isinstance(found, dict):
-        return found
+        return cast(Answer, found)
     said = told_error(found) or redact(content[:200].decode(errors="replace"))
     if status == 404 and "does not exist" in said:
         raise _NotServedError(said)
@@ -314,15 +347,15 @@ def _read(status: int, content: bytes) -> Any:
     raise EngineError(f"The policy server refuses a request (HTTP {status}: {said}).")
 
 
-def told_error(found: Any) -> str:
-    """The message in an error's JSON, in one line."""
+def told_error(found: object) -> str:
+    """Return the message in an error's JSON, in one line."""
     error = found.get("error", found) if isinstance(found, dict) else {}
     said = error.get("message") or error.get("detail") if isinstance(error, dict) else error
     return redact(" ".join(str(said or "").split()))[:300]
 
 
-async def _pieces(lines: AsyncIterator[str]) -> AsyncIterator[Any]:
-    """The JSON of server-sent events, up to [DONE]."""
+async def _pieces(lines: AsyncIterator[str]) -> AsyncIterator[Answer]:
+    """Yield the JSON of server-sent events, up to [DONE]."""
     async for line in lines:
         if not line.startswith("data:"):
             continue
@@ -332,7 +365,7 @@ async def _pieces(lines: AsyncIterator[str]) -> AsyncIterator[Any]:
         try:
             piece = json.loads(said)
         except ValueError as error:
-            raise _DownError("its stream is no JSON", answered=True) from error
+            raise _DownError("its stream is not JSON", answered=True) from error
         if "error" in piece:
             raise _DownError(told_error(piece), answered=True)
         yield piece

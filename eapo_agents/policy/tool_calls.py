@@ -1,16 +1,16 @@
 """Hermes-style tool calls in a completion: `<tool_call>{"name": ..., "arguments":
 {...}}</tool_call>`.
 
-The parser takes anything a model may write and never raises: what cannot be sent becomes an
-`InvalidCall` that the policy is told about.
+The parser accepts anything a model may write and never raises. A call that cannot be sent becomes
+an `InvalidCall`, whose reason the policy reads.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(rf"{OPEN}(.*?)(?:{CLOSE}|(?={OPEN})|\Z)", re.DOTALL)
@@ -21,15 +21,15 @@ recursively."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedCall:
-    """One well-formed call, in the order written."""
+    """One well-formed call."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidCall:
-    """One call that cannot be sent, and why, in a sentence for the policy."""
+    """One call that cannot be sent, with the reason as a sentence for the policy."""
 
     text: str
     reason: str
@@ -37,25 +37,26 @@ class InvalidCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedTurn:
-    """A completion split into what was said and what was asked."""
+    """A completion split into its text and its calls, in the order written."""
 
     content: str
     calls: tuple[ParsedCall | InvalidCall, ...]
 
 
 def parse_turn(text: str) -> ParsedTurn:
-    """Splits a completion at its tool calls.
+    """Split a completion at its tool calls.
 
-    A call left open at the end of the text counts when its JSON is whole (the end of turn may take
-    the place of the closing tag).
+    A call that is still open at the end of the text counts if its JSON is whole: models may write
+    the end of turn in place of the closing tag.
     """
     calls = tuple(_parse_call(match.group(1)) for match in _BLOCK.finditer(text))
     return ParsedTurn(content=_BLOCK.sub("", text).strip(), calls=calls)
 
 
-def format_call(name: str, arguments: dict[str, Any]) -> str:
-    """The text of one call, as `parse_turn` reads it back."""
-    return f"{OPEN}{json.dumps({'name': name, 'arguments': arguments}, ensure_ascii=False)}{CLOSE}"
+def format_call(name: str, arguments: Mapping[str, object]) -> str:
+    """Return the text of one call, as `parse_turn` reads it back."""
+    call = {"name": name, "arguments": dict(arguments)}
+    return f"{OPEN}{json.dumps(call, ensure_ascii=False)}{CLOSE}"
 
 
 def _parse_call(body: str) -> ParsedCall | InvalidCall:

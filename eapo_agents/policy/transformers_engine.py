@@ -1,7 +1,7 @@
 """The embedded engine: a transformers model in this process, on a CPU or one GPU.
 
-The model object is the trainer's own, so nothing has to be synchronised: after an optimizer step
-the trainer calls `weights_changed`.
+The model object is the trainer's own, so no weights are copied: after an optimizer step the trainer
+calls `weights_changed`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -19,11 +18,22 @@ from eapo_agents.policy.batching import Batcher, Request
 from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
 from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 from eapo_agents.policy.kv_cache import BatchCache, CachedRow, RowStore
+from eapo_agents.policy.protocols import CausalModel
 from eapo_agents.policy.sampling import BatchSampler
 from eapo_agents.types import PolicyVersion, Sampling
 
 MIN_SHARED_PREFIX = 16
-"""Shorter common prefixes of a batch are not worth a forward pass of their own."""
+"""Shorter common prefixes of a batch are not worth a separate forward pass."""
+
+
+class _Row:
+    """A request of the running batch with its tokens so far."""
+
+    def __init__(self, request: Request, max_length: int) -> None:
+        self.request = request
+        self.limit = min(request.sampling.max_new_tokens, max_length - len(request.prompt_ids))
+        self.tokens: list[int] = []
+        self.logprobs: list[float] = []
 
 
 class TransformersEngine:
@@ -31,7 +41,7 @@ class TransformersEngine:
 
     def __init__(
         self,
-        model: Any,
+        model: CausalModel,
         *,
         name: str,
         stop_ids: Sequence[int],
@@ -41,14 +51,14 @@ class TransformersEngine:
         step: int = 0,
         base: str | None = None,
     ) -> None:
-        """Takes a model (plain or with a PEFT adapter) whose weights others may train.
+        """Take a model (plain or with a PEFT adapter) whose weights others may train.
 
         Args:
-            name: what `PolicyVersion.model` says.
+            name: `PolicyVersion.model` of the completions.
             stop_ids: tokens that end a turn.
             cached_tokens: how many tokens' keys and values are kept between the turns of rollouts.
-            step: optimizer steps that the weights have seen.
-            base: fingerprint of the base weights, where the caller has it.
+            step: optimizer steps behind the weights.
+            base: fingerprint of the base weights, if the caller knows it.
         """
         self.model = model
         self._name = name
@@ -66,8 +76,8 @@ class TransformersEngine:
         return self._version
 
     def weights_changed(self, step: int) -> None:
-        """To be called after every change of the model's weights."""
-        self._rows.clear()
+        """Note a change of the model's weights; to be called after every one."""
+        self._rows.clear()  # computed with the old weights
         self._version = PolicyVersion(
             model=self._name,
             base=self._base,
@@ -98,6 +108,7 @@ class TransformersEngine:
             _return_freed_memory()
 
     def _run_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Sample a batch; a prompt that fills the model's length gets an empty completion."""
         fitting = [r for r in requests if len(r.prompt_ids) < self._max_length]
         was_training = self.model.training
         self.model.eval()
@@ -116,34 +127,18 @@ class TransformersEngine:
             return []
         batch, logits = self._prefill(requests)
         sampler = BatchSampler(requests, logits.device)
-        tokens_B: list[list[int]] = [[] for _ in requests]
-        logprobs_B: list[list[float]] = [[] for _ in requests]
-        limit_B = [
-            min(r.sampling.max_new_tokens, self._max_length - len(r.prompt_ids)) for r in requests
-        ]
-        active = list(range(len(requests)))
-        for step in range(max(limit_B)):
+        rows = [_Row(request, self._max_length) for request in requests]
+        active = rows
+        for step in range(max(row.limit for row in rows)):
             if self._batcher.stopping:
-                raise EngineError("The program is ending; this batch was given up.")
+                raise EngineError("The program is ending, so this batch was given up.")
             tokens, logprobs = sampler.sample(logits, step)
-            going = []
-            for position, (index, token, logprob) in enumerate(
-                zip(active, tokens.tolist(), logprobs.tolist(), strict=True)
-            ):
-                tokens_B[index].append(token)
-                logprobs_B[index].append(logprob)
-                request = requests[index]
-                if request.abandoned.is_set():
-                    continue
-                if request.on_token is not None:
-                    request.on_token(token)
-                if token in self._stop_ids or len(tokens_B[index]) == limit_B[index]:
-                    self._remember(requests[index], tokens_B[index], batch, position)
-                else:
-                    going.append(position)
+            going = self._append(active, tokens.tolist(), logprobs.tolist(), batch)
             if not going:
                 break
             if len(going) < len(active):
+                # finished rows leave at once, so that the last long answers run as a small batch;
+                # cache, sampler and tokens all take the same new order
                 order = batch.shrink(going)
                 active = [active[position] for position in order]
                 sampler.keep(order)
@@ -152,23 +147,51 @@ class TransformersEngine:
             logits = self._forward(batch, tokens[:, None])
         return [
             Completion(
-                completion_ids=tuple(tokens),
-                logprobs=tuple(logprobs),
-                finish_reason="stop" if tokens[-1] in self._stop_ids else "length",
+                completion_ids=tuple(row.tokens),
+                logprobs=tuple(row.logprobs),
+                finish_reason="stop" if row.tokens[-1] in self._stop_ids else "length",
                 policy=self._version,
             )
-            for tokens, logprobs in zip(tokens_B, logprobs_B, strict=True)
+            for row in rows
         ]
 
+    def _append(
+        self,
+        active: Sequence[_Row],
+        tokens: Sequence[int],
+        logprobs: Sequence[float],
+        batch: BatchCache,
+    ) -> list[int]:
+        """Append a token to each row and return the positions of rows that are not finished."""
+        going = []
+        for position, row in enumerate(active):
+            token = tokens[position]
+            row.tokens.append(token)
+            row.logprobs.append(logprobs[position])
+            if row.request.abandoned.is_set():
+                continue
+            if row.request.on_token is not None:
+                row.request.on_token(token)
+            if token in self._stop_ids or len(row.tokens) == row.limit:
+                self._remember(row, batch, position)
+            else:
+                going.append(position)
+        return going
+
     def _prefill(self, requests: Sequence[Request]) -> tuple[BatchCache, torch.Tensor]:
-        """Feeds the prompts; equal prompts once, a common prefix once, what earlier turns left not
-        at all."""
+        """Feed the prompts and return the batch with the logits behind each.
+
+        Equal prompts (the rollouts of a group in their first turn) are fed once and copied, a
+        common prefix (the system prompt) is fed once, and tokens of earlier turns are not fed
+        again: their rows come out of the store.
+        """
         prompts: list[tuple[int, ...]] = []
         rows: list[CachedRow | None] = []
         slot_of: dict[tuple[int, ...], int] = {}
         slots = []
         for request in requests:
             slot = slot_of.setdefault(request.prompt_ids, len(prompts))
+            # taken out in any case: a rollout that rewrote its history never uses the row again
             row = self._rows.take(_rollout(request))
             usable = row and request.prompt_ids[: len(row.tokens)] == row.tokens
             if slot == len(prompts):
@@ -188,10 +211,12 @@ class TransformersEngine:
     def _share_prefix(
         self, prompts: Sequence[tuple[int, ...]], rows: list[CachedRow | None]
     ) -> None:
+        """Feed the common prefix of the prompts without a row, and make it the row of each."""
         fresh = [index for index, row in enumerate(rows) if row is None]
         if len(fresh) < 2:
             return
         prefix = _common_prefix([prompts[index] for index in fresh])
+        # at least one token of each prompt is left to feed, since its logits are needed
         prefix = prefix[: min(len(prompts[index]) for index in fresh) - 1]
         if len(prefix) < MIN_SHARED_PREFIX:
             return
@@ -202,7 +227,8 @@ class TransformersEngine:
             rows[index] = shared
 
     def _feed(self, batch: BatchCache, new_tokens_B: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Feeds tokens of different lengths, left-padded; logits after the last, shape (B, V)."""
+        """Feed tokens of different lengths, left-padded; return the logits behind the last, shape
+        (B, V)."""
         width = max(map(len, new_tokens_B))
         input_ids = torch.zeros(len(new_tokens_B), width, dtype=torch.long)
         mask = torch.zeros_like(input_ids)
@@ -213,6 +239,7 @@ class TransformersEngine:
         return self._forward(batch, input_ids.to(batch.mask.device))
 
     def _forward(self, batch: BatchCache, input_ids: torch.Tensor) -> torch.Tensor:
+        # a token's position counts the real tokens of its row; the padding at its left has none
         positions = (batch.mask.cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
         output = self.model(
             input_ids=input_ids,
@@ -222,25 +249,24 @@ class TransformersEngine:
             use_cache=True,
             logits_to_keep=1,
         )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+        return output.logits[:, -1]
 
-    def _remember(
-        self, request: Request, tokens: Sequence[int], batch: BatchCache, position: int
-    ) -> None:
-        """Keeps the sequence for the rollout's next turn; the last token has not been fed yet."""
-        held = request.prompt_ids + tuple(tokens[:-1])
-        self._rows.put(_rollout(request), batch.row(position, held))
+    def _remember(self, row: _Row, batch: BatchCache, position: int) -> None:
+        """Keep the sequence for the rollout's next turn, without the last token, which was not
+        fed."""
+        held = row.request.prompt_ids + tuple(row.tokens[:-1])
+        self._rows.put(_rollout(row.request), batch.row(position, held))
 
 
 def _rollout(request: Request) -> tuple[int, str, int, int]:
+    """Return what all turns of a rollout share."""
     key = request.key
     return (key.seed, key.problem_id, key.step, key.rollout)
 
 
 def _return_freed_memory() -> None:
-    """Rollouts free gigabytes in small blocks on the engine's thread; glibc would keep them from
-    the trainer's, and a small machine runs out."""
+    """Give freed memory back to the system. Rollouts free gigabytes in small blocks on the engine's
+    thread; glibc would keep them there, and a small machine would run out in the trainer's."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -248,6 +274,6 @@ def _return_freed_memory() -> None:
 
 
 def _common_prefix(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    first, last = min(prompts), max(prompts)  # whatever these two share, all between them do
+    first, last = min(prompts), max(prompts)  # sorted, so what these two share, all between them do
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     return first[: len(first) if same is None else same]

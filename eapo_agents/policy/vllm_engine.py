@@ -1,13 +1,14 @@
-"""The engine with which people train for real: vLLM servers over HTTP, token ids in and out.
+"""The engine for training at scale: vLLM servers over HTTP, token ids in and out.
 
-Requests are `/v1/completions` with the prompt as token ids; the sampled ids come back with their
-logprobs under the sampling distribution, and nothing is ever tokenised twice. New weights reach the
-servers as LoRA adapters, or as whole models, by a name that holds their fingerprint: what a request
-names is what samples it, whichever server takes it and whatever was published meanwhile.
+Requests are `/v1/completions` with the prompt as token ids. The sampled ids come back with their
+logprobs under the sampling distribution, and nothing is tokenised twice. New weights reach the
+servers as LoRA adapters, or as whole models, under a name that holds their fingerprint. So the
+weights that a request names are the weights that sample it, whichever server takes it and whatever
+is published meanwhile.
 
-Requests carry no seed: kernels depend on what else is in the batch, so a seed would not make
-rollouts repeatable. It would cost fast sampling on GPUs, and end vLLM 0.32 on a CPU, where a seeded
-prompt that is read in several pieces raises in the engine.
+Requests carry no seed. Kernels depend on what else is in the batch, so a seed would not make
+rollouts repeatable. It would also cost fast sampling on GPUs, and it ends vLLM 0.32 on a CPU, where
+a seeded prompt that is read in several pieces raises in the engine.
 """
 
 from __future__ import annotations
@@ -17,22 +18,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from eapo_agents.errors import EngineError, ServerError
 from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
-from eapo_agents.policy.servers import Server, ServerPool, told_error
+from eapo_agents.policy.servers import Answer, Server, ServerPool, told_error
 from eapo_agents.types import PolicyVersion, Sampling
 
 KEPT_VERSIONS = 2
-"""Adapters that stay loaded: the present one, and the one that rollouts may still be under way
-with."""
+"""Adapters that stay loaded: the present one, and the one before it, which rollouts under way may
+still use."""
 _LOWEST_LOGPROB = -9999.0
-"""vLLM's word for minus infinity."""
+"""vLLM's number for minus infinity."""
+
+
+class ServedModel(TypedDict):
+    """One entry of `/v1/models`."""
+
+    id: str
+    max_model_len: int | None
 
 
 def served_name(version: PolicyVersion) -> str:
-    """A version's name on the servers: the base model's, or with the fingerprint of the weights."""
+    """Return a version's name on the servers: the base model's, with the fingerprint of the weights
+    if they are other ones."""
     if version.weights == version.base:
         return version.model
     return f"{version.model}@{version.weights}"
@@ -50,14 +59,15 @@ class VllmEngine:
         stop_ids: Sequence[int],
         allow_midrollout_updates: bool = False,
     ) -> None:
-        """Takes servers that are not looked at yet: see `connect`.
+        """Take servers without asking them anything: see `connect`.
 
         Args:
             version: the weights to sample from.
-            adapter: their folder where they are an adapter on the base model. The servers must see
-                it under the same path.
+            adapter: their folder, if they are an adapter on the base model. The servers must see it
+                under the same path.
             stop_ids: tokens that end a turn.
-            allow_midrollout_updates: whether a rollout goes on with new weights in its middle.
+            allow_midrollout_updates: whether a rollout continues with new weights. Otherwise it
+                keeps the weights of its first turn.
         """
         self._pool = pool
         pool.on_return = self._prepare
@@ -75,11 +85,11 @@ class VllmEngine:
         return self._version
 
     def connect(self, sampling: Sampling) -> None:
-        """Looks at every server: model, token ids, room for a completion, logprobs of the
-        distribution that is sampled from. Servers that do not answer are left out while others do.
+        """Check every server: model, token ids, room for a completion, logprobs of the distribution
+        that is sampled. Servers that do not answer count as down if others do answer.
 
         Raises:
-            ServerError: none answers, or one cannot be used.
+            ServerError: no server answers, or one cannot be used.
         """
         silent: ServerError | None = None
         for server in self._pool.servers:
@@ -114,41 +124,27 @@ class VllmEngine:
             return Completion(
                 completion_ids=(), logprobs=(), finish_reason="length", policy=version
             )
-        body = {
-            "model": self._name(version),
-            "prompt": list(prompt_ids),
-            "max_tokens": min(sampling.max_new_tokens, room),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            # a model folder's generation_config.json must not decide how a policy samples
-            "top_k": 0,
-            "min_p": 0.0,
-            "repetition_penalty": 1.0,
-            "ignore_eos": True,
-            "stop_token_ids": sorted(self._stop_ids),
-            "logprobs": 0,
-            "return_token_ids": True,
-            "return_tokens_as_token_ids": True,
-        }
+        name = self._name(version)
+        ids: list[int] = []
+        logprobs: list[float] = []
 
         def reload(server: Server) -> None:
-            self._load(server, self._name(version))
+            self._load(server, name)
 
-        group = (key.problem_id, key.step)
-        if on_token is None:
-            found = await self._pool.complete(body, group=group, reload=reload)
-            ids, logprobs = _sampled(found)
-        else:
-            ids, logprobs = [], []
-
-            def on_piece(piece: Any) -> None:
-                new_ids, new_logprobs = _sampled(piece)
-                ids.extend(new_ids)
-                logprobs.extend(new_logprobs)
+        def take(piece: Answer) -> None:
+            new_ids, new_logprobs = _sampled(piece)
+            ids.extend(new_ids)
+            logprobs.extend(new_logprobs)
+            if on_token is not None:
                 for token in new_ids:
                     on_token(token)
 
-            await self._pool.stream(body, on_piece, group=group, reload=reload)
+        body = self._request(name, prompt_ids, sampling, room)
+        group = (key.problem_id, key.step)
+        if on_token is None:
+            take(await self._pool.complete(body, group=group, reload=reload))
+        else:
+            await self._pool.stream(body, take, group=group, reload=reload)
         if not ids:
             raise EngineError("The policy server sampled nothing: look at its log.")
         return Completion(
@@ -158,9 +154,32 @@ class VllmEngine:
             policy=version,
         )
 
+    def _request(
+        self, name: str, prompt_ids: Sequence[int], sampling: Sampling, room: int
+    ) -> dict[str, object]:
+        """Return the body of a request for one completion."""
+        return {
+            "model": name,
+            "prompt": list(prompt_ids),
+            "max_tokens": min(sampling.max_new_tokens, room),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            # without a value vLLM takes the one of the model folder's generation_config.json, which
+            # must not decide how a policy samples
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            # a turn ends at the stop tokens and nowhere else
+            "ignore_eos": True,
+            "stop_token_ids": sorted(self._stop_ids),
+            "logprobs": 0,
+            "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
+        }
+
     @contextmanager
     def cohort(self, num_rollouts: int) -> Iterator[Cohort]:
-        """Batches are the servers' own business: only the versions of rollouts are kept."""
+        """Keep the weights of rollouts until no cohort is left; the servers make the batches."""
         self._live += 1
         try:
             yield _NoCohort()
@@ -170,11 +189,11 @@ class VllmEngine:
                 self._pins.clear()
 
     def publish(self, version: PolicyVersion, adapter: Path) -> float:
-        """Loads an adapter onto every server that is up and samples from it from now on; the
-        oldest one is unloaded. Returns the seconds that it took.
+        """Load an adapter onto every server that is up, sample from it from now on, and unload the
+        oldest one. Return the seconds that this took.
 
         Raises:
-            ServerError: a server refuses it, and says why.
+            ServerError: a server refuses the adapter, and says why.
         """
         started = time.perf_counter()
         self._adapters[served_name(version)] = adapter
@@ -192,11 +211,11 @@ class VllmEngine:
         return time.perf_counter() - started
 
     def switch(self, version: PolicyVersion, timeout_s: float) -> float:
-        """Waits until every server that is up serves these weights under their name, as after a
-        restart with a whole new model, and samples from them. Returns the seconds that it took.
+        """Wait until every server serves these weights under their name, as after a restart with
+        a whole new model, and sample from them. Return the seconds that this took.
 
         Raises:
-            ServerError: a server still does not after `timeout_s`.
+            ServerError: a server still does not serve them after `timeout_s`.
         """
         started = time.perf_counter()
         name = served_name(version)
@@ -213,15 +232,15 @@ class VllmEngine:
         return time.perf_counter() - started
 
     def use(self, version: PolicyVersion, adapter: Path | None) -> None:
-        """Samples from weights that another process has published."""
+        """Sample from weights that another process has published."""
         if adapter is not None:
             self._adapters[served_name(version)] = adapter
         self._version = version
 
     def follow_trl(self, step: int, adapter: str | None = None) -> None:
-        """Samples from what TRL's asynchronous trainer has put on the servers as version `step`:
-        under the base model's name where it sends weights by NCCL, or as `adapter-vSTEP` where it
-        publishes adapters (TRL's name for them is `trl-policy`)."""
+        """Sample from the weights that TRL's asynchronous trainer has put on the servers as version
+        `step`. They have the base model's name if TRL sends weights by NCCL, and are called
+        `adapter-vSTEP` if it publishes adapters (TRL calls the adapter `trl-policy`)."""
         version = replace(self._version, weights=f"trl-{step}", step=step)
         self._trl_names[version.weights] = f"{adapter}-v{step}" if adapter else self._base_name
         self._version = version
@@ -230,15 +249,18 @@ class VllmEngine:
         return self._trl_names.get(version.weights) or served_name(version)
 
     def _version_for(self, key: RolloutKey) -> PolicyVersion:
+        """Return the weights for a request: those of the rollout's first turn, unless they may
+        change mid-rollout or the request belongs to no rollout."""
         if self._mixed_versions or not key.problem_id or not self._live:
             return self._version
         rollout = (key.seed, key.problem_id, key.step, key.rollout)
         return self._pins.setdefault(rollout, self._version)
 
     def _room(self, num_prompt: int, key: RolloutKey) -> int:
+        """Return how many tokens fit behind the prompt on every server."""
         lengths = [server.max_length for server in self._pool.servers if server.max_length]
         if not lengths:
-            return num_prompt + 1  # nothing is known: the server says it
+            return num_prompt + 1  # unknown: the server refuses what does not fit
         room = min(lengths) - num_prompt
         if room <= 0 and key.turn == 0:
             raise EngineError(
@@ -248,7 +270,7 @@ class VllmEngine:
         return room
 
     def _prepare(self, server: Server) -> None:
-        """Makes sure that a server has what is sampled from."""
+        """Make sure that a server has the weights that are sampled."""
         server.loaded.clear()
         served = self._served(server)
         name = self._name(self._version)
@@ -258,7 +280,7 @@ class VllmEngine:
                 f"'{self._base_name}': start it with `eapo serve --recipe` of this recipe, or name "
                 "its model in policy.model."
             )
-        lengths = [int(m["max_model_len"]) for m in served.values() if m.get("max_model_len")]
+        lengths = [int(length) for m in served.values() if (length := m.get("max_model_len"))]
         server.max_length = min(lengths) if lengths else 0
         for adapter in self._adapters:
             self._load(server, adapter)
@@ -270,13 +292,20 @@ class VllmEngine:
             )
 
     def _check_answers(self, server: Server, sampling: Sampling) -> None:
+        """Sample one token for real: token ids and logprobs must come back, and the logprobs must
+        be those at the recipe's temperature.
+
+        At temperature T the distance between the best and the fifth logprob is that at temperature
+        1, divided by T. A server that reports logprobs at temperature 1 shows the same distance
+        twice.
+        """
         if server.max_length and sampling.max_new_tokens >= server.max_length:
             raise ServerError(
                 f"sampling.max_new_tokens is {sampling.max_new_tokens}, and {server.url} takes "
                 f"{server.max_length} tokens with the prompt: lower it, or serve with a larger "
                 "--max-model-len."
             )
-        given: dict[str, Any] = {
+        given: dict[str, object] = {
             "model": served_name(self._version),
             "prompt": [min(self._stop_ids)],
         }
@@ -288,12 +317,12 @@ class VllmEngine:
             expected = spread / sampling.temperature
             if abs(tempered_spread - expected) > abs(tempered_spread - spread):
                 raise ServerError(
-                    f"The server {server.url} tells logprobs at temperature 1, not at "
-                    f"{sampling.temperature:g}, with which it samples, and training needs those: "
+                    f"The server {server.url} reports logprobs at temperature 1, not at "
+                    f"{sampling.temperature:g}, at which it samples, and training needs those: "
                     "start it with `eapo serve`, or with --logprobs-mode processed_logprobs."
                 )
 
-    def _top_logprobs(self, server: Server, given: dict[str, Any]) -> list[float]:
+    def _top_logprobs(self, server: Server, given: dict[str, object]) -> list[float]:
         status, found = self._pool.ask(server, "/v1/completions", {**given, "logprobs": 5})
         if status != 200:
             raise ServerError(
@@ -301,9 +330,10 @@ class VllmEngine:
                 f"{told_error(found)}): is it vLLM's OpenAI-compatible server?"
             )
         try:
-            _sampled(found)
-            top = found["choices"][0]["logprobs"]["top_logprobs"][0]
-            # where the token that was drawn is none of the five, it is a sixth
+            answer = cast(Answer, found)
+            _sampled(answer)
+            top = (answer["choices"][0]["logprobs"] or {})["top_logprobs"][0]
+            # a sixth is the drawn token, if it is not among the best five
             return sorted(map(float, top.values()), reverse=True)[:5]
         except (EngineError, LookupError, TypeError, AttributeError) as error:
             raise ServerError(
@@ -311,20 +341,22 @@ class VllmEngine:
                 "needs the very tokens that were sampled: use vLLM 0.22 or later (`eapo serve`)."
             ) from error
 
-    def _served(self, server: Server) -> dict[str, Any]:
+    def _served(self, server: Server) -> dict[str, ServedModel]:
         status, found = self._pool.ask(server, "/v1/models")
         try:
             if status != 200:
                 raise TypeError(status)
-            return {str(model["id"]): model for model in found["data"]}
+            models = cast(dict[str, list[ServedModel]], found)["data"]
+            return {str(model["id"]): model for model in models}
         except (LookupError, TypeError) as error:
             said = told_error(found) or "an answer without models"
             raise ServerError(
-                f"{server.url} does not tell which models it serves (HTTP {status}: {said}): name "
-                "a vLLM server in policy.servers, and its key's variable in policy.server_key_env."
+                f"{server.url} does not report which models it serves (HTTP {status}: {said}): "
+                "name a vLLM server in policy.servers, and its key's variable in "
+                "policy.server_key_env."
             ) from error
 
-    def _served_or_none(self, server: Server) -> dict[str, Any]:
+    def _served_or_none(self, server: Server) -> dict[str, ServedModel]:
         try:
             return self._served(server)
         except ServerError:
@@ -334,8 +366,8 @@ class VllmEngine:
         adapter = self._adapters.get(name)
         if adapter is None:
             raise ServerError(
-                f"The server {server.url} does not serve '{name}' any more, and this process has "
-                "no adapter of that name: start it as before."
+                f"The server {server.url} no longer serves '{name}', and this process has "
+                "no adapter of that name: start the server as before."
             )
         if name in self._served(server):
             return
@@ -358,17 +390,21 @@ class VllmEngine:
     def _unload(self, server: Server, name: str) -> None:
         if name in server.loaded:
             server.loaded.discard(name)
-            # one that is gone already is as good
+            # whatever it answers: an adapter that is gone already is as good
             self._pool.ask(server, "/v1/unload_lora_adapter", {"lora_name": name})
 
 
 class _NoCohort:
     def finished(self) -> None:
-        """Nothing waits for anybody."""
+        """Do nothing: no request waits for another."""
 
 
-def _sampled(found: Any) -> tuple[list[int], list[float]]:
-    """Token ids and their logprobs from an answer or a piece of one."""
+def _sampled(found: Answer) -> tuple[list[int], list[float]]:
+    """Return token ids and their logprobs from an answer or a piece of one.
+
+    Raises:
+        EngineError: they are missing or do not match.
+    """
     try:
         choices = found["choices"]
         if not choices:
