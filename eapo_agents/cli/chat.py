@@ -22,23 +22,23 @@ def chat(
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
     thread: Annotated[
-        str | None, typer.Option("--thread", help="Continue this conversation.")
+        str | None, typer.Option("--thread", help="Continue the conversation with this id.")
     ] = None,
-    go_on: Annotated[
+    latest: Annotated[
         bool, typer.Option("--continue", "-c", help="Continue the latest conversation.")
     ] = False,
     list_threads: Annotated[
-        bool, typer.Option("--threads", help="List the conversations and end.")
+        bool, typer.Option("--threads", help="List the conversations and exit.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Talk with the agent: experts side by side, threads that are kept, ratings that train."""
+    """Talk with the agent. Conversations are kept, and rated ones can be trained on."""
     from eapo_agents.cli import chat_session
 
     chat_session.chat(
         resolved(recipe, overrides, policy),
         thread=thread,
-        go_on=go_on,
+        latest=latest,
         list_threads=list_threads,
         store_at=store,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 async def run_command(chat: Chat, line: str) -> None:
-    """Runs `/name argument`; an unknown one lists the known.
+    """Run `/name argument`.
 
     Raises:
-        UsageError: an argument does not fit.
+        UsageError: there is no such command, or the argument does not fit.
     """
     name, _, argument = line.partition(" ")
     if name not in COMMANDS:
@@ -30,7 +30,7 @@ async def run_command(chat: Chat, line: str) -> None:
 async def _help(chat: Chat, argument: str) -> None:
     for name, (what, _) in COMMANDS.items():
         chat.say(f"{name:10} {what}")
-    chat.say("Alt-Enter    breaks the line; Ctrl-C stops a turn; Ctrl-D ends the session")
+    chat.say("Alt-Enter breaks the line. Ctrl-C stops a turn. Ctrl-D ends the session.")
 
 
 async def _experts(chat: Chat, argument: str) -> None:
@@ -66,7 +66,7 @@ async def _rho(chat: Chat, argument: str) -> None:
             raise UsageError(f"/rho takes a probability from 0 to 1, got {argument}.")
         chat.talk.rho = value
     rho = 1.0 if chat.talk.rho is None else chat.talk.rho
-    chat.say(f"rho {rho:g}: each reply is let in with this probability, drawn before the call.")
+    chat.say(f"rho {rho:g}: a reply is accepted with this probability, drawn before the call.")
 
 
 async def _budget(chat: Chat, argument: str) -> None:
@@ -94,7 +94,7 @@ async def _budget(chat: Chat, argument: str) -> None:
 async def _solo(chat: Chat, argument: str) -> None:
     chat.talk.solo = not chat.talk.solo
     mode = "without experts" if chat.talk.solo else "with experts"
-    chat.say(f"The policy now answers {mode}. /again asks the last question anew, to compare.")
+    chat.say(f"The policy now answers {mode}. /again asks the last question again, to compare.")
 
 
 async def _again(chat: Chat, argument: str) -> None:
@@ -128,7 +128,8 @@ async def _rate(chat: Chat, argument: str) -> None:
 
 
 async def _keep(chat: Chat, reward: float | None) -> None:
-    """The conversation into the trace store, in the group of those that began alike."""
+    """Save the conversation in the trace store, in the group of those that began with the same
+    question."""
     from eapo_agents.store import TraceStore
     from graphs.ratings import keep_trajectory
 
@@ -138,9 +139,9 @@ async def _keep(chat: Chat, reward: float | None) -> None:
             store, trajectory, chat.recipe.model_dump(mode="json")
         )
     worth = "without a reward" if reward is None else f"with reward {reward:g}"
-    chat.say(f"Kept in {chat.store_at}, run {run_id}, group {group}, rollout {rollout}, {worth}.")
+    chat.say(f"Saved in {chat.store_at}, run {run_id}, group {group}, rollout {rollout}, {worth}.")
     if reward is not None and size < 2:
-        chat.say("A group teaches by its differences: /again gives another answer to rate.")
+        chat.say("Training needs two answers that differ: /again gives another answer to rate.")
 
 
 async def _graph(chat: Chat, argument: str) -> None:
@@ -160,7 +161,7 @@ async def _threads(chat: Chat, argument: str) -> None:
 
 
 async def _quit(chat: Chat, argument: str) -> None:
-    raise AssertionError("unreachable: the loop ends the session")
+    raise AssertionError("the loop ends the session before this is called")
 
 
 def _number(text: str, rule: str) -> float:
@@ -170,20 +171,20 @@ def _number(text: str, rule: str) -> float:
         raise UsageError(f"{rule}, got '{text}'.") from None
 
 
-Command = Callable[[Any, str], Awaitable[None]]
+Command = Callable[["Chat", str], Awaitable[None]]
 COMMANDS: dict[str, tuple[str, Command]] = {
-    "/help": ("this list", _help),
-    "/experts": ("the experts, and what they have cost in this thread", _experts),
-    "/rho": ("shows or sets the probability that a reply is let in: /rho 0.3", _rho),
-    "/budget": ("shows or sets what experts may cost: /budget usd 0.5, /budget off", _budget),
-    "/solo": ("switches the experts off, and on again", _solo),
-    "/again": ("asks the last question anew; after /solo, shows both answers", _again),
-    "/rate": ("keeps the conversation as a trace with a reward: /rate 1", _rate),
-    "/save": ("keeps it without a reward", _save),
-    "/history": ("everything said so far", _history),
-    "/graph": ("draws the graph", _graph),
-    "/new": ("begins another thread", _new),
-    "/threads": ("the threads that are kept", _threads),
-    "/quit": ("ends the session, which can be continued", _quit),
+    "/help": ("list these commands", _help),
+    "/experts": ("show the experts and what they have cost in this thread", _experts),
+    "/rho": ("show or set the probability that a reply is accepted: /rho 0.3", _rho),
+    "/budget": ("show or set what experts may cost: /budget usd 0.5, /budget off", _budget),
+    "/solo": ("switch the experts off, and on again", _solo),
+    "/again": ("ask the last question again; after /solo, show both answers", _again),
+    "/rate": ("save the conversation as a trace with a reward: /rate 1", _rate),
+    "/save": ("save the conversation without a reward", _save),
+    "/history": ("show everything said so far", _history),
+    "/graph": ("draw the graph", _graph),
+    "/new": ("start another thread", _new),
+    "/threads": ("list the threads that are kept", _threads),
+    "/quit": ("end the session; it can be continued", _quit),
 }
-"""Name -> (what it does, how)."""
+"""Name -> (what it does, its function)."""

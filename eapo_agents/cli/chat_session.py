@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -26,9 +26,11 @@ from eapo_agents.runs.folder import expert_file, store_folder
 from eapo_agents.runs.loading import load_agent
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from prompt_toolkit import PromptSession
     from rich.console import Console
 
+    from graphs.agent import Agent
     from graphs.conversation import Conversation
     from graphs.events import Event, PersonAsked
 
@@ -41,25 +43,25 @@ class Chat:
     """A session: one thread at a time, and what the commands may change."""
 
     recipe: Recipe
-    agent: Any
-    checkpointer: Any
+    agent: Agent
+    checkpointer: BaseCheckpointSaver[str]
     folder: Path
     store_at: str
     console: Console
     talk: Conversation
     prompt: PromptSession[str] | None = None
-    """None where input is no terminal."""
+    """None when stdin is not a terminal."""
     answers: dict[bool, str] | None = None
-    """The last question's answers, alone (True) and with experts (False)."""
+    """The last question's answers: solo (True) and with experts (False)."""
 
     def open(self, thread_id: str) -> None:
-        """Turns to a thread; budget and ledger are the thread's own."""
+        """Switch to a thread, with its own budget and ledger."""
         self.agent.pool.open(expert_file(self.recipe, self.folder), f"chat-{thread_id}")
         self.talk = conversation(self.agent, self.checkpointer, thread_id)
         self.answers = None
 
     async def turn(self, events: AsyncIterator[Event], *, compare: bool = False) -> None:
-        """One turn to its end; Ctrl-C stops it, and not the program."""
+        """Run one turn to its end. Ctrl-C stops the turn, not the program."""
         from graphs.events import Ended
 
         kept: list[Event] = []
@@ -73,13 +75,13 @@ class Chat:
         try:
             await task
         except asyncio.CancelledError:
-            self.say("Stopped. /again asks it anew.")
+            self.say("Stopped. /again asks the question again.")
             return
         except EapoError as error:
             self.say(str(error), style="red")
             return
         except sqlite3.Error as error:
-            self.say(f"The conversation cannot be kept: {error}. Is the disk full?", style="red")
+            self.say(f"The conversation cannot be saved: {error}. Is the disk full?", style="red")
             return
         finally:
             with contextlib.suppress(NotImplementedError):
@@ -91,11 +93,11 @@ class Chat:
             print(safe_text(ended.answer), flush=True)
         self.answers = {**(self.answers or {} if compare else {}), self.talk.solo: ended.answer}
         if len(self.answers) == 2:
-            self.say(f"alone         {_brief(self.answers[True])}")
+            self.say(f"solo          {_brief(self.answers[True])}")
             self.say(f"with experts  {_brief(self.answers[False])}")
 
     def say(self, text: str, style: str = "dim") -> None:
-        """A word from the program itself."""
+        """Print a line from the program itself."""
         piped = not self.console.is_terminal
         self.console.print(Text(safe_text(text), style=style), soft_wrap=piped)
 
@@ -106,10 +108,10 @@ class Chat:
         try:
             return await self.prompt.prompt_async("reply> ", bottom_toolbar=None)
         except (KeyboardInterrupt, EOFError):
-            raise asyncio.CancelledError from None  # it stops the turn, not the program
+            raise asyncio.CancelledError from None  # stops the turn, not the program
 
     async def answer(self, waiting: Sequence[PersonAsked]) -> AsyncIterator[Event]:
-        """Asks people what they had been asked before the program ended, and goes on."""
+        """Ask people again what they were asked before the program ended, and continue."""
         replies = {one.id: await self._ask_person(one, self.console) for one in waiting}
         async for event in self.talk.reply(replies):
             yield event
@@ -121,17 +123,17 @@ def _brief(answer: str) -> str:
 
 
 def chat(
-    recipe: Recipe, *, thread: str | None, go_on: bool, list_threads: bool, store_at: str
+    recipe: Recipe, *, thread: str | None, latest: bool, list_threads: bool, store_at: str
 ) -> None:
-    """A session in the terminal, or a question a line from a pipe."""
+    """Run a session in the terminal, or read one question a line from a pipe."""
     folder = store_folder(store_at)
-    asyncio.run(_chat(recipe, thread, go_on, list_threads, store_at, folder))
+    asyncio.run(_chat(recipe, thread, latest, list_threads, store_at, folder))
 
 
 async def _chat(
     recipe: Recipe,
     thread: str | None,
-    go_on: bool,
+    latest: bool,
     list_threads: bool,
     store_at: str,
     folder: Path,
@@ -146,9 +148,9 @@ async def _chat(
                 f"There is no thread '{thread}' in '{folder / THREADS}': `eapo chat --threads` "
                 "lists them; without --thread a new one begins."
             )
-        if go_on and not known:
+        if latest and not known:
             raise UsageError("There is no thread to continue yet: start one with `eapo chat`.")
-        if go_on and thread is None:
+        if latest and thread is None:
             thread = next(iter(known))
         thread_id = thread or secrets.token_hex(4)
         agent = load_agent(recipe, TERMINAL)
@@ -167,12 +169,12 @@ async def _chat(
         await _greet(session, resumed=thread is not None)
         await _loop(session)
         if await session.talk.messages():
-            session.say(f"eapo chat --thread {session.talk.thread_id} goes on with this.")
+            session.say(f"Continue with `eapo chat --thread {session.talk.thread_id}`.")
 
 
 @contextlib.asynccontextmanager
-async def _open_threads(file: Path) -> AsyncIterator[Any]:
-    """The kept conversations.
+async def _open_threads(file: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """Open the kept conversations.
 
     Raises:
         StoreError: the file cannot be made or read.
@@ -187,13 +189,13 @@ async def _open_threads(file: Path) -> AsyncIterator[Any]:
         except (OSError, sqlite3.Error) as error:
             raise StoreError(
                 f"The conversations in '{file}' cannot be used ({error}): move the file away, or "
-                "give another folder with --store."
+                "name another folder with --store."
             ) from error
         yield saver
 
 
-async def threads(saver: Any) -> dict[str, str]:
-    """Thread ids, the latest first, and the last question of each."""
+async def threads(saver: BaseCheckpointSaver[str]) -> dict[str, str]:
+    """Return thread ids, the latest first, with the last question of each."""
     known: dict[str, str] = {}
     async for saved in saver.alist(None):
         thread_id = saved.config["configurable"]["thread_id"]
@@ -223,10 +225,10 @@ async def _greet(session: Chat, *, resumed: bool) -> None:
     await run_command(session, "/history")
     waiting = await session.talk.waiting()
     if waiting:
-        session.say("Somebody was asked, and the reply is still to come.")
+        session.say("A person was asked and has not replied yet.")
         await session.turn(session.answer(waiting))
     elif (await session.talk.snapshot()).next:
-        session.say("The last turn was cut off: going on with it.")
+        session.say("The last turn was cut off: it continues now.")
         await session.turn(session.talk.go_on())
 
 
@@ -247,7 +249,7 @@ async def _loop(session: Chat) -> None:
 
 
 async def _lines(session: Chat) -> AsyncIterator[str]:
-    """What the user types or pipes in."""
+    """Yield what the user types or pipes in."""
     if session.prompt is None:
         for line in sys.stdin:
             yield line
@@ -271,12 +273,12 @@ def _status(session: Chat) -> str:
     spent += f", {money(budget.spent_usd)}" if budget.spent_usd else ""
     limits = [f"{limit:g} {what}" for what, _, limit in budget.lines() if limit is not None]
     most = f" of {', '.join(limits)}" if limits else ""
-    mode = "alone" if talk.solo else "with experts"
+    mode = "solo" if talk.solo else "with experts"
     return f" {mode}{rho} · spent {spent}{most} · thread {talk.thread_id} "
 
 
 def _prompt_session(folder: Path) -> PromptSession[str]:
-    """Enter sends; Alt-Enter breaks the line; history in a file; Tab completes commands."""
+    """Return a prompt: Enter sends, Alt-Enter breaks the line, Tab completes commands."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory

@@ -1,4 +1,4 @@
-"""`eapo demo`: the whole of EAPO on a small model."""
+"""`eapo demo`: the whole method on a small model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(
     out: OutOption = Path("runs/demo"),
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a small model, train it with experts, evaluate it without them. The same command
+    """Evaluate a small model, train it with experts, and evaluate it without them. The same command
     continues."""
     import json
 

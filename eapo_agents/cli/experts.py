@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli.options import DEFAULT_RECIPE, JsonOption, RecipeOption, SetOption
+
+if TYPE_CHECKING:
+    from eapo_agents.experts.costs import Costs
+    from eapo_agents.experts.expert import Answer, Expert
+    from eapo_agents.experts.pool import ExpertPool
+
 app = typer.Typer(
-    help="The experts: who they are, whether they answer, what they cost.", no_args_is_help=True
+    help="Show the experts: who they are, whether they answer, what they cost.",
+    no_args_is_help=True,
 )
 
-RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="Recipe file, or a name in ./recipes.")
-]
-SetOption = Annotated[list[str], typer.Option("--set", help="Override a recipe's key. Repeatable.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_LEDGER = "runs/experts.db"
 PING = "1 + 1"
 
@@ -27,7 +29,7 @@ def list_experts(
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     as_json: JsonOption = False,
 ) -> None:
-    """Lists a recipe's experts and their settings."""
+    """List a recipe's experts and their settings."""
     pool = _pool(recipe, overrides)
     facts = [_facts(expert) for expert in pool.experts]
     if as_json:
@@ -44,7 +46,7 @@ def ping(
     query: Annotated[str, typer.Option("--query", help="What to ask.")] = PING,
     as_json: JsonOption = False,
 ) -> None:
-    """Asks every expert one question, past the stored replies; exit status 1 where one fails."""
+    """Ask every expert one question, without stored replies. Exit with status 1 if one fails."""
     import asyncio
     from dataclasses import replace
 
@@ -61,7 +63,7 @@ def ping(
         _print_json({"query": query, "experts": rows})
     else:
         _print_table(rows)
-    failed = [row["expert"] for row in rows if row["status"] != "accepted"]
+    failed = [str(row["expert"]) for row in rows if row["status"] != "accepted"]
     if failed:
         raise ExpertError(f"{len(failed)} of {len(rows)} experts failed: {', '.join(failed)}.")
 
@@ -69,13 +71,15 @@ def ping(
 @app.command()
 def cost(
     ledger: Annotated[
-        str, typer.Argument(help="A run's expert ledger, experts.db beside its traces.")
+        str, typer.Argument(help="Ledger of a run: experts.db beside its traces.")
     ] = DEFAULT_LEDGER,
-    run_id: Annotated[str | None, typer.Option("--run-id", help="Only this run.")] = None,
-    by_step: Annotated[bool, typer.Option("--by-step", help="A line for each step.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Count only this run.")] = None,
+    by_step: Annotated[
+        bool, typer.Option("--by-step", help="Print a line for each training step.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Sums up what the experts have cost: calls, tokens, money, latency, acceptance."""
+    """Sum up what the experts have cost: calls, tokens, money, latency, acceptance."""
     from eapo_agents.errors import UsageError
     from eapo_agents.experts.call_store import CallStore
     from eapo_agents.experts.costs import costs
@@ -84,14 +88,15 @@ def cost(
     runs = store.runs()
     if run_id is not None and run_id not in runs:
         raise UsageError(f"The ledger has no run '{run_id}': it has {', '.join(runs) or 'none'}.")
-    rows = [line.summary() for line in costs(store.rows(run_id), by_step=by_step)]
+    lines = costs(store.rows(run_id), by_step=by_step)
     if as_json:
-        _print_json({"runs": [run_id] if run_id else runs, "experts": rows})
+        summaries = [line.summary() for line in lines]
+        _print_json({"runs": [run_id] if run_id else runs, "experts": summaries})
         return
-    _print_table([_readable(row) for row in rows])
+    _print_table([_readable(line) for line in lines])
 
 
-async def _ask_each(pool: Any, names: Sequence[str], query: str) -> list[Any]:
+async def _ask_each(pool: ExpertPool, names: Sequence[str], query: str) -> list[Answer]:
     import asyncio
 
     from eapo_agents.experts.call_store import CallSite
@@ -104,24 +109,25 @@ async def _ask_each(pool: Any, names: Sequence[str], query: str) -> list[Any]:
     )
 
 
-def _arguments(pool: Any, name: str, query: str) -> dict[str, str]:
-    """The query as the tool's first argument, whatever its name."""
+def _arguments(pool: ExpertPool, name: str, query: str) -> dict[str, str]:
+    """Return the query as the tool's first argument, whatever that is called."""
     tool = next(expert.tool for expert in pool.experts if expert.name == name)
     return {next(iter(tool.args), "query"): query}
 
 
-def _facts(expert: Any) -> dict[str, Any]:
+def _facts(expert: Expert) -> dict[str, object]:
     from eapo_agents.cli.turn_view import money
 
     price = expert.price
-    paid = price is not None and (price.input_usd or price.output_usd)
+    if price is not None and (price.input_usd or price.output_usd):
+        rates = f"{price.input_usd:g}, {price.output_usd:g}"
+    else:
+        rates = money(None if price is None else 0)
     endpoints = len(expert.tools)
     return {
         "expert": expert.name,
         "kind": expert.kind + (f" x{endpoints}" if endpoints > 1 else ""),
-        "$/M in, out": f"{price.input_usd:g}, {price.output_usd:g}"
-        if paid
-        else money(None if price is None else 0),
+        "$/M in, out": rates,
         "timeout": f"{expert.timeout_s:g} s",
         "fallback": expert.fallback or "",
         "stored": "yes" if expert.identity is not None else "no",
@@ -129,7 +135,7 @@ def _facts(expert: Any) -> dict[str, Any]:
     }
 
 
-def _answer_facts(name: str, answer: Any) -> dict[str, Any]:
+def _answer_facts(name: str, answer: Answer) -> dict[str, object]:
     return {
         "expert": name,
         "status": answer.status.value,
@@ -140,8 +146,10 @@ def _answer_facts(name: str, answer: Any) -> dict[str, Any]:
     }
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
+def _readable(line: Costs) -> dict[str, object]:
     from eapo_agents.cli.turn_view import money
+
+    row = line.summary()
 
     def seconds(value: float | None) -> str:
         return "" if value is None else f"{value:.2f}"
@@ -158,7 +166,7 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pool(recipe: str, overrides: Sequence[str]) -> Any:
+def _pool(recipe: str, overrides: Sequence[str]) -> ExpertPool:
     from eapo_agents.recipe_file import load_recipe
 
     loaded = load_recipe(recipe, overrides)
@@ -167,7 +175,7 @@ def _pool(recipe: str, overrides: Sequence[str]) -> Any:
     return make_pool(loaded)
 
 
-def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
     from rich.console import Console
 
     from eapo_agents.cli.turn_view import table_of
@@ -175,7 +183,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     Console(highlight=False).print(table_of(rows))
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def _print_json(value: Mapping[str, object]) -> None:
     import json
 
     print(json.dumps(value, ensure_ascii=False))

@@ -32,7 +32,7 @@ from eapo_agents.errors import EapoError
 
 app = typer.Typer(
     name="eapo",
-    help="Train a language model to do without the experts that it asks while it trains.",
+    help="Train a language model with experts as tools, so that it works without them afterwards.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -76,12 +76,12 @@ def _root(
 
 
 def main() -> None:
-    """Run the command. Errors of ours become one line on stderr and their exit status."""
-    # modules of the user's own (graphs, tasks, rewards, tools) lie in the working folder
+    """Run the command. Print each EapoError as one line on stderr and exit with its status."""
+    # the user's modules (graphs, tasks, rewards, tools) are in the working folder
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        if app(standalone_mode=False) == _INTERRUPTED:  # Typer's way to tell of a Ctrl-C
+        if app(standalone_mode=False) == _INTERRUPTED:  # what Typer returns after Ctrl-C
             raise KeyboardInterrupt
     except EapoError as error:
         _fail(str(error), error.exit_code)

@@ -4,47 +4,54 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from eapo_agents.recipe import Recipe
 
 DEFAULT_RECIPE = "cpu-smol"
 DEFAULT_STORE = "runs/traces.db"
 
 RecipeOption = Annotated[
-    str, typer.Option("--recipe", "-r", help="Recipe file, or a recipe's name.")
+    str,
+    typer.Option("--recipe", "-r", help="Recipe: a name or a file. Add arms with +: NAME+ARM."),
 ]
 SetOption = Annotated[
     list[str],
-    typer.Option("--set", help="Override a recipe's key: --set train.steps=3. Repeatable."),
+    typer.Option("--set", help="Override a key of the recipe: --set train.steps=3. Repeatable."),
 ]
-PolicyOption = Annotated[
-    str | None, typer.Option("--policy", help="Trained policy's folder (its adapter).")
-]
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="Folder of a trained policy.")]
 StoreOption = Annotated[
     str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or of a study.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or a study.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 SandboxOption = Annotated[
     str,
-    typer.Option("--sandbox", help="For a model's code: auto, bubblewrap, docker or podman."),
+    typer.Option(
+        "--sandbox", help="Sandbox for a model's code: auto, bubblewrap, docker or podman."
+    ),
 ]
 UnsafeOption = Annotated[
-    bool, typer.Option("--unsafe-code", help="Run a model's code without any sandbox, this once.")
+    bool, typer.Option("--unsafe-code", help="Run a model's code without a sandbox, this once.")
 ]
 JudgeOption = Annotated[
-    str | None, typer.Option("--judge", help="Expert of the recipe that grades (SimpleQA, HLE).")
+    str | None,
+    typer.Option("--judge", help="Expert of the recipe that grades SimpleQA and HLE."),
 ]
 DataOption = Annotated[
     list[str],
-    typer.Option("--data", help="Upstream's file: --data gsm8k=test.jsonl. Repeatable."),
+    typer.Option(
+        "--data", help="File of a benchmark's problems: --data gsm8k=test.jsonl. Repeatable."
+    ),
 ]
 
 
-def resolved(name: str, overrides: list[str], policy: str | None) -> Any:
-    """The recipe with its overrides, and the policy that was named."""
+def resolved(name: str, overrides: list[str], policy: str | None) -> Recipe:
+    """Return the recipe with its overrides and the given policy."""
     from eapo_agents.recipe_file import load_recipe
 
     extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []

@@ -22,7 +22,7 @@ from eapo_agents.progress import IS_MAIN
 
 console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
 EVERY_S = 5.0
-"""Seconds between two lines where stderr is not a terminal."""
+"""Seconds between two lines when stderr is not a terminal."""
 
 
 @dataclass(slots=True)
@@ -41,24 +41,24 @@ class _Bar:
 
 @dataclass(slots=True)
 class _Lines:
-    """A line now and then, for pipes and files: how far it is, how fast, what is left."""
+    """A line every few seconds, for pipes and files: what is done, the rate, what is left."""
 
     what: str
     total: int | None
     done: int = 0
     first: int | None = None
-    """Where it began: what an earlier call had done is not this one's speed."""
+    """The count at the start. What an earlier call did says nothing about this one's speed."""
     started: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=lambda: time.monotonic() - EVERY_S + 1.0)
-    """When the last line was printed; the first one comes soon."""
+    printed: float = field(default_factory=lambda: time.monotonic() - EVERY_S + 1.0)
+    """When the last line was printed. The first one comes after a second."""
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.first is None:
             self.first = done if done > 1 else 0
         self.done, self.total = done, total or self.total
         now = time.monotonic()
-        if now - self.told >= EVERY_S:
-            self.told = now
+        if now - self.printed >= EVERY_S:
+            self.printed = now
             console.print(self._line(now - self.started, note), markup=False, soft_wrap=True)
 
     def step(self, note: str = "") -> None:
@@ -78,7 +78,7 @@ class TerminalProgress:
 
     @contextmanager
     def bar(self, what: str, total: int | None) -> Iterator[_Bar | _Lines]:
-        """Show a bar, or lines where stderr is not a terminal."""
+        """Show a bar, or lines when stderr is not a terminal."""
         if not console.is_terminal:
             lines = _Lines(what, total)
             yield lines
@@ -105,7 +105,7 @@ class TerminalProgress:
         console.print(text, markup=False, soft_wrap=True, style="yellow")
 
     def status(self, text: str) -> AbstractContextManager[None]:
-        """Show what is going on while the block runs."""
+        """Show what is happening while the block runs."""
         return _status(text)
 
 

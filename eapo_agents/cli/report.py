@@ -6,7 +6,7 @@ from eapo_agents.cli.options import JsonOption, RunArgument
 
 
 def report(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Write report.html, report.md and report.json of a run or a study, and print it."""
+    """Write report.html, report.md and report.json of a run or a study, and print the report."""
     import json
 
     from eapo_agents.runs.studies import report as write

@@ -21,7 +21,7 @@ def run(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
-    solo: Annotated[bool, typer.Option("--solo", help="Without experts.")] = False,
+    solo: Annotated[bool, typer.Option("--solo", help="Answer without experts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the agent one question and show its turns as they happen."""

@@ -1,4 +1,4 @@
-"""`eapo run`: one question, in a terminal, a pipe or for a program."""
+"""`eapo run`: one question, in a terminal, in a pipe or for a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import TERMINAL
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
-    """One question, shown as it happens; the answer alone on stdout where that is no terminal."""
+    """Ask one question and show its turns. If stdout is not a terminal, it gets only the
+    answer."""
     from langgraph.checkpoint.memory import InMemorySaver
 
     agent = load_agent(recipe, TERMINAL)
@@ -35,7 +36,7 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
     talk = conversation(agent, InMemorySaver(), run_id)
     talk.solo = solo
     console = screen()
-    events: list[Event] = []
+    events: list[Event] = []  # the last one is `Ended`: `to_its_end` returns after it
 
     async def one() -> None:
         view = TurnView(console) if not as_json else None
@@ -50,8 +51,8 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
 
 def _result(
     question: str, events: Sequence[Event], messages: Sequence[AnyMessage]
-) -> dict[str, Any]:
-    """A question and all that came of it, as an object for programs."""
+) -> dict[str, object]:
+    """Return a question and its turns as an object for programs."""
     from graphs.events import Ended, Replied
     from graphs.rollout import turns_of
 

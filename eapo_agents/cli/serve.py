@@ -1,4 +1,4 @@
-"""`eapo serve`: one vLLM server, for training, of a trained policy, or of an expert."""
+"""`eapo serve`: one vLLM server: for training, for a trained policy, or for an expert."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -27,8 +28,13 @@ from eapo_agents.cli.options import (
 from eapo_agents.cli.progress import console
 from eapo_agents.errors import ServerError, UsageError
 
+if TYPE_CHECKING:
+    from eapo_agents.recipe import Recipe
+    from eapo_agents.serving.find_vllm import Vllm
+    from eapo_agents.serving.server import ServerProcess, Serving
+
 FOLLOW_S = 1.0
-"""How often a followed run is looked at."""
+"""Seconds between two looks at a followed run."""
 
 
 def serve(
@@ -41,40 +47,55 @@ def serve(
     ] = None,
     keep_adapter: Annotated[
         bool,
-        typer.Option("--adapter", help="With --policy: base model and adapter, not merged."),
+        typer.Option("--adapter", help="With --policy: serve base model and adapter, unmerged."),
     ] = False,
     follow: Annotated[
         Path | None,
-        typer.Option("--follow", help="Restart with each whole model that this run publishes."),
+        typer.Option("--follow", help="Restart with each full model that this run publishes."),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="What clients call the model.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model for clients.")
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535)] = None,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16, auto.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port; 8000 unless an expert names one."),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Type of the weights: float32, bfloat16 or auto.")
+    ] = None,
     max_model_len: Annotated[
-        int | None, typer.Option("--max-model-len", min=1, help="Prompt and answer, in tokens.")
+        int | None,
+        typer.Option("--max-model-len", min=1, help="Most tokens of prompt and answer together."),
     ] = None,
     max_lora_rank: Annotated[
         int | None,
-        typer.Option("--max-lora-rank", min=0, help="Else the recipe's lora.r; 0: no adapters."),
+        typer.Option(
+            "--max-lora-rank",
+            min=0,
+            help="Highest rank of adapters; 0 for no adapters. Default: train.lora.r.",
+        ),
     ] = None,
     key_env: Annotated[
-        str | None, typer.Option("--key-env", help="Variable with the key that clients must send.")
+        str | None,
+        typer.Option("--key-env", help="Environment variable with the key that clients must send."),
     ] = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's output.")] = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to become ready.")] = 600.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds that the server may take to become ready.")
+    ] = 600.0,
     extra: Annotated[
-        list[str] | None, typer.Argument(help="More options for vLLM, after --.")
+        list[str] | None, typer.Argument(help="Further options for vLLM, after --.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serves a model with vLLM, OpenAI-compatible: the recipe's for training, with --policy a
-    trained one, tool-free. Ctrl-C stops it."""
+    """Serve a model with vLLM, OpenAI-compatible: the recipe's model for training, or a trained
+    policy (--policy), or an expert (--expert). Ctrl-C stops it."""
     from eapo_agents.secrets import read_key
     from eapo_agents.serving.find_vllm import find_vllm
 
     if sum(given is not None for given in (policy, expert, follow)) > 1:
-        raise UsageError("Only one of --policy, --expert and --follow can be given: drop the rest.")
+        raise UsageError("Only one of --policy, --expert and --follow can be used: drop the rest.")
     key = read_key(key_env, wanted_by="eapo serve") if key_env else None
     vllm = find_vllm()
     whole = resolved(recipe, overrides, None)
@@ -85,10 +106,12 @@ def serve(
             serving = _trained(whole, policy, keep_adapter)
         else:
             serving = _for_training(whole, max_lora_rank)
-    changes = {"host": host, "port": port, "dtype": dtype, "max_model_len": max_model_len}
     serving = replace(
         serving,
-        **{option: value for option, value in changes.items() if value is not None},
+        host=host,
+        port=port or serving.port,
+        dtype=dtype or serving.dtype,
+        max_model_len=max_model_len or serving.max_model_len,
         names=[name, *(n for n in serving.names if n != name)] if name else serving.names,
         extra=extra or (),
     )
@@ -96,8 +119,8 @@ def serve(
 
 
 def _run(
-    vllm: Any,
-    serving: Any,
+    vllm: Vllm,
+    serving: Serving,
     follow: Path | None,
     log: Path | None,
     key: str | None,
@@ -116,19 +139,21 @@ def _run(
             while server.is_running:
                 time.sleep(FOLLOW_S)
                 newest = _published(follow) if follow else None
-                # a step may leave the weights, and so their name, as they were
+                # the name is unchanged when a step did not change the weights
                 if follow and newest and [newest["name"]] != serving.names:
                     serving = replace(serving, model=newest["model"], names=[newest["name"]])
                     with _restarting_alone(follow):
                         server.stop()
                         server = _start(vllm, serving, log, key, timeout_s)
                     console.print(f"Serves {newest['name']} now.", markup=False)
-            raise ServerError(f"The server at {serving.url} ended: {server.reason()}")
+            raise ServerError(f"The server at {serving.url} has ended: {server.reason()}")
         finally:
             server.stop()
 
 
-def _start(vllm: Any, serving: Any, log: Path, key: str | None, timeout_s: float) -> Any:
+def _start(
+    vllm: Vllm, serving: Serving, log: Path, key: str | None, timeout_s: float
+) -> ServerProcess:
     from eapo_agents.cli.output import safe_text
     from eapo_agents.serving.server import ServerProcess
 
@@ -151,7 +176,7 @@ def _plain(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-def _tell(serving: Any, server: Any, *, as_json: bool) -> None:
+def _tell(serving: Serving, server: ServerProcess, *, as_json: bool) -> None:
     names = [*serving.names, *(name for name, _ in serving.adapters)]
     if as_json:
         facts = {"url": serving.url, "models": names, "pid": server.pid, "log": str(server.log)}
@@ -167,8 +192,8 @@ def _tell(serving: Any, server: Any, *, as_json: bool) -> None:
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _for_training(recipe: Any, max_lora_rank: int | None) -> Any:
-    """The base model under the recipe's name for it; adapters may be loaded by clients."""
+def _for_training(recipe: Recipe, max_lora_rank: int | None) -> Serving:
+    """Serve the base model under the recipe's name for it; clients may load adapters."""
     from eapo_agents.policy.models import servable_folder
     from eapo_agents.serving.server import Serving
 
@@ -183,8 +208,8 @@ def _for_training(recipe: Any, max_lora_rank: int | None) -> Any:
     )
 
 
-def _trained(recipe: Any, policy: str, keep_adapter: bool) -> Any:
-    """A trained policy, under the recipe's name and that of its weights."""
+def _trained(recipe: Recipe, policy: str, keep_adapter: bool) -> Serving:
+    """Serve a trained policy under the recipe's name and under that of its weights."""
     from eapo_agents.policy.models import (
         POLICY_FILE,
         identify_policy,
@@ -197,7 +222,7 @@ def _trained(recipe: Any, policy: str, keep_adapter: bool) -> Any:
 
     folder = Path(policy)
     if not (folder / POLICY_FILE).exists() and (folder / "policy" / POLICY_FILE).exists():
-        folder = folder / "policy"  # the run's own folder was given
+        folder = folder / "policy"  # --policy names the run's folder
     settings = recipe.policy
     known = identify_policy(settings.model, adapter=str(folder), dtype=settings.dtype)
     version = PolicyVersion(
@@ -218,8 +243,8 @@ def _trained(recipe: Any, policy: str, keep_adapter: bool) -> Any:
     )
 
 
-def _expert(recipe: Any, named: str) -> Any:
-    """An expert of the recipe, where its base_url says, or any model."""
+def _expert(recipe: Recipe, named: str) -> Serving:
+    """Serve an expert of the recipe at the port of its base_url, or any model."""
     from eapo_agents.policy.models import servable_folder
     from eapo_agents.serving.server import Serving
 
@@ -230,7 +255,7 @@ def _expert(recipe: Any, named: str) -> Any:
     if section.kind != "openai-chat" or "model" not in options:
         raise UsageError(
             f"The expert '{named}' is of kind {section.kind}: only openai-chat experts are served; "
-            "give one of those, or a model."
+            "name one of those, or a model."
         )
     model = str(options["model"])
     urls = options.get("base_url") or []
@@ -239,22 +264,22 @@ def _expert(recipe: Any, named: str) -> Any:
     return replace(serving, port=url.port) if url and url.port else serving
 
 
-def _published(run: Path) -> dict[str, Any] | None:
-    """What a training run published last; None before its first model."""
+def _published(run: Path) -> dict[str, str] | None:
+    """Return the model that a training run published last; None before its first."""
     try:
-        found: dict[str, Any] = json.loads((run / "published" / "current.json").read_text())
+        found: dict[str, str] = json.loads((run / "published" / "current.json").read_text())
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UsageError(
-            f"'{run}/published/current.json' cannot be read ({error}): train again into that run."
+            f"'{run}/published/current.json' cannot be read ({error}): run the training again."
         ) from error
     return found
 
 
 @contextmanager
 def _restarting_alone(run: Path) -> Iterator[None]:
-    """Servers that follow one run restart one after another, so that some always serve."""
+    """Let servers that follow one run restart one after another, so that some always serve."""
     with (run / "published" / "restart.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -262,9 +287,9 @@ def _restarting_alone(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _stopping_on_signals() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does: the server is stopped, not left behind."""
+    """Handle SIGTERM as Ctrl-C: stop the server, so that it is not left behind."""
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)

@@ -18,23 +18,24 @@ if TYPE_CHECKING:
 
 
 def study(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or a recipe's name.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe: a name or a file.")],
     arms: Annotated[
         str,
-        typer.Option(
-            "--arms", help="Such as self-exploration,eapo,eapo+noisy: files or names of arms."
-        ),
+        typer.Option("--arms", help="Arms to compare: names or files, such as eapo,eapo+noisy."),
     ] = "self-exploration,paper,eapo,distillation",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds 0 to n - 1.")] = 3,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Number of seeds; they are 0 to n - 1.")
+    ] = 3,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Processes at once; a core each by default.")
+        int | None,
+        typer.Option("--jobs", min=1, help="Processes at once. Default: one for each core."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("runs/study"),
     as_json: JsonOption = False,
 ) -> None:
-    """Run arms of a recipe on several seeds and compare what they reach tool-free. The same command
-    continues."""
+    """Train arms of a recipe on several seeds and compare their tool-free accuracy. The same
+    command continues."""
     import json
     import os
 

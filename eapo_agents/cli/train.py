@@ -1,4 +1,4 @@
-"""`eapo train`."""
+"""`eapo train`: live, from logged traces, or by distillation."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ def train(
     out: OutOption = Path("runs/train"),
     from_traces: Annotated[
         str | None,
-        typer.Option("--from-traces", help="Train on this store's collections, without rollouts."),
+        typer.Option(
+            "--from-traces", help="Trace store to train on. Without it, training rolls out live."
+        ),
     ] = None,
     run_id: Annotated[
-        str | None, typer.Option("--run-id", help="With --from-traces: only this collection.")
+        str | None,
+        typer.Option("--run-id", help="With --from-traces: train on this collection only."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what a live run will take at most.")
+        bool,
+        typer.Option("--dry-run", help="Print what a live run needs at most; do not train."),
     ] = False,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, help="With --dry-run: training processes.")
+        int, typer.Option("--processes", min=1, help="With --dry-run: number of processes.")
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the policy: on its own rollouts, or on logged ones. The same command continues."""
+    """Train the policy on its own rollouts or on logged ones. The same command continues."""
     from dataclasses import asdict
 
     from eapo_agents.cli.output import show

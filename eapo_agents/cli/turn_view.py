@@ -1,8 +1,8 @@
 """Shows a turn of the agent as it happens: the policy's text, the consultations side by side, the
 answer.
 
-Text from models and experts goes through `safe_text`, and is never read as markup. State is told by
-a glyph and a word, colour only repeats it.
+Text from models and experts goes through `safe_text` and is never read as markup. A glyph and a
+word show each state; colour only repeats it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from graphs.events import Asking, Ended, Event, Replied
 
 WIDE = 100
-"""Columns from which consultations stand side by side."""
+"""Screen width in columns from which consultations stand side by side."""
 REPLY_LINES = 8
 TAIL_CHARS = 400
-"""Of a reply that is being written, the end is shown."""
+"""How much of the end of a reply is shown while it is being written."""
 CALL = "<tool_call>"
 _MAYBE_CALL = re.compile(
     r"\s*(?:" + "|".join(CALL[:n] for n in range(len(CALL) - 1, 0, -1)) + r")?\Z"
@@ -49,7 +49,7 @@ MARKS = {
 
 
 def money(cost_usd: float | None) -> str:
-    """Dollars, or that there is no price; never $0 for what is not known."""
+    """Return a cost as text: "unpriced" when it is not known, never $0."""
     if cost_usd is None:
         return "unpriced"
     return "free" if cost_usd == 0 else f"${cost_usd:.4f}" if cost_usd < 1 else f"${cost_usd:.2f}"
@@ -70,7 +70,7 @@ class TurnView:
     _live: Live | None = None
 
     def show(self, event: Event) -> None:
-        """Shows one event."""
+        """Show one event."""
         from graphs.events import Asking, Ended, ExpertWrote, Replied, Wrote
 
         match event:
@@ -92,7 +92,7 @@ class TurnView:
                 self._footer(event)
 
     def close(self) -> None:
-        """Leaves the screen whole, whatever was going on."""
+        """Finish what is on the screen, whatever was happening."""
         self._settle()
         self._end_line()
 
@@ -105,7 +105,7 @@ class TurnView:
         text = self._held + text
         said, call, _ = text.partition(CALL)
         self._silent = bool(call)
-        # held back until it is told apart: the beginning of a call, and the space before one
+        # held back until it is known whether a call begins here: its first characters, and space
         kept = "" if call else _MAYBE_CALL.search(said).group()  # type: ignore[union-attr]
         self._held = kept
         self._say(said[: len(said) - len(kept)].rstrip() if call else said[: len(said) - len(kept)])
@@ -138,7 +138,7 @@ class TurnView:
             self._settle()
 
     def _under_way(self) -> RenderableType:
-        """One line an expert: never taller than the screen, however long the replies."""
+        """Return one line per expert, however long the replies are."""
         lines = []
         for slot, (asking, since) in sorted(self._asked.items()):
             done = self._replied.get(slot)
@@ -156,7 +156,7 @@ class TurnView:
         return Group(*lines)
 
     def _settle(self) -> None:
-        """Prints the consultations for good."""
+        """Print the consultations in their final form."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -226,7 +226,7 @@ def _outcome(one: Replied) -> str:
     if one.status == "accepted":
         return safe_text(one.reply) or "(an empty reply)"
     if one.status == "withheld":
-        return "not asked: the coin fell against it"
+        return "not asked: the coin withheld the reply"
     return safe_text(one.error or one.reply)
 
 
@@ -235,7 +235,7 @@ def _flat(text: str) -> str:
 
 
 def _cut(text: str, num_lines: int, width: int) -> str:
-    """The first lines of a text as they stand on a screen of that width."""
+    """Return the first lines of a text, counted as a screen of that width shows them."""
     lines = text.splitlines() or [""]
     kept: list[str] = []
     room = num_lines * max(width, 1)
@@ -249,19 +249,19 @@ def _cut(text: str, num_lines: int, width: int) -> str:
 
 
 def screen() -> Console:
-    """Where turns are shown: stdout where it is a terminal, else stderr, so that stdout has the
-    answer alone."""
+    """Return the console for turns: stdout if it is a terminal, else stderr. Then stdout has only
+    the answer."""
     return Console(stderr=not sys.stdout.isatty(), highlight=False)
 
 
-def table_of(rows: Sequence[dict[str, Any]], title: str | None = None) -> RenderableType:
-    """A plain table of facts."""
+def table_of(rows: Sequence[Mapping[str, object]], title: str | None = None) -> RenderableType:
+    """Return a plain table, a column for each key of the first row."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     names = list(rows[0]) if rows else ["none"]
     for name in names:
-        # the last column takes what room there is
+        # the last column takes the room that is left
         table.add_column(name, overflow="fold", no_wrap=name != names[-1])
     for row in rows:
         table.add_row(*(Text(safe_text(str(value))) for value in row.values()))

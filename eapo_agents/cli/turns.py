@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -14,21 +14,25 @@ from eapo_agents.cli.turn_view import TurnView
 from eapo_agents.errors import UsageError
 
 if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
     from rich.console import Console
 
+    from graphs.agent import Agent
     from graphs.conversation import Conversation
     from graphs.events import Event, PersonAsked
 
 
-def conversation(agent: Any, checkpointer: Any, thread_id: str) -> Conversation:
-    """A thread of the agent's consult graph. Outside training every reply is let in."""
+def conversation(
+    agent: Agent, checkpointer: BaseCheckpointSaver[str], thread_id: str
+) -> Conversation:
+    """Return a thread of the agent's consult graph. Outside training every reply is accepted."""
     from eapo_agents.schedules import AcceptanceSchedule
     from graphs.conversation import Conversation
 
     policy = agent.policy(agent.sampling)
-    let_in = AcceptanceSchedule(kind="constant")
+    always = AcceptanceSchedule(kind="constant")
     return Conversation(
-        graph=agent.consult_graph(policy, checkpointer, acceptance=let_in),
+        graph=agent.consult_graph(policy, checkpointer, acceptance=always),
         policy=policy,
         thread_id=thread_id,
         system_prompt=agent.recipe.task.system_prompt,
@@ -42,9 +46,9 @@ async def to_its_end(
     console: Console,
     view: TurnView | None,
     kept: list[Event],
-    ask_person: Any = None,
+    ask_person: Callable[[PersonAsked, Console], Awaitable[str]] | None = None,
 ) -> None:
-    """Shows a turn; people who are asked on the way are asked here."""
+    """Show a turn, and ask the people that it asks."""
     from graphs.events import PersonAsked
 
     while True:
@@ -66,11 +70,11 @@ async def to_its_end(
 
 
 async def ask_plainly(asked: PersonAsked, console: Console) -> str:
-    """Reads a person's reply from the terminal."""
+    """Read a person's reply from the terminal."""
     if not sys.stdin.isatty():
         raise UsageError(
-            f"The expert '{asked.expert}' is a person, and nobody can be asked here: run it in a "
-            "terminal."
+            f"The expert '{asked.expert}' is a person, and nobody can be asked here: run the "
+            "command in a terminal."
         )
     console.print(Text(f"? {safe_text(asked.expert)} is asked: {safe_text(asked.query)}"))
     return await asyncio.to_thread(input, "reply> ")

@@ -1,4 +1,4 @@
-"""`eapo warm-start`."""
+"""`eapo warm-start`: teach a policy to ask and to answer in the wanted form."""
 
 from __future__ import annotations
 

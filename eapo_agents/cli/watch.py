@@ -1,4 +1,4 @@
-"""`eapo watch`: a run's or a study's latest figures, as they come."""
+"""`eapo watch`: the latest figures of a run or a study."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from eapo_agents.cli.options import RunArgument
 
 def watch(
     run: RunArgument,
-    once: Annotated[bool, typer.Option("--once", help="Show it as it is, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the figures once and exit.")] = False,
 ) -> None:
-    """Show how a run or a study is going, until it ends or Ctrl-C."""
+    """Show the latest figures of a run or a study until it ends, or until Ctrl-C."""
     from eapo_agents.cli import watch_view
 
     watch_view.watch(run, once=once)

@@ -1,4 +1,4 @@
-"""`eapo watch`: a run's or a study's latest figures, as they come."""
+"""`eapo watch`: the latest figures of a run or a study."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rich.text import Text
 from eapo_agents.runs.records import read_runs
 
 _EVERY_S = 2.0
-_COLUMNS = ("run", "step", "alone", "helped", "asking", "rho", "reward", "calls", "evaluated")
+_COLUMNS = ("run", "step", "solo", "helped", "asking", "rho", "reward", "calls", "evaluated")
 _LATEST = 10
-"""Steps that a shown figure is the mean of."""
+"""Number of steps that each shown figure is the mean of."""
 
 
 def watch(folder: Path, *, once: bool) -> None:
-    """Shows the folder's runs, every two seconds until they have ended."""
+    """Show the folder's runs, every two seconds until they have ended."""
     console = Console(highlight=False)
     if once:
         console.print(_view(read_runs(folder)))
@@ -36,7 +36,7 @@ def watch(folder: Path, *, once: bool) -> None:
 
 
 def _has_ended(folder: Path, runs: Sequence[Mapping[str, Any]]) -> bool:
-    """A run leaves train.json; a study is over when it has its report and every arm its result."""
+    """Return whether a run has its train.json, or a study its report and every arm's result."""
     if (folder / "study.json").exists():
         done = all(run["result"] is not None for run in runs)
         return done and (folder / "report.json").exists()

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 class Terminal:
-    """A session on a screen of its own."""
+    """A session on its own screen."""
 
     def __init__(self, folder, model, columns, *arguments, **environment):
         self.screen = pyte.Screen(columns, 60)
@@ -102,7 +102,7 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat.say("slow -> a")
     chat.until("… slow  asking")
     chat.process.send("\x03")
-    chat.until("Stopped. /again asks it anew.")
+    chat.until("Stopped. /again asks the question again.")
     chat.say("/again")
     chat.until("✓ slow  accepted")
     chat.say("/frobnicate")
@@ -112,14 +112,14 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat.say("me -> nobody replies")
     chat.until("? me is asked: nobody replies", "reply>")
     chat.process.send("\x03")
-    chat.until("Stopped. /again asks it anew.\n>")
+    chat.until("Stopped. /again asks the question again.\n>")
     chat.say("me -> what now?")
     chat.until("? me is asked: what now?", "reply>")
     chat.process.kill(9)
     chat.process.wait()
 
     chat = Terminal(folder, saved_model, 200, "--thread", thread, NO_COLOR="1")
-    chat.until("Somebody was asked, and the reply is still to come.", "? me is asked: what now?")
+    chat.until("A person was asked and has not replied yet.", "? me is asked: what now?")
     chat.say("the person's word")
     shown = chat.until("the person's word", "answered · 2 turns")
     chat.say("/rate 0.75")
@@ -135,7 +135,7 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat.say("/graph")
     chat.until("| consult |")
     chat.say("/quit")
-    chat.until(f"eapo chat --thread {thread} goes on with this.")
+    chat.until(f"Continue with `eapo chat --thread {thread}`.")
     chat.process.expect(pexpect.EOF)
     chat.process.close()
     assert chat.process.exitstatus == 0
@@ -154,7 +154,7 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     ]
 
 
-def test_in_a_pipe_the_answers_alone_are_on_stdout(folder, saved_model):
+def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
     said = "solver -> 7 + 3 * 4\n\nhello?\n/experts\n/nothing\nme -> who?\n/rate x\n"
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(saved_model), "-r", "r.yaml"],

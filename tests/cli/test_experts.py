@@ -183,7 +183,7 @@ def test_a_file_of_conversations_that_is_none_is_refused(eapo, asking, tmp_path)
     assert file.read_text().startswith("junk")
 
 
-def test_run_shows_consultations_and_prints_the_answer_alone(eapo, asking, tmp_path):
+def test_run_shows_consultations_and_prints_only_the_answer(eapo, asking, tmp_path):
     write_recipe(tmp_path, {"a": {"kind": "scripted", "options": {"default": "the reply"}}})
     status, out, err = eapo("run", "What is 1 + 1?", "-r", "r.yaml")
     assert status == 0
