@@ -1,13 +1,13 @@
-"""EvalPlus: expected outputs, and the rules by which an output is right.
+"""EvalPlus: expected outputs, and the rules that decide whether an output is right.
 
-evalplus supplies tasks, inputs, special oracles and tolerance; its version 0.3.1 decides each
-verdict, and this module reaches the same ones from outside the process that ran the code. Kept from
-it, since its figures are the ones that people compare with:
+evalplus supplies tasks, inputs, special oracles and tolerance. Its version 0.3.1 decides each
+verdict; this module reaches the same verdicts from outside the process that ran the code. Its
+oddities are kept, since people compare with its figures:
 
 - a call may take four times what the reference took, at least one second, and all calls 60;
 - a tolerance that is set for one float stays for the rest of the task's inputs;
-- HumanEval/32 counts as failed whatever is returned: its special oracle goes on to the next input
-  without ever noting that this one passed.
+- HumanEval/32 counts as failed whatever is returned: its special oracle moves to the next input
+  and never notes that this one passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -37,13 +37,15 @@ from evals.benchmark import Loaded, Prediction, Record
 _REFERENCE_S = 120.0
 _FORMAT = 3
 _MAX_KEPT_CHARS = 1 << 17
-"""Longer outputs are kept as a digest, and worked out again when a sample's is not the same."""
+"""Longer outputs are kept as a digest, and computed again when a sample's digest differs."""
 _DIGEST = "sha256:"
 WITHHELD = ("open",)
+Arguments = Sequence[object]
+"""Arguments of one call."""
 
 
 def evalplus_parts() -> Any:
-    """evalplus's tables of special oracles.
+    """Return evalplus's tables of special oracles.
 
     Raises:
         BenchmarkError: evalplus is not installed.
@@ -68,7 +70,7 @@ class Expected:
     """Indices of the outputs that are a float, or a list of floats."""
 
     def limits(self) -> Inputs:
-        """The inputs with evalplus's limits on time."""
+        """Return the inputs with evalplus's time limits."""
         limits_s = [max(1.0, 4.0 * s) for s in self.seconds]
         return Inputs(texts=self.inputs, limits_s=limits_s, total_s=min(60.0, sum(limits_s)) + 1.0)
 
@@ -79,7 +81,7 @@ class OutputOracle:
     def __init__(
         self, dataset: str, record: Record, expected: Expected, again: Callable[[str], str]
     ) -> None:
-        """`again` works out the reference's output for an input."""
+        """Take `again`, which computes the reference's output for an input."""
         self._dataset, self._entry_point = dataset, str(record["entry_point"])
         self._atol = float(record["atol"])
         self._expected = expected
@@ -95,7 +97,7 @@ class OutputOracle:
         )
 
     def accepts(self, index: int, line: bytes) -> bool:
-        """Whether the value of a line is right for an input."""
+        """Return whether a line's value is right for an input."""
         text = self._expected.outputs[index]
         if self._atol == 0 and index in self._expected.floats:
             self._atol = 1e-6
@@ -109,11 +111,11 @@ class OutputOracle:
         try:
             exp = from_text(text)
             return self._right(from_text(line.decode("ascii")), exp, index)
-        except Exception:  # whatever a strange value does, it is not the right one
+        except Exception:  # a value that raises when it is compared is not the right one
             return False
 
     def _right(self, out: Any, exp: Any, index: int) -> bool:
-        exact = out == exp
+        exact: object = out == exp
         if self._dataset == "mbpp":
             exact = self._mbpp(out, exp, index, exact)
         if not exact and self._atol != 0:
@@ -125,7 +127,7 @@ class OutputOracle:
             return bool(np.allclose(out, exp, rtol=1e-07, atol=self._atol))
         return bool(exact)
 
-    def _mbpp(self, out: Any, exp: Any, index: int, exact: Any) -> Any:
+    def _mbpp(self, out: Any, exp: Any, index: int, exact: object) -> object:
         name, special = self._entry_point, self._special
         if name == "are_equivalent":
             return True
@@ -145,7 +147,7 @@ class OutputOracle:
         return from_text(self._expected.inputs[index])
 
 
-def _is_floats(value: Any) -> bool:
+def _is_floats(value: object) -> bool:
     if isinstance(value, float):
         return True
     if isinstance(value, list | tuple) and value:
@@ -154,7 +156,7 @@ def _is_floats(value: Any) -> bool:
 
 
 class EvalPlusGrader:
-    """Grades samples of HumanEval+ (`humaneval`) or MBPP+ (`mbpp`); thread-safe."""
+    """Grades samples of HumanEval+ (`humaneval`) or MBPP+ (`mbpp`). Thread-safe."""
 
     def __init__(self, dataset: str, loaded: Loaded) -> None:
         self._dataset = dataset
@@ -162,7 +164,7 @@ class EvalPlusGrader:
         self._digest = loaded.digest
 
     def __call__(self, problem: Problem, prediction: Prediction) -> Grade:
-        """See `GradePrediction`. Details: `base` and `plus`, where plus needs both."""
+        """Grade as `GradePrediction` says. Details: `base` and `plus`; plus needs both."""
         from evals.benchmarks.humaneval import program_of
 
         base, plus = self.outcomes(problem.id, program_of(problem, prediction))
@@ -175,11 +177,11 @@ class EvalPlusGrader:
         return Grade(score=passed["plus"], formatted=True, details=passed, note=note)
 
     def expected_seconds(self, problem: Problem) -> float:
-        """How long the reference takes on all inputs."""
+        """Return how many seconds the reference takes on all inputs."""
         return sum(sum(expected.seconds) for expected in self.expected[problem.id])
 
     def outcomes(self, task_id: str, program: str) -> tuple[Outcome, Outcome]:
-        """On the base inputs and on the plus inputs."""
+        """Return the outcomes on the base inputs and on the plus inputs."""
         record, expected = self._records[task_id], self.expected[task_id]
         sample = Sample(code=program, entry_point=str(record["entry_point"]), withheld=WITHHELD)
 
@@ -194,7 +196,7 @@ class EvalPlusGrader:
 
     @cached_property
     def expected(self) -> dict[str, tuple[Expected, Expected]]:
-        """What the reference solutions return; worked out once for a file, then cached."""
+        """What the reference solutions return, computed once for each file and then cached."""
         file = cache_folder() / f"evalplus-{self._dataset}-{self._digest[:16]}-{_FORMAT}.json.gz"
         if (found := _read_cache(file)) is not None:
             return found
@@ -213,7 +215,7 @@ class EvalPlusGrader:
         )
         return base, plus
 
-    def _expect(self, sandbox: Sandbox, record: Record, inputs: Sequence[Any]) -> Expected:
+    def _expect(self, sandbox: Sandbox, record: Record, inputs: Sequence[Arguments]) -> Expected:
         if self._dataset == "mbpp":
             from evalplus.data.mbpp import mbpp_deserialize_inputs
 
@@ -249,10 +251,19 @@ def _read_cache(file: Path) -> dict[str, tuple[Expected, Expected]] | None:
             return None
         return {task: (_expected(base), _expected(plus)) for task, (base, plus) in body.items()}
     except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # absent or damaged: worked out again
+        return None  # absent or damaged: the outputs are computed again
 
 
-def _expected(data: Mapping[str, Any]) -> Expected:
+class _Kept(TypedDict):
+    """`Expected` in the cache."""
+
+    inputs: list[str]
+    outputs: list[str]
+    seconds: list[float]
+    floats: list[int]
+
+
+def _expected(data: _Kept) -> Expected:
     return Expected(
         inputs=tuple(data["inputs"]),
         outputs=tuple(data["outputs"]),
@@ -282,7 +293,7 @@ def _write_cache(file: Path, expected: Mapping[str, tuple[Expected, Expected]]) 
         temporary.write_bytes(gzip.compress(data, compresslevel=1))
         temporary.replace(file)
     except OSError:
-        return  # a cache that cannot be written costs time only
+        return  # without a cache the outputs are computed again
 
 
 def _rounded(seconds: float) -> float:

@@ -1,7 +1,7 @@
-"""Guard rails: what goes wrong in such training, read off its figures.
+"""Guard rails: typical failures of such training, found in its figures.
 
-Each looks at the latest steps of a history, as `eapo train` keeps it, and says in one sentence what
-it saw. None stops a run: the figures are the user's to judge.
+Each guard looks at the latest steps of a history that `eapo train` keeps, and reports in one
+sentence what it found. None stops a run: the user judges the figures.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 
 History = Sequence[Mapping[str, float]]
 WINDOW = 10
-"""Steps that a finding rests on."""
+"""Number of steps that a finding is based on."""
 MIN_ENTROPY = 0.01
-"""Nats a token: sampling is all but greedy."""
+"""Nats per token. Below it, sampling is nearly greedy."""
 ALL_ASK, NEVER_ASK = 0.98, 0.01
 CLOSED = 0.05
-"""rho from which hardly a reply is heard."""
+"""Acceptance probability below which almost every reply is withheld."""
 MAX_MISMATCH = 0.05
 MIN_SPREAD = 0.1
 COPIED = 0.5
@@ -27,7 +27,7 @@ FALL = 0.05
 
 
 def findings(history: History, evals: Sequence[Mapping[str, object]] = ()) -> list[str]:
-    """One sentence for each guard rail that was crossed; empty where all is well."""
+    """Return one sentence for each guard rail that was crossed."""
     if len(history) < WINDOW:
         return []
     last = list(history)[-WINDOW:]
@@ -50,14 +50,14 @@ def _entropy(last: History) -> str | None:
     )
 
 
-def _asking_in_vain(last: History) -> str | None:
+def _asking_without_effect(last: History) -> str | None:
     rate, rho = _mean(last, "consultation_rate"), _mean(last, "rho")
     if rate is None or rho is None or rate < ALL_ASK or rho > CLOSED:
         return None
     return (
-        f"All ask: {rate:.0%} of the rollouts consult, and rho is {rho:.2f}: the policy asks in "
-        "vain. Close the channel more slowly, or train on stripped hints (train.internalise), and "
-        "on what is done alone (train.internalise.solo_answer_weight)."
+        f"All ask: {rate:.0%} of the rollouts consult, but rho is {rho:.2f}, so that asking has no "
+        "effect. Let rho fall more slowly, or train on hint-stripped rows (train.internalise) and "
+        "on solo answers (train.internalise.solo_answer_weight)."
     )
 
 
@@ -68,7 +68,7 @@ def _never_asking(last: History) -> str | None:
         return None
     return (
         f"Nobody asks: {rate:.0%} of the rollouts that may consult do, though few problems are "
-        "solved alone: warm up the policy's asking, or drop the penalty on it."
+        "solved solo: teach asking in the warm start, or remove the penalty on calls."
     )
 
 
@@ -78,7 +78,7 @@ def _copying(last: History) -> str | None:
         return None
     return (
         f"Copying: {copied:.0%} of the helped answers repeat an expert's words, at rho "
-        f"{rho or 0.0:.2f}: see that the policy can do without (tool-free accuracy)."
+        f"{rho or 0.0:.2f}: check that the policy can work without them (tool-free accuracy)."
     )
 
 
@@ -89,7 +89,7 @@ def _dead_groups(last: History) -> str | None:
         return None
     return (
         f"Dead groups: in {1 - spread:.0%} of the groups all rewards are equal: choose easier or "
-        "harder problems, more rollouts, or train.dynamic_sampling_retries."
+        "harder problems, raise train.num_generations, or set train.dynamic_sampling_retries."
     )
 
 
@@ -98,8 +98,8 @@ def _mismatch(last: History) -> str | None:
     if mismatch is None or mismatch <= MAX_MISMATCH:
         return None
     return (
-        f"Engine mismatch: the sampling engine's logprobs are {mismatch:.3f} off the trainer's: "
-        "use the trainer's dtype for sampling, and see that the servers have the new weights."
+        f"Train-inference mismatch: the logprobs of engine and trainer differ by {mismatch:.3f}: "
+        "use the trainer's dtype for sampling, and check that the servers have the new weights."
     )
 
 
@@ -116,9 +116,9 @@ def _reward_up_accuracy_down(history: History, evals: Sequence[Mapping[str, obje
     if before is None or after is None or after < before + FALL:
         return None
     return (
-        f"Reward up, accuracy down: alone it fell from {accuracies[best]:.0%} to "
+        f"Reward up, accuracy down: tool-free accuracy fell from {accuracies[best]:.0%} to "
         f"{accuracies[-1]:.0%} while the reward rose from {before:.2f} to {after:.2f}: the policy "
-        "learns to lean on its experts."
+        "learns to depend on its experts."
     )
 
 
@@ -130,7 +130,7 @@ def _accuracy(entry: Mapping[str, object]) -> float:
 
 _GUARDS: tuple[Callable[[History], str | None], ...] = (
     _entropy,
-    _asking_in_vain,
+    _asking_without_effect,
     _never_asking,
     _copying,
     _dead_groups,
@@ -139,14 +139,14 @@ _GUARDS: tuple[Callable[[History], str | None], ...] = (
 
 
 def leaked_problems(evaluated: Sequence[Problem], trained: Sequence[Problem]) -> list[str]:
-    """Ids of evaluation problems whose question is a training problem's too, whatever its id."""
+    """Return the ids of evaluation problems whose question is a training problem's too."""
     known = {_plain(problem.question) for problem in trained}
     return [problem.id for problem in evaluated if _plain(problem.question) in known]
 
 
 def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Trajectory]) -> int:
-    """Replies that a training run let in and in which an evaluation problem was asked or answered:
-    word for word, or its expression where the task has those. A reply that was withheld taught
+    """Return how many accepted replies of a training run ask or answer an evaluation problem: its
+    question word for word, or its expression if the task has those. A withheld reply teaches
     nothing."""
     wanted = [_plain(problem.question) for problem in evaluated]
     wanted += [
@@ -156,7 +156,7 @@ def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Tr
     ]
     if not wanted:
         return 0
-    # digits around it would make it another number's
+    # with digits around it, it would be part of another number
     pattern = re.compile(rf"(?<!\d)(?:{'|'.join(map(re.escape, wanted))})(?!\d)")
     return sum(
         pattern.search(_plain(f"{consultation.query} ; {consultation.reply}")) is not None
@@ -168,18 +168,18 @@ def leaked_consultations(evaluated: Sequence[Problem], trajectories: Iterable[Tr
 
 
 def leak_findings(leaks: Mapping[str, object]) -> list[str]:
-    """Sentences for what `leaked_problems` and `leaked_consultations` found in a run."""
+    """Return sentences for what `leaked_problems` and `leaked_consultations` found in a run."""
     found = []
     problems, consultations = leaks.get("problems"), leaks.get("consultations")
     if isinstance(problems, list) and problems:
         found.append(
             f"Leak: {len(problems)} evaluation problems are training problems too (first: "
-            f"{problems[0]}): what is measured on them is memory."
+            f"{problems[0]}): accuracy on them measures memory."
         )
     if consultations:
         found.append(
-            f"Leak: in {consultations} replies that the training let in an evaluation problem was "
-            "asked or answered."
+            f"Leak: {consultations} replies that the training accepted ask or answer an evaluation "
+            "problem."
         )
     return found
 

@@ -1,8 +1,8 @@
 """The judge of SimpleQA and HLE: any expert of the pool, with pinned prompts.
 
-The prompts are ours in wording and upstream's in substance; JUDGE_VERSION is part of a run's
-settings, so that figures of two versions are never compared. Replies are stored like any expert's,
-so that grading again costs nothing, and its cost is in the ledger.
+The prompts are ours in wording and upstream's in substance. JUDGE_VERSION is part of a run's
+settings, so that figures of two versions are never compared. Replies are stored like every
+expert's, so that grading again costs nothing. The judge's cost is in the ledger.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from typing import Any
 
 from eapo_agents.errors import BenchmarkError, GradingError
 from eapo_agents.experts.call_store import CallSite
@@ -23,7 +22,7 @@ from evals.benchmark import Prediction
 
 JUDGE_VERSION = "1"
 MAX_JUDGED_CHARS = 20_000
-"""Of an answer; it is cut at its beginning, since its end holds the answer."""
+"""Longer answers are cut at the beginning, since the result stands at the end."""
 
 _ATTEMPTED = """\
 You grade an answer to a question of fact against the right answer. Reply with one letter only.
@@ -65,7 +64,7 @@ _LETTER = re.compile(r"(?<![A-Za-z])([ABC])(?![A-Za-z])")
 
 
 def verdict_grade(verdict: str, extracted: str | None = None) -> Grade:
-    """The grade of `correct`, `incorrect` or `not_attempted`."""
+    """Return the grade of `correct`, `incorrect` or `not_attempted`."""
     details = {name: float(name == verdict) for name in _VERDICTS.values()}
     return Grade(
         score=details["correct"],
@@ -76,9 +75,9 @@ def verdict_grade(verdict: str, extracted: str | None = None) -> Grade:
 
 
 def given_verdict(problem: Problem, prediction: Prediction) -> Grade:
-    """Grades predictions that a judge has graded already."""
+    """Grade predictions that a judge has graded already."""
     if prediction.verdict is None:
-        raise GradingError(f"The answer to '{problem.id}' needs a judge: name one with --judge.")
+        raise GradingError(f"The answer to '{problem.id}' needs a judge: name it with --judge.")
     return verdict_grade(prediction.verdict)
 
 
@@ -86,27 +85,27 @@ class Judge:
     """Grades by asking an expert; thread-safe. See `GradePrediction`."""
 
     def __init__(self, pool: ExpertPool, name: str) -> None:
-        """Takes the expert of that name.
+        """Use the expert of that name.
 
         Raises:
-            BenchmarkError: the pool has none of that name, or it is a person.
+            BenchmarkError: the pool does not have it, or it is a person.
         """
         known = {expert.name: expert for expert in pool.experts}
         if name not in known:
             names = ", ".join(known) or "none"
             raise BenchmarkError(f"There is no expert '{name}' to judge: the recipe has {names}.")
         if known[name].interactive:
-            raise BenchmarkError(f"The expert '{name}' is a person: a judge has to be a model.")
+            raise BenchmarkError(f"The expert '{name}' is a person: a judge must be a model.")
         self._pool, self.name = pool, name
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
     def __call__(self, problem: Problem, prediction: Prediction) -> Grade:
-        """Asks, unless the prediction comes with a verdict.
+        """Ask the expert, unless the prediction has a verdict already.
 
         Raises:
-            GradingError: the judge failed, or replied with no letter. BudgetError: it may not be
-            asked any more.
+            GradingError: the judge failed, or replied without a letter.
+            BudgetError: the experts' budget is spent.
         """
         if prediction.verdict is not None:
             return verdict_grade(prediction.verdict)
@@ -121,8 +120,8 @@ class Judge:
         reply = asyncio.run_coroutine_threadsafe(asked, self._loop).result()
         if not reply.accepted:
             raise GradingError(
-                f"The judge '{self.name}' gave no grade for '{problem.id}' ({reply.error}): the "
-                "same command goes on from here."
+                f"The judge '{self.name}' gave no grade for '{problem.id}' ({reply.error}): run "
+                "the same command again to continue."
             )
         letters = _LETTER.findall(final_text(reply.text))
         if not letters:
@@ -132,8 +131,8 @@ class Judge:
             )
         return verdict_grade(_VERDICTS[letters[-1]], extracted=answer[:200])
 
-    def settings(self) -> dict[str, Any]:
-        """What its grades depend on."""
+    def settings(self) -> dict[str, object]:
+        """Return what its grades depend on."""
         (expert,) = (e for e in self._pool.experts if e.name == self.name)
         return {
             "judge": self.name,
@@ -141,7 +140,7 @@ class Judge:
             "judge_identity": dict(expert.identity or {}),
         }
 
-    def costs(self) -> list[dict[str, Any]]:
-        """What it has cost in this run."""
+    def costs(self) -> list[dict[str, object]]:
+        """Return what it has cost in this run."""
         rows = self._pool.store.rows(self._pool.run_id)
         return [line.summary() for line in costs(rows)]

@@ -1,19 +1,18 @@
 """Reads answers that were made elsewhere, in each benchmark's upstream format.
 
-- HumanEval, EvalPlus: JSONL of task_id and completion (goes on from the prompt) or solution (a
-  whole program); several lines for a task are samples of it.
+- HumanEval, EvalPlus: JSONL of task_id and completion (continues the prompt) or solution (a whole
+  program). Several lines for a task are its samples.
 - HotpotQA: the official JSON, {"answer": {id: text}, "sp": {id: [[title, sentence], ...]}}.
-- The others, and these as well: JSONL of id and completion (all that was written) or answer (the
-  answer alone); SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the
-  number of its record, from 0.
+- All: JSONL of id and completion (everything that was written) or answer (only the answer).
+  SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the number of its
+  record, counted from 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.types import Problem
@@ -43,15 +42,16 @@ class Matched:
     names: Mapping[str, str]
     """Problem id -> the id that the file has for it."""
     ignored: int = 0
-    """Predictions for problems that the gold file does not have, where upstream leaves them
-    alone."""
+    """Number of predictions for problems that are not in the gold file, if upstream ignores
+    those."""
 
 
 def read_predictions(benchmark: Benchmark, problems: Sequence[Problem], path: Path) -> Matched:
-    """All predictions of a file, matched with the benchmark's problems.
+    """Return all predictions of a file, matched with the benchmark's problems.
 
     Raises:
-        BenchmarkError: unreadable, another format, an unknown id, or one that is there twice.
+        BenchmarkError: the file is unreadable or has another format, or an id is unknown or
+            there twice.
     """
     if path.is_dir():
         return _match(benchmark, problems, path, _folder(benchmark, path))
@@ -64,7 +64,7 @@ def read_predictions(benchmark: Benchmark, problems: Sequence[Problem], path: Pa
 
 
 def _json(benchmark: Benchmark, path: Path) -> list[Record]:
-    """The official HotpotQA object, or a list of records."""
+    """Read the official HotpotQA object, or a list of records."""
     import json
 
     text = read_text(path)
@@ -75,7 +75,7 @@ def _json(benchmark: Benchmark, path: Path) -> list[Record]:
             from evals.sources import read_lines
 
             return read_lines(text, path)
-        raise BenchmarkError(f"'{path}' is no JSON: {error}.") from error
+        raise BenchmarkError(f"'{path}' is not JSON: {error}.") from error
     if isinstance(found, list):
         return read_records(path)
     if isinstance(found, dict) and benchmark.name.startswith("hotpotqa"):
@@ -85,8 +85,8 @@ def _json(benchmark: Benchmark, path: Path) -> list[Record]:
     raise BenchmarkError(f"'{path}' holds {type(found).__name__}: give JSON objects, one a line.")
 
 
-def _plain(found: dict[str, Any], path: Path) -> list[Record]:
-    """{id: answer}."""
+def _plain(found: dict[str, object], path: Path) -> list[Record]:
+    """Read {id: answer}."""
     if not all(isinstance(value, str | int | float) for value in found.values()):
         raise BenchmarkError(
             f"'{path}' is one JSON object of another format: give JSONL, each line with an id and "
@@ -95,7 +95,7 @@ def _plain(found: dict[str, Any], path: Path) -> list[Record]:
     return [{"id": key, "answer": str(value)} for key, value in found.items()]
 
 
-def _hotpot(found: dict[str, Any], path: Path) -> list[Record]:
+def _hotpot(found: dict[str, object], path: Path) -> list[Record]:
     answers, facts = found.get("answer", {}), found.get("sp", {})
     if not isinstance(answers, dict) or not isinstance(facts, dict) or not (answers or facts):
         raise BenchmarkError(
@@ -104,7 +104,7 @@ def _hotpot(found: dict[str, Any], path: Path) -> list[Record]:
         )
     records: list[Record] = []
     for key in answers.keys() | facts.keys():
-        record: dict[str, Any] = {"id": key}
+        record: dict[str, object] = {"id": key}
         if key in answers:
             record["answer"] = answers[key]
         if key in facts:
@@ -114,7 +114,7 @@ def _hotpot(found: dict[str, Any], path: Path) -> list[Record]:
 
 
 def _folder(benchmark: Benchmark, path: Path) -> list[Record]:
-    """evalplus's other format: a folder for each task, in it 0.py, 1.py, ..."""
+    """Read evalplus's other format: a folder for each task with 0.py, 1.py, ..."""
     files = sorted(
         (f for f in path.glob("*/*.py") if f.stem.isdigit()),
         key=lambda f: (f.parent.name, int(f.stem)),
@@ -143,12 +143,12 @@ def _match(
         if problem.id in found and not benchmark.repeats:
             raise BenchmarkError(
                 f"'{path}' has two predictions for '{name}' (record {number}): {benchmark.title} "
-                "is scored on one a problem, so take one out."
+                "is scored on one per problem, so remove one."
             )
         found.setdefault(problem.id, []).append(_prediction(benchmark, record, path, number))
         names[problem.id] = name
     if unknown and (not benchmark.name.startswith("hotpotqa") or not found):
-        # HotpotQA's script looks up its gold records only, and leaves other predictions alone
+        # HotpotQA's script looks up only its gold records and ignores other predictions
         raise BenchmarkError(
             f"'{path}' has {len(unknown)} predictions for problems that the gold file does not "
             f"have (first: '{unknown[0]}'; its first problem is '{problems[0].id}'): give the gold "
@@ -160,8 +160,8 @@ def _match(
         missing = [p.id for p in problems if p.id not in found]
         raise BenchmarkError(
             f"'{path}' leaves out {len(missing)} of {len(problems)} problems (first: "
-            f"'{missing[0]}'), and {benchmark.title}'s own script refuses that: add a sample for "
-            "each, an empty one where there is none."
+            f"'{missing[0]}'), which {benchmark.title}'s own script refuses: add a sample for "
+            "each, an empty one if there is none."
         )
     by_problem = {key: tuple(value) for key, value in found.items()}
     return Matched(by_problem=by_problem, names=names, ignored=len(unknown))
@@ -217,11 +217,13 @@ def _prediction(benchmark: Benchmark, record: Record, path: Path, number: int) -
     )
 
 
-def _facts(facts: Any, path: Path, number: int) -> list[tuple[str, int]]:
+def _facts(facts: object, path: Path, number: int) -> list[tuple[str, int]]:
     try:
-        return [(str(title), int(sentence)) for title, sentence in facts]
-    except (TypeError, ValueError) as error:
-        raise BenchmarkError(
-            f"Record {number} of '{path}' has supporting facts that are no list of [title, "
-            "sentence number] pairs."
-        ) from error
+        if isinstance(facts, Iterable):
+            return [(str(title), int(sentence)) for title, sentence in facts]
+    except (TypeError, ValueError):
+        pass
+    raise BenchmarkError(
+        f"Record {number} of '{path}' has supporting facts that are not a list of [title, sentence "
+        "number] pairs."
+    )

@@ -1,7 +1,7 @@
-"""Seals trajectories of benchmarks whose text must not be written out in plain (GPQA).
+"""Seals trajectories of benchmarks whose text must not be stored as plain text (GPQA).
 
-Not encryption: the key is here. It keeps the text out of crawls, searches and screenshots, as
-upstream's own password does, and lets saved answers be graded again.
+This is not encryption: the key is here. It keeps the text out of crawls, searches and screenshots,
+as upstream's own password does. Saved answers can still be graded again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KEY = b"eapo-agents: not to be read by crawlers"
 
 
 def seal(trajectory: Trajectory) -> Trajectory:
-    """Without tokens, and with every text of problem and answer sealed."""
+    """Return the trajectory without tokens, with every text of problem and answer sealed."""
     problem = trajectory.problem
     return replace(
         trajectory,
@@ -39,16 +39,16 @@ def seal(trajectory: Trajectory) -> Trajectory:
 
 
 def seal_text(text: str) -> str:
-    """Sealed text, marked as such."""
+    """Return a text sealed and marked."""
     data = zlib.compress(text.encode("utf-8", "surrogatepass"))
     return MARK + base64.b85encode(_mixed(data)).decode()
 
 
 def open_text(text: str) -> str:
-    """The text that was sealed; text without the mark as it is.
+    """Return the text that was sealed; a text without the mark as it is.
 
     Raises:
-        StoreError: it carries the mark, and was not sealed by us.
+        StoreError: the text has the mark but is damaged.
     """
     if not text.startswith(MARK):
         return text

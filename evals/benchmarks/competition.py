@@ -9,7 +9,7 @@ PROMPT = "{question}\n\nReason step by step, and put your final answer within \\
 
 
 def first_of(record: Record, *names: str) -> str:
-    """The first of these fields that the record has.
+    """Return the first of these fields that the record has.
 
     Raises:
         KeyError: it has none of them.

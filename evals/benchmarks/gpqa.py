@@ -26,14 +26,14 @@ PROMPT = (
     "Reason step by step, and end with 'Answer: ' and the letter."
 )
 _PASSWORD = b"deserted-untie-orchid"
-"""Printed in upstream's README: it keeps crawlers out, not people."""
+"""Upstream's README prints it: it keeps out crawlers, not people."""
 
 
 def read(path: Path) -> list[Record]:
-    """The CSV, or the archive, which is opened in memory.
+    """Read the CSV, or the archive, which is opened in memory.
 
     Raises:
-        BenchmarkError: no such file, or no diamond set in the archive.
+        BenchmarkError: the file is missing, or the archive has no diamond set.
     """
     if path.suffix != ".zip":
         return read_records(path)
@@ -47,7 +47,7 @@ def read(path: Path) -> list[Record]:
 
 
 def arrange(records: list[Record]) -> list[Record]:
-    """Adds each question's order of options."""
+    """Add each question's order of options."""
     rng = random.Random(0)
     return [{**record, "permutation": rng.sample(range(4), 4)} for record in records]
 

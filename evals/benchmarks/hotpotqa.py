@@ -11,6 +11,7 @@ gold records, so a missing prediction counts 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eapo_agents.grading import Grade, grade, grade_answer
 from eapo_agents.types import Problem
@@ -71,7 +72,7 @@ def _grader(loaded: Loaded) -> GradePrediction:
 
 
 def grade_with_facts(problem: Problem, prediction: Prediction) -> Grade:
-    """Grades the answer and, where they are given, the supporting facts."""
+    """Grade the answer and, if they are given, the supporting facts."""
     if prediction.completion is not None:
         graded = grade(prediction.completion, problem)
     elif prediction.answer is not None:
@@ -93,7 +94,7 @@ def grade_with_facts(problem: Problem, prediction: Prediction) -> Grade:
 
 
 def facts_details(given: set[tuple[str, int]], gold: set[tuple[str, int]]) -> dict[str, float]:
-    """EM, F1, precision and recall of supporting facts."""
+    """Return EM, F1, precision and recall of the supporting facts."""
     right = len(given & gold)
     precision = right / len(given) if given else 0.0
     recall = right / len(gold) if gold else 0.0
@@ -106,7 +107,7 @@ def facts_details(given: set[tuple[str, int]], gold: set[tuple[str, int]]) -> di
 
 
 def joint_details(details: dict[str, float]) -> dict[str, float]:
-    """Of answer and supporting facts together."""
+    """Return EM, F1, precision and recall of answer and supporting facts together."""
     precision = details["prec"] * details["sp_prec"]
     recall = details["recall"] * details["sp_recall"]
     return {
@@ -122,33 +123,30 @@ def _harmonic(precision: float, recall: float) -> float:
 
 
 def metrics(items: Sequence[Item]) -> dict[str, float]:
-    """The answer's, and the supporting facts' and the joint ones where there are any."""
+    """Return the answer's means, and where facts are given theirs and the joint ones."""
     names = list(_ANSWER)
     given = {name for item in items for graded in item.grades for name in graded.details}
     names += [name for name in (*_FACTS, *_JOINT) if {"sp_em"} & given]
     return mean_details(*names)(items)
 
 
-_SHARED = {
-    "version": "1",
-    "hub": Hub(repo="hotpotqa/hotpot_qa", config="distractor", split="validation"),
-    "file": "hotpotqa/hotpot_dev_distractor*.json",
-    "licence": "CC BY-SA 4.0",
-    "metric": "f1",
-    "metrics": metrics,
-    "grader": _grader,
-    "max_new_tokens": 256,
-}
 DISTRACTOR = Benchmark(
     name="hotpotqa",
     title="HotpotQA (distractor)",
+    version="1",
+    hub=Hub(repo="hotpotqa/hotpot_qa", config="distractor", split="validation"),
+    file="hotpotqa/hotpot_dev_distractor*.json",
+    licence="CC BY-SA 4.0",
     problem=_distractor,
-    **_SHARED,  # type: ignore[arg-type]
+    metric="f1",
+    metrics=metrics,
+    grader=_grader,
+    max_new_tokens=256,
 )
-CLOSED_BOOK = Benchmark(
+CLOSED_BOOK = replace(
+    DISTRACTOR,
     name="hotpotqaclosed",
     title="HotpotQA (closed book)",
     problem=_closed_book,
     published={"EAPO, leaderboard (F1)": 23.75},
-    **_SHARED,  # type: ignore[arg-type]
 )

@@ -2,7 +2,7 @@
 
 Source: hub openai/openai_humaneval; upstream file openai/human-eval, data/HumanEval.jsonl.gz (MIT).
 Upstream's script runs prompt + completion + test for 3 seconds; here the test program runs behind
-a wall of its own (eapo_agents.sandbox), with the same verdicts. It refuses samples that leave
+its own wall (eapo_agents.sandbox), with the same verdicts. It refuses samples that leave
 problems out, and reports pass@1, 10 and 100 where there are enough. Greedy by default.
 """
 
@@ -34,7 +34,7 @@ def _problem(record: Record, number: int) -> Problem:
 
 
 def program_of(problem: Problem, prediction: Prediction) -> str:
-    """The whole program of a prediction; a bare completion goes on from the prompt."""
+    """Return the whole program of a prediction; a bare completion continues the prompt."""
     if prediction.completion is not None:
         return code.find_program(prediction.completion, problem)
     if prediction.answer is not None:

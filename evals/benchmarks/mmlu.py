@@ -25,15 +25,15 @@ PROMPT = (
 
 
 def options_of(choices: list[str]) -> str:
-    """Lettered lines."""
+    """Return the options as lettered lines."""
     return "\n".join(f"{letter}) {text}" for letter, text in zip(string.ascii_uppercase, choices))  # noqa: B905
 
 
 def read(path: Path) -> list[Record]:
-    """One subject's CSV, a folder of them, or a table with the hub's columns.
+    """Read one subject's CSV, a folder of them, or a table with the hub's columns.
 
     Raises:
-        BenchmarkError: no such file, or a line that does not have six cells.
+        BenchmarkError: the file is missing, or a line does not have six cells.
     """
     if path.is_dir():
         files = sorted(path.glob("*.csv"))
@@ -47,8 +47,8 @@ def read(path: Path) -> list[Record]:
     for row, cells in enumerate(csv.reader(io.StringIO(read_text(path)))):
         if len(cells) != 6 or cells[5] not in "ABCD":
             raise BenchmarkError(
-                f"Row {row} of '{path}' is not as MMLU has it: six cells without a header are "
-                f"needed, the last one a letter from A to D, got {len(cells)} cells."
+                f"Row {row} of '{path}' is not in MMLU's format: it needs six cells and no "
+                f"header, the last cell a letter from A to D, got {len(cells)} cells."
             )
         records.append(
             {

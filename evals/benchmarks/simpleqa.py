@@ -27,7 +27,7 @@ def _problem(record: Record, number: int) -> Problem:
 
 
 def metrics(items: Sequence[Item]) -> dict[str, float]:
-    """Upstream's, over the mean of each question's answers."""
+    """Return upstream's metrics, over the mean of each question's answers."""
 
     def mean(name: str, if_missing: float) -> float:
         shares = [

@@ -37,7 +37,7 @@ def test_a_healthy_run_crosses_none():
         ({"consultation_rate": 0.0}, "Nobody asks"),
         ({"copied": 0.9}, "Copying"),
         ({"nonzero_variance_groups": 0.02}, "Dead groups"),
-        ({"train_inference_mismatch": 0.2}, "Engine mismatch"),
+        ({"train_inference_mismatch": 0.2}, "Train-inference mismatch"),
     ],
 )
 def test_each_is_crossed_by_what_it_is_for(changes, name):
@@ -50,7 +50,7 @@ def test_groups_of_one_solution_each_are_not_dead():
     assert findings(history(**taught)) == []
 
 
-def test_reward_up_while_accuracy_alone_is_down():
+def test_reward_up_while_tool_free_accuracy_is_down():
     steps = history(60)
     for step in steps:
         step["reward"] = 0.3 + 0.01 * step["step"]
