@@ -21,16 +21,16 @@ EVALS = "evals.jsonl"
 
 
 def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> None:
-    """Save the resolved recipe with the run, and say in a line what it is.
+    """Save the resolved recipe with the run, and print one line about it.
 
     Raises:
-        RecipeError: the folder holds a run of another recipe. Only the number of steps may change,
-            and what experts may cost.
+        RecipeError: the folder holds a run of another recipe. Only the number of steps and the
+            experts' budget may change.
     """
     saved = folder / RECIPE
     if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
         raise RecipeError(
-            f"'{folder}' holds a run of another recipe (its {RECIPE}): give another --out, or "
+            f"'{folder}' holds a run of another recipe (its {RECIPE}): use another --out, or "
             "delete the folder to start again."
         )
     if IS_MAIN:
@@ -39,7 +39,7 @@ def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> No
 
 
 def in_a_line(recipe: Recipe) -> str:
-    """Return what a recipe is about, for a screen."""
+    """Return a recipe's name, model, task and seed, for a screen."""
     return (
         f"Recipe {recipe.name}: model {recipe.policy.model}, task {recipe.task.name}, "
         f"seed {recipe.seed}"
@@ -47,8 +47,7 @@ def in_a_line(recipe: Recipe) -> str:
 
 
 def expert_file(recipe: Recipe, folder: Path) -> Path:
-    """Return where the ledger and the stored replies of a run go: the recipe's file, or one in the
-    folder."""
+    """Return the file for a run's ledger and stored replies: the recipe's, or one in the folder."""
     return Path(recipe.consult.expert_store or folder / EXPERTS)
 
 
@@ -58,7 +57,7 @@ def store_folder(store_at: str) -> Path:
 
 
 def append_line(file: Path, facts: Mapping[str, object]) -> None:
-    """Add a line to a history. A line that was cut off before stays a line by itself."""
+    """Add a line to a history. A line that was cut off before stays on its own line."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+b") as lines:
         if lines.tell():
@@ -69,8 +68,8 @@ def append_line(file: Path, facts: Mapping[str, object]) -> None:
 
 
 def read_history(folder: Path, name: str = STEPS) -> list[dict[str, float]]:
-    """Return all steps, those before an interruption too. A step that was run again counts as it
-    was last seen."""
+    """Return all steps, also those before an interruption. Of a step that was run again, return
+    the last line."""
     by_step: dict[int, dict[str, float]] = {}
     for line in (folder / name).read_text().splitlines():
         try:

@@ -1,4 +1,4 @@
-"""What runs load: agents, problems, logged groups."""
+"""What runs load: agents, problems and logged groups."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def problems_of(recipe: Recipe, split: str, limit: int | None) -> list[Problem]:
 
 
 def refuse_people(pool: ExpertPool, command: str) -> None:
-    """Raise RecipeError where an expert is a person: nobody is there to reply."""
+    """Raise RecipeError if an expert is a person: nobody is there to reply."""
     for expert in pool.experts:
         if expert.interactive:
             raise RecipeError(
                 f"The expert '{expert.name}' is a person, and nobody can be asked during "
-                f"`eapo {command}`: use `eapo chat` or `eapo run`, or take it out."
+                f"`eapo {command}`: use `eapo chat` or `eapo run`, or remove the expert."
             )
 
 
 def logged_groups(store: TraceStore, run_id: str | None) -> list[RolloutGroup]:
-    """Return the collections of a store, else its rated conversations, or one run of it, as groups.
+    """Return the groups of one run, or of all a store's collections, or of its rated chats.
 
     Raises:
         TraceError: the store has no such run, or nothing to train on.

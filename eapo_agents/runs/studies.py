@@ -1,12 +1,12 @@
 """Studies: arms x seeds of a recipe, several at once, and one report.
 
-Every seed has a base policy (the warm start), every arm of it a folder and a process of its own:
+Every seed has a base policy (the warm start). Every arm of a seed has its own folder and process:
 
     OUT/study.json  seed-0/base/  seed-0/eapo/{recipe.yaml, steps.jsonl, evals.jsonl, result.json}
     OUT/report.{html,md,json}
 
-The same call continues where it stopped: what has a result is not run again, a training that was
-cut off continues from its checkpoint.
+The same call continues where it stopped: an arm with a result is not run again, and a training
+that was cut off continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class Job:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The arm and its seed, for people."""
         return f"{self.arm}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
-        """Whether it has its result."""
+        """Whether the result is there."""
         return (self.folder / RESULT).exists()
 
 
 @dataclass(slots=True, kw_only=True)
 class Study:
-    """What is to be run, and how much of it at once."""
+    """What to run, and how many processes at once."""
 
     recipe: str
     overrides: Sequence[str]
@@ -64,13 +64,13 @@ class Study:
     seeds: int
     folder: Path
     at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes at once."""
+    """Number of processes at once."""
     on_look: Callable[[Sequence[Job], int], None] = lambda running, num_waiting: None
-    """Told every second which jobs run and how many wait."""
+    """Called every second with the jobs that run and the number that wait."""
     failed: list[Job] = field(default_factory=list)
 
     def recipe_of(self, arm: str, seed: int) -> Recipe:
-        """The recipe of an arm, on its seed's base policy.
+        """Return the recipe of an arm, on its seed's base policy.
 
         Raises:
             RecipeError: there is no such recipe or arm, or they do not fit.
@@ -80,13 +80,13 @@ class Study:
         recipe = load_recipe(name, [*self.overrides, f"seed={seed}"])
         if arm == BASE or recipe.warm_start is None:
             return recipe
-        policy: dict[str, Any] = {"adapter": str(base / "policy")}
+        policy = {"adapter": str(base / "policy")}
         if recipe.policy.fresh is not None:
             policy["model"] = str(base / "fresh")
         return recipe.model_copy(update={"policy": recipe.policy.model_copy(update=policy)})
 
     def jobs(self, arms: Sequence[str]) -> list[Job]:
-        """All seeds of these arms, seed by seed."""
+        """Return the jobs of these arms, seed by seed."""
         return [
             Job(
                 arm=arm,
@@ -108,8 +108,8 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
     """
     if BASE in wanted.arms or len(set(wanted.arms)) < len(wanted.arms):
         raise RecipeError(
-            f"A study's arms must differ from each other and from '{BASE}', which every study "
-            f"has: got {', '.join(wanted.arms)}."
+            f"A study's arms must differ from each other and from '{BASE}', the policy that all "
+            f"begin with: got {', '.join(wanted.arms)}."
         )
     jobs = wanted.jobs(wanted.arms)
     _keep_settings(wanted)
@@ -122,13 +122,13 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
         first = wanted.failed[0]
         raise ErrorBudgetError(
             f"{len(wanted.failed)} jobs of the study failed (first: {first.name}; "
-            f"{last_line(first.folder)}): mend the cause and run the same command again."
+            f"{last_line(first.folder)}): remove the cause and run the same command again."
         )
     return written
 
 
 def run_jobs(wanted: Study, jobs: Sequence[Job], progress: Progress) -> None:
-    """Run what has no result yet, `wanted.at_once` processes at a time."""
+    """Run the jobs without a result, `wanted.at_once` processes at a time."""
     waiting = [job for job in jobs if not job.done]
     running: list[Job] = []
     try:
@@ -154,7 +154,7 @@ def run_jobs(wanted: Study, jobs: Sequence[Job], progress: Progress) -> None:
 
 
 def start(job: Job, at_once: int) -> None:
-    """Starts a job's process, with its share of the cores."""
+    """Start a job's process with its share of the cores."""
     job.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(job.folder / RECIPE, to_yaml(job.recipe))
     threads = max(1, (os.cpu_count() or 1) // at_once)
@@ -171,14 +171,14 @@ def start(job: Job, at_once: int) -> None:
 
 
 def has_ended(job: Job) -> bool:
-    """Whether its process is gone."""
+    """Return whether the job's process has ended."""
     return job.process is not None and job.process.poll() is not None
 
 
 def last_line(folder: Path) -> str:
-    """What a job said last."""
+    """Return the last line of a job's output."""
     lines = (folder / LOG).read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _tell(job: Job, progress: Progress) -> None:
@@ -198,7 +198,7 @@ def _keep_settings(study: Study) -> None:
         if {key: kept.get(key) for key in settings} != settings:
             raise RecipeError(
                 f"'{study.folder}' holds a study of another recipe or other settings "
-                f"({kept.get('recipe')}): give another --out, or delete the folder."
+                f"({kept.get('recipe')}): use another --out, or delete the folder."
             )
         arms = [*kept["arms"], *(arm for arm in study.arms if arm not in kept["arms"])]
     else:
@@ -209,7 +209,7 @@ def _keep_settings(study: Study) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run or a study came to."""
+    """The report of a run or a study."""
 
     summary: dict[str, Any]
     markdown: str
@@ -222,7 +222,7 @@ def report(folder: Path) -> Report:
 
     runs = read_runs(folder)
     if not runs:
-        raise UsageError(f"The study in '{folder}' has no results yet: run it further.")
+        raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")
     summary = summarise(runs)
     markdown = study_markdown(summary)
     write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")

@@ -1,8 +1,8 @@
-"""One job of a study, in a process of its own:
+"""One job of a study, in its own process:
 
     python -m eapo_agents.runs.study_job FOLDER ARM PARENT
 
-PARENT is the number of the process that runs the study.
+PARENT is the process id of the study.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eapo_agents.children import end_with_parent
 from eapo_agents.errors import EapoError
@@ -37,7 +37,7 @@ _CONSULTED = "assisted"
 
 
 def run_job(folder: Path, arm: str) -> None:
-    """Does the job of a folder, whose recipe.yaml says what it is, and leaves its result there."""
+    """Run the job that a folder's recipe.yaml describes, and write its result there."""
     recipe = load_recipe(folder / RECIPE)
     started = time.perf_counter()
     result = _make_base(recipe, folder) if arm == BASE else _run_arm(recipe, folder)
@@ -45,7 +45,7 @@ def run_job(folder: Path, arm: str) -> None:
     write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
-def _make_base(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _make_base(recipe: Recipe, folder: Path) -> dict[str, object]:
     assert recipe.warm_start is not None
     problems = problems_of(recipe, "train", recipe.warm_start.problems)
     agent = load_agent(with_fresh_model(recipe, problems, folder))
@@ -53,7 +53,7 @@ def _make_base(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return {"episodes": num_episodes}
 
 
-def _run_arm(recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _run_arm(recipe: Recipe, folder: Path) -> dict[str, object]:
     from eapo_agents.store import TraceStore
 
     agent = load_agent(recipe)
@@ -75,12 +75,12 @@ def _run_arm(recipe: Recipe, folder: Path) -> dict[str, Any]:
     }
 
 
-def _plain(scores: Mapping[str, Score]) -> dict[str, Any]:
+def _plain(scores: Mapping[str, Score]) -> dict[str, object]:
     return {mode: asdict(score) for mode, score in scores.items()}
 
 
-def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, Any]:
-    """Evaluation problems among what was trained on, or asked of experts meanwhile."""
+def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, object]:
+    """Return the evaluation problems that were trained on, or that experts were asked."""
     from evals.guards import leaked_consultations, leaked_problems
 
     evaluated = problems_of(recipe, "heldout", recipe.eval.problems)
@@ -96,8 +96,10 @@ def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, Any]:
     }
 
 
-def _train(recipe: Recipe, agent: Agent, store: TraceStore, folder: Path) -> dict[str, Any] | None:
-    """What the arm's method is; returns the tally of a collection that it began with."""
+def _train(
+    recipe: Recipe, agent: Agent, store: TraceStore, folder: Path
+) -> Mapping[str, object] | None:
+    """Train by the arm's method. Return the tally of the collection, if it began with one."""
     experts = expert_file(recipe, folder)
     if recipe.train.method == "none":
         return None
@@ -115,8 +117,10 @@ def _train(recipe: Recipe, agent: Agent, store: TraceStore, folder: Path) -> dic
     return tally
 
 
-def _assisted(recipe: Recipe, agent: Agent, store: TraceStore, step: int) -> dict[str, Any] | None:
-    """Accuracy with every reply heard, on the same problems."""
+def _assisted(
+    recipe: Recipe, agent: Agent, store: TraceStore, step: int
+) -> dict[str, object] | None:
+    """Return the accuracy on the same problems with every reply accepted."""
     from eapo_agents.schedules import AcceptanceSchedule
     from evals.runner import evaluate
 
@@ -130,16 +134,16 @@ def _assisted(recipe: Recipe, agent: Agent, store: TraceStore, step: int) -> dic
         store,
         f"{_CONSULTED}/{step}/{agent.engine.policy_version.weights}",
         graph_of=lambda policy: agent.consult_graph(policy, acceptance=always),
-        # a query takes the tokens that it takes in training, whatever an answer alone may take
+        # a query needs as many tokens as in training, however few a solo answer may have
         max_new_tokens=recipe.sampling.max_new_tokens,
     )
     return {mode: score.summary() for mode, score in scores.items()}
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Run the process."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # or it would go on beside the same job of the study that is run again
+    # otherwise it would still run when the study is run again with the same job
     end_with_parent(int(sys.argv[3]))
     try:
         run_job(Path(sys.argv[1]), sys.argv[2])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphs.agent import Agent
 
 FRESH = "fresh"
-"""Folder of the model that a recipe wants made from nothing, beside the warm start."""
+"""Folder, beside the warm start, of a model that is made from nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class WarmStarted:
     """The warm-started policy's folder."""
     episodes: int
     steps: int
-    """Optimizer steps that the weights have seen."""
+    """Number of optimizer steps that the weights have had."""
     weights: str
     """Fingerprint of the weights."""
     seconds: float
@@ -43,7 +43,7 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
         RecipeError: the recipe does not say what to teach.
     """
     if recipe.warm_start is None:
-        raise RecipeError("The recipe has no warm_start section, which says what to teach: add it.")
+        raise RecipeError("The recipe has no warm_start section: add one, it says what to teach.")
     started = time.perf_counter()
     problems = problems_of(recipe, "train", recipe.warm_start.problems)
     save_recipe(recipe, out, progress)
@@ -60,8 +60,8 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
 
 
 def with_fresh_model(recipe: Recipe, problems: Sequence[Problem], folder: Path) -> Recipe:
-    """Return the recipe with the model that it wants made from nothing, in the folder; the model is
-    made once."""
+    """Return the recipe with its fresh model in the folder, if policy.fresh asks for one. The
+    model is made once."""
     fresh = recipe.policy.fresh
     if fresh is None:
         return recipe

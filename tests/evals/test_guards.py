@@ -99,7 +99,7 @@ def test_an_evaluation_problem_that_an_expert_was_asked_is_a_leak(trajectory):
     runs.append(asked("2 + 2 * 3", "", ConsultationStatus.WITHHELD))
     assert leaked_consultations(evaluated, runs) == 2
     (sentence,) = leak_findings({"problems": [], "consultations": 2})
-    assert sentence.startswith("Leak: in 2 replies")
+    assert sentence.startswith("Leak: 2 replies")
     assert leak_findings({"problems": [], "consultations": 0}) == []
 
 
@@ -185,5 +185,5 @@ def test_a_finding_of_several_seeds_is_one_line():
 
     summary = summarise([run("eapo", 0, 0), *(run("eapo", s, s) for s in (2, 3)), run("b", 4, 5)])
     several, one = finding_lines(summary)
-    assert several.startswith("eapo, seed 2, and likewise 3: Leak: in 2 replies")
+    assert several.startswith("eapo, seed 2, and likewise 3: Leak: 2 replies")
     assert one.startswith("b, seed 4: Leak: in 5 replies")
