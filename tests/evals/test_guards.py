@@ -186,4 +186,4 @@ def test_a_finding_of_several_seeds_is_one_line():
     summary = summarise([run("eapo", 0, 0), *(run("eapo", s, s) for s in (2, 3)), run("b", 4, 5)])
     several, one = finding_lines(summary)
     assert several.startswith("eapo, seed 2, and likewise 3: Leak: 2 replies")
-    assert one.startswith("b, seed 4: Leak: in 5 replies")
+    assert one.startswith("b, seed 4: Leak: 5 replies")
