@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.errors import BenchmarkError
-from evals.metrics import paired_bootstrap
+from evals.metrics import PairedDifference, gained_and_lost, paired_differences
+from evals.page import Page, Section
+from evals.tables import Table, p_value, percent, points
 
 RUN_FORMAT = 1
 RUN_FILE, RESULTS_FILE = "run.json", "results.json"
@@ -77,57 +78,83 @@ def compare_runs(folder_a: str, folder_b: str) -> dict[str, Any]:
                 f"The two runs of {name} differ in {'; '.join(differing)}: a difference between "
                 "them would not be the policies'. Run one of them again with the other's settings."
             )
-    compared = {}
-    for key, result in b["results"]["results"].items():
-        before = a["results"]["results"].get(key)
-        if before is not None and result["benchmark"] in common:
-            compared[key] = _compare(before, result)
+    sides = {
+        key: (before, after)
+        for key, after in b["results"]["results"].items()
+        if (before := a["results"]["results"].get(key)) and after["benchmark"] in common
+    }
+    paired = paired_differences(
+        {key: (x["per_problem"], y["per_problem"]) for key, (x, y) in sides.items()}
+    )
     return {
         "a": {"folder": folder_a, "policy": a["settings"]["policy"]},
         "b": {"folder": folder_b, "policy": b["settings"]["policy"]},
-        "benchmarks": compared,
+        "benchmarks": {key: _compared(*sides[key], paired[key]) for key in sides},
     }
 
 
-def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    paired = paired_bootstrap(before["per_problem"], after["per_problem"])
-    changes = {
-        key: (value, after["per_problem"][key]) for key, value in before["per_problem"].items()
-    }
-    gained = [key for key, (old, new) in changes.items() if old < 0.5 <= new]
-    lost = [key for key, (old, new) in changes.items() if new < 0.5 <= old]
+def _compared(
+    before: Mapping[str, Any], after: Mapping[str, Any], paired: PairedDifference
+) -> dict[str, Any]:
+    gained, lost = gained_and_lost(before["per_problem"], after["per_problem"])
     return {
         "metric": after["metric"],
         "before": before["score"],
         "after": after["score"],
-        **asdict(paired),
+        **paired,
         "gained": gained,
         "lost": lost,
     }
 
 
-def comparison_markdown(comparison: Mapping[str, Any]) -> str:
-    """For people."""
-    lines = [
-        f"{comparison['b']['folder']} - {comparison['a']['folder']}",
-        "",
-        "| benchmark | metric | n | before | after | difference | 95% interval | gained | lost |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for key, c in comparison["benchmarks"].items():
-        low, high = c["ci95"]
-        lines.append(
-            f"| {key} | {c['metric']} | {c['n']} | {c['before']:.1%} | {c['after']:.1%} "
-            f"| {100 * c['difference']:+.1f} points | [{100 * low:+.1f}, {100 * high:+.1f}] "
-            f"| {len(c['gained'])} | {len(c['lost'])} |"
-        )
-    for key, c in comparison["benchmarks"].items():
-        for side in ("gained", "lost"):
-            if c[side]:
-                more = len(c[side]) - _SHOWN
-                rest = f" and {more} more" if more > 0 else ""
-                lines += ["", f"{key}, {side}: {', '.join(c[side][:_SHOWN])}{rest}"]
-    return "\n".join(lines)
+def comparison_page(comparison: Mapping[str, Any]) -> Page:
+    """The report for people."""
+    benchmarks = comparison["benchmarks"]
+    return Page(
+        title=f"{comparison['b']['folder']} - {comparison['a']['folder']}",
+        sections=[
+            Section(table=_table(benchmarks), text=[_METHOD]),
+            *(
+                Section(heading=f"{key}, {side}", text=[_some(c[side])])
+                for key, c in benchmarks.items()
+                for side in ("gained", "lost")
+                if c[side]
+            ),
+        ],
+    )
+
+
+_METHOD = (
+    "Intervals: bootstrap over problems. p: exact McNemar where every score is right or wrong, "
+    "else sign flips. p (Holm) is corrected for all benchmarks of this table."
+)
+
+
+def _table(benchmarks: Mapping[str, Mapping[str, Any]]) -> Table:
+    return Table(
+        [
+            {
+                "benchmark": key,
+                "metric": c["metric"],
+                "n": str(c["n"]),
+                "before": percent(c["before"]),
+                "after": percent(c["after"]),
+                "difference": points(c["difference"], c["ci95"]),
+                "test": c["test"],
+                "p": p_value(c["p"]),
+                "p (Holm)": p_value(c["p_holm"]),
+                "gained": str(len(c["gained"])),
+                "lost": str(len(c["lost"])),
+            }
+            for key, c in benchmarks.items()
+        ],
+        num_text_columns=2,
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = len(ids) - _SHOWN
+    return f"{', '.join(ids[:_SHOWN])}{f' and {more} more' if more > 0 else ''}"
 
 
 def _short(value: Any) -> str:

@@ -1,10 +1,11 @@
-"""Intervals and comparisons. All of them treat the problem as the unit that was drawn."""
+"""Intervals and tests. The unit is what was drawn: the problem, or the seed of a training run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
@@ -12,19 +13,32 @@ from eapo_agents.errors import UsageError
 
 _Z95 = 1.959963984540054
 _RESAMPLES = 10_000
+_SLICE = 500
+"""Resamples at once: all of a large benchmark's would take gigabytes."""
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Student's t at 97.5% for 1 to 10 degrees of freedom; beyond, the normal's is near enough."""
+_NO_SPREAD = 1e-9
+"""Standard deviation that is rounding."""
+MCNEMAR, SIGN_FLIPS = "exact McNemar", "sign flips"
+Scores = Mapping[str, float]
+"""Problem id -> share of right answers."""
+_Key = TypeVar("_Key", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairedDifference:
-    """after - before over the same problems."""
+class PairedDifference(TypedDict):
+    """after - before over the same problems, as reports keep it."""
 
     difference: float
     ci95: tuple[float, float]
     """Percentile bootstrap over problems."""
     n: int
     """Problems."""
-    p_better: float
-    """Share of resamples in which the difference is above 0."""
+    p: float
+    """Chance of a difference at least as large, up or down, if there is none (two-sided)."""
+    test: str
+    """Where p comes from: exact McNemar where each score is right or wrong, else sign flips."""
+    p_holm: float
+    """p, corrected for all comparisons of the report."""
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -42,6 +56,62 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     low = 0.0 if successes == 0 else (centre - half) / scale
     high = 1.0 if successes == n else (centre + half) / scale
     return low, high
+
+
+def student_interval(
+    values: Sequence[float], low: float = 0.0, high: float = 1.0
+) -> tuple[float, float] | None:
+    """95% interval of the mean of a few values between `low` and `high` (Student's t, 1908).
+
+    It is cut to [low, high]. The mean cannot lie outside, so the cut loses no coverage. None for
+    fewer than two values and for equal ones, which say nothing about the spread of others.
+    """
+    if not _spread(values):
+        return None
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    half = error * (_T95[len(values) - 2] if len(values) <= len(_T95) + 1 else 1.96)
+    return max(low, mean - half), min(high, mean + half)
+
+
+def student_p(differences: Sequence[float]) -> float | None:
+    """Two-sided p value of a mean difference of 0 (paired t test); None until SciPy is
+    installed, which computes it."""
+    return None
+
+
+def _spread(values: Sequence[float]) -> bool:
+    return len(values) > 1 and statistics.stdev(values) > _NO_SPREAD
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided p value of the exact McNemar test (McNemar 1947): if nothing changed, each problem
+    whose verdict changed was as likely gained as lost. 1 where none changed."""
+    n = gained + lost
+    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n))
+
+
+def sign_flip_test(differences: Sequence[float]) -> float:
+    """Two-sided p value of a mean difference of 0 (Fisher's randomisation test, 1935): if nothing
+    changed, each problem's difference was as likely to have the other sign. Ten thousand signs at
+    random."""
+    values, rng = np.array(differences), np.random.default_rng(0)
+    means = [
+        (rng.choice((-1.0, 1.0), (_SLICE, len(values))) * values).mean(axis=1)
+        for _ in range(_RESAMPLES // _SLICE)
+    ]
+    as_large = np.abs(np.concatenate(means)) >= abs(values.mean()) - 1e-12
+    return float((1 + as_large.sum()) / (1 + _RESAMPLES))
+
+
+def holm(p_values: Mapping[_Key, float]) -> dict[_Key, float]:
+    """p values corrected for their number (Holm 1979): the smallest of m is multiplied by m, the
+    next by m - 1, and so on; none is below a smaller one's, none above 1."""
+    corrected: dict[_Key, float] = {}
+    least = 0.0
+    for rank, key in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[key]))
+        corrected[key] = least
+    return corrected
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -63,9 +133,11 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 
 def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:
-    """95% percentile bootstrap interval of the mean over problems."""
+    """95% percentile bootstrap interval of the mean over problems; [0, 1] for a single one."""
     if not per_problem:
         raise UsageError("An interval needs at least one problem.")
+    if len(per_problem) == 1:
+        return 0.0, 1.0
     values = np.array([per_problem[key] for key in sorted(per_problem)])
     return _percentiles(_resampled_means(values))
 
@@ -95,39 +167,55 @@ def clustered_interval(
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
-def paired_bootstrap(
-    before: Mapping[str, float], after: Mapping[str, float], *, seed: int = 0
-) -> PairedDifference:
-    """The mean difference and its 95% interval; problems are resampled with both of their scores.
+def paired_differences(
+    pairs: Mapping[_Key, tuple[Scores, Scores]],
+) -> dict[_Key, PairedDifference]:
+    """(before, after) of each comparison of a report -> the difference, and whether it is chance.
 
     Raises:
-        UsageError: the two are not over the same problems.
+        UsageError: a comparison's two sides are not over the same problems.
     """
+    found = {key: _paired(before, after) for key, (before, after) in pairs.items()}
+    for key, p in holm({key: paired["p"] for key, paired in found.items()}).items():
+        found[key]["p_holm"] = p
+    return found
+
+
+def gained_and_lost(before: Scores, after: Scores) -> tuple[list[str], list[str]]:
+    """Problems that only `after` has right, and those that only `before` has; right is a score of
+    at least a half."""
+    gained = [key for key, score in before.items() if score < 0.5 <= after[key]]
+    return gained, [key for key, score in before.items() if after[key] < 0.5 <= score]
+
+
+def _paired(before: Scores, after: Scores) -> PairedDifference:
     if before.keys() != after.keys() or not before:
         only = len(before.keys() ^ after.keys())
         raise UsageError(
             f"A paired comparison needs the same problems on both sides, but {only} are on one "
-            "side only "
-            f"({len(before)} before, {len(after)} after): evaluate both with the same recipe and "
-            "seed."
+            f"side only ({len(before)} before, {len(after)} after): evaluate both with the same "
+            "recipe and seed."
         )
-    ids = sorted(before)
-    differences = np.array([after[key] - before[key] for key in ids])
-    means = _resampled_means(differences, seed)
+    differences = np.array([after[key] - before[key] for key in sorted(before)])
+    if {*before.values(), *after.values()} <= {0.0, 1.0}:
+        test, p = MCNEMAR, mcnemar(*map(len, gained_and_lost(before, after)))
+    else:
+        test, p = SIGN_FLIPS, sign_flip_test(differences.tolist())
     return PairedDifference(
         difference=float(differences.mean()),
-        ci95=_percentiles(means),
-        n=len(ids),
-        p_better=float((means > 0).mean()),
+        ci95=_percentiles(_resampled_means(differences)) if len(differences) > 1 else (-1.0, 1.0),
+        n=len(differences),
+        p=p,
+        test=test,
+        p_holm=p,
     )
 
 
-def _resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    # in slices: ten thousand resamples of a large benchmark at once would take gigabytes
+def _resampled_means(values: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(0)
     means = [
-        values[rng.integers(0, len(values), (500, len(values)))].mean(axis=1)
-        for _ in range(_RESAMPLES // 500)
+        values[rng.integers(0, len(values), (_SLICE, len(values)))].mean(axis=1)
+        for _ in range(_RESAMPLES // _SLICE)
     ]
     return np.concatenate(means)
 

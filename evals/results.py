@@ -6,14 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.grading import Grade
 from eapo_agents.grading.texts import normalise
 from eapo_agents.types import Problem, StopReason, Trajectory
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction
-from evals.metrics import clustered_interval, pass_at_k, score_interval
+from evals.metrics import (
+    PairedDifference,
+    clustered_interval,
+    paired_differences,
+    pass_at_k,
+    score_interval,
+)
 from evals.scoring import benchmark_metrics
 from evals.sealing import open_text
 
@@ -45,6 +51,37 @@ class Sample:
             "tokens": self.tokens,
             "consultations": self.consultations,
         }
+
+
+class BenchmarkResult(TypedDict):
+    """One benchmark's figures in one mode, as results.json has them."""
+
+    benchmark: str
+    title: str
+    metric: str
+    """The one that is reported first."""
+    score: float
+    """That metric: the mean over problems of each problem's mean over its samples."""
+    ci95: tuple[float, float]
+    ci95_clustered: tuple[float, float]
+    n: int
+    """Problems."""
+    samples: int
+    """Of each problem."""
+    metrics: dict[str, float]
+    formatted: float
+    cut_off: float
+    sampled_tokens: int
+    consultations: int
+    seconds: float
+    """Of answering and grading."""
+    per_problem: dict[str, float]
+    variance: NotRequired[float]
+    """With several samples, as the two below: of a problem's samples, then the mean."""
+    pass_at: NotRequired[dict[str, float]]
+    majority: NotRequired[float]
+    gap: NotRequired[PairedDifference]
+    """assisted - solo, in a result with help."""
 
 
 def grade_samples(
@@ -106,9 +143,8 @@ def answer_text(trajectory: Trajectory) -> str:
 
 def summarise(
     benchmark: Benchmark, problems: Mapping[str, Problem], samples: Sequence[Sample]
-) -> dict[str, Any]:
-    """One benchmark's figures. `score` is the metric that is reported first: for each problem the
-    mean over its samples, then the mean over problems."""
+) -> BenchmarkResult:
+    """One benchmark's figures; `seconds` is added by who measured them."""
     by_problem: dict[str, list[Sample]] = {key: [] for key in problems}
     for sample in samples:
         by_problem[sample.problem_id].append(sample)
@@ -120,7 +156,7 @@ def summarise(
         for key, found in by_problem.items()
     ]
     num_samples = min(len(v) for v in values.values())
-    result: dict[str, Any] = {
+    result: BenchmarkResult = {
         "benchmark": benchmark.name,
         "title": benchmark.title,
         "metric": benchmark.metric,
@@ -134,18 +170,28 @@ def summarise(
         "cut_off": _share(s.stop_reason == StopReason.LENGTH for s in samples),
         "sampled_tokens": sum(s.tokens for s in samples),
         "consultations": sum(s.consultations for s in samples),
+        "seconds": 0.0,
         "per_problem": per_problem,
     }
     if num_samples > 1:
-        result |= {
-            # the paper's "variance": of the samples of a problem, then the mean over problems
-            "variance": sum(_variance(v) for v in values.values()) / len(values),
-            "pass_at": {
-                str(k): _mean_pass(by_problem, num_samples, k) for k in _powers_of_two(num_samples)
-            },
-            "majority": sum(_vote(found) for found in by_problem.values()) / len(by_problem),
+        # the paper's "variance"
+        result["variance"] = sum(_variance(v) for v in values.values()) / len(values)
+        result["pass_at"] = {
+            str(k): _mean_pass(by_problem, num_samples, k) for k in _powers_of_two(num_samples)
         }
+        result["majority"] = sum(_vote(found) for found in by_problem.values()) / len(by_problem)
     return result
+
+
+def add_gaps(results: Mapping[str, BenchmarkResult]) -> None:
+    """Add to each benchmark's assisted result what help is worth there, problem by problem."""
+    pairs = {
+        key: (results[solo]["per_problem"], result["per_problem"])
+        for key, result in results.items()
+        if key.endswith(" assisted") and (solo := key.replace(" assisted", " solo")) in results
+    }
+    for key, gap in paired_differences(pairs).items():
+        results[key]["gap"] = gap
 
 
 def _value(benchmark: Benchmark, sample: Sample) -> float:

@@ -18,7 +18,7 @@ def compare(
     refused."""
     import json
 
-    from evals.compare import compare_runs, comparison_markdown
+    from evals.compare import compare_runs, comparison_page
 
     comparison = compare_runs(run_a, run_b)
-    print(json.dumps(comparison) if as_json else comparison_markdown(comparison))
+    print(json.dumps(comparison) if as_json else comparison_page(comparison).markdown())

@@ -139,27 +139,26 @@ def print_graded(graded: Graded, *, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    from evals.bench_report import HEADER, facts, table_rows
+    from evals.bench_report import published, score_table
+    from evals.tables import difference_text
 
     screen = Console()
     if not screen.is_terminal:
         screen = Console(width=120)
+    scores = score_table(results)
     table = Table()
-    for name in HEADER:
+    for name in scores.header:
         table.add_column(name, no_wrap=True)
-    for row in table_rows(results):
-        table.add_row(*row)
+    for row in scores.cells():
+        table.add_row(*map(Text, row))
     screen.print(table)
     for key, result in results.items():
-        beside = [f"{name}: {value}" for name, value in facts(result) if "published" in name]
-        for line in beside:
-            screen.print(f"{key}: {line}", markup=False)
+        for name, value in published(result).items():
+            screen.print(f"{key}: {name}: {value}", markup=False)
         if "gap" in result:
-            gap = result["gap"]
-            low, high = (100 * bound for bound in gap["ci95"])
-            difference = f"{100 * gap['difference']:+.1f} points [{low:+.1f}, {high:+.1f}]"
-            screen.print(f"{key}: {difference} to solo", markup=False)
+            screen.print(f"{key}: {difference_text(result['gap'])} to solo", markup=False)
     for key, ids in changed.items():
         names = f": {', '.join(ids[:20])}" if ids else ""
         screen.print(f"{key}: {len(ids)} verdicts changed{names}", markup=False)

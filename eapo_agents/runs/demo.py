@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.files import write_atomically
@@ -26,6 +26,7 @@ from eapo_agents.runs.warm_starting import warm_start_into
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
+    from evals.demo_report import Phase
     from graphs.agent import Agent
 
 STATE = "phases.json"
@@ -40,7 +41,7 @@ class DemoRun:
     folder: Path
     store: TraceStore
     progress: Progress
-    done: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: dict[str, Phase] = field(default_factory=dict)
     _agent: Agent | None = None
 
     @property
@@ -55,7 +56,7 @@ class DemoRun:
             )
         return self._agent
 
-    def phase(self, name: str, what: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def phase(self, name: str, what: str, work: Callable[[], Phase]) -> Phase:
         """Runs a phase unless it is done, and keeps its result."""
         if name in self.done:
             self.progress.say(f"{what}: done before")
@@ -72,9 +73,9 @@ class DemoRun:
 
 def run_demo(
     recipe: Recipe, folder: Path, *, progress: Progress = SILENT
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, object], str]:
     """Run or continue the demo in `folder`; return its report as an object and as Markdown, which
-    are also written there (report.json, report.md)."""
+    are also written there (report.json, report.md, report.html)."""
     if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
         raise RecipeError(
             "The demo needs a recipe with a warm_start section and eval.problems of at least "
@@ -92,13 +93,18 @@ def run_demo(
             done=_read_state(folder),
         )
         _phases(run)
-    from evals.report import demo_report, report_markdown
+    from evals.demo_report import demo_page, demo_report
 
-    report = demo_report(run.done, recipe.model_dump(mode="json"))
-    markdown = report_markdown(report)
+    found = demo_report(
+        run.done,
+        model=recipe.policy.model,
+        recipe=recipe.name,
+        seed=recipe.seed,
+        base_examples=len(recipe.eval.base_examples),
+    )
+    report = asdict(found)
     write_atomically(folder / "report.json", json.dumps(report, indent=1) + "\n")
-    write_atomically(folder / "report.md", markdown)
-    return report, markdown
+    return report, demo_page(found).write(folder)
 
 
 def _phases(run: DemoRun) -> None:
@@ -116,16 +122,16 @@ def _phases(run: DemoRun) -> None:
     run.phase("after", "After: trained policy, tool-free", lambda: _evaluate(run, "after"))
 
 
-def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ()) -> Phase:
     from evals.runner import evaluate
 
     problems = problems_of(run.recipe, "heldout", run.recipe.eval.problems)
     with run.progress.bar("  problems", len(problems)) as bar:
         scores = evaluate(run.agent, problems, run.store, name, bar.at, examples)
-    return {mode: asdict(score) for mode, score in scores.items()}
+    return cast("Phase", {mode: asdict(score) for mode, score in scores.items()})
 
 
-def _warm(run: DemoRun) -> dict[str, Any]:
+def _warm(run: DemoRun) -> Phase:
     settings = run.recipe.warm_start
     assert settings is not None
     problems = problems_of(run.recipe, "train", settings.problems)
@@ -135,16 +141,16 @@ def _warm(run: DemoRun) -> dict[str, Any]:
     return {"policy": str(policy.relative_to(run.folder)), "episodes": num_episodes}
 
 
-def _collect(run: DemoRun) -> dict[str, Any]:
+def _collect(run: DemoRun) -> Phase:
     skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
     wanted = run.recipe.collect.problems
     problems = problems_of(run.recipe, "train", skipped + wanted)[skipped:]
     experts = expert_file(run.recipe, run.folder)
     collect_into(run.agent, run.store, "collect", 1, problems, experts, run.progress)
-    return tally_of(run.store, "collect").summary()
+    return cast("Phase", tally_of(run.store, "collect").summary())
 
 
-def _train_logged(run: DemoRun) -> dict[str, Any]:
+def _train_logged(run: DemoRun) -> Phase:
     from trainers.run import usable_groups
 
     usable = usable_groups(run.agent, logged_groups(run.store, "collect"))
@@ -153,7 +159,7 @@ def _train_logged(run: DemoRun) -> dict[str, Any]:
     return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 
 
-def _train_live(run: DemoRun) -> dict[str, Any]:
+def _train_live(run: DemoRun) -> Phase:
     problems = problems_of(run.recipe, "train", None)
     out = run.folder / "train_live"
     experts = expert_file(run.recipe, run.folder)
@@ -163,9 +169,9 @@ def _train_live(run: DemoRun) -> dict[str, Any]:
     return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}
 
 
-def _read_state(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_state(folder: Path) -> dict[str, Phase]:
     try:
-        state: dict[str, dict[str, Any]] = json.loads((folder / STATE).read_text())
+        state: dict[str, Phase] = json.loads((folder / STATE).read_text())
     except FileNotFoundError:
         return {}
     return state

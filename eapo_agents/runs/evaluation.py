@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eapo_agents.files import write_atomically
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import TRACES, save_recipe
 from eapo_agents.runs.loading import load_agent, problems_of
+
+if TYPE_CHECKING:
+    from evals.metrics import PairedDifference
+    from evals.runner import Score
 
 
 def evaluate(
@@ -55,7 +58,7 @@ def evaluate(
 
 def readable(result: dict[str, Any]) -> dict[str, Any]:
     """An evaluation's scores and differences as lines for people."""
-    from evals.report import points, share
+    from evals.tables import difference_text, share
 
     lines = dict(result)
     for mode in ("sampled", "greedy"):
@@ -63,9 +66,9 @@ def readable(result: dict[str, Any]) -> dict[str, Any]:
             score = result[mode]
             how = f"{score['n']} problems, {score['samples']} each, T {score['temperature']:g}"
             form = f"{score['formatted']:.0%} in the asked form"
-            lines[mode] = f"{share(score)}  ({how}, {form})"
+            lines[mode] = f"{share(score['accuracy'], score['ci95'])}  ({how}, {form})"
     for mode, difference in lines.pop("paired", {}).items():
-        lines[f"{mode}, difference"] = points(difference)
+        lines[f"{mode}, difference"] = difference_text(difference)
     return lines
 
 
@@ -97,11 +100,11 @@ def _refuse_other_problems(before: dict[str, dict[str, float]], problems: Any) -
             )
 
 
-def _compare(before: dict[str, dict[str, float]], after: Any) -> dict[str, Any]:
-    from evals.metrics import paired_bootstrap
+def _compare(
+    before: dict[str, dict[str, float]], after: dict[str, Score]
+) -> dict[str, PairedDifference]:
+    from evals.metrics import paired_differences
 
-    return {
-        mode: asdict(paired_bootstrap(before[mode], score.per_problem))
-        for mode, score in after.items()
-        if mode in before
-    }
+    return paired_differences(
+        {mode: (before[mode], score.per_problem) for mode, score in after.items() if mode in before}
+    )

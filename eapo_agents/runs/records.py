@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import UsageError
 from eapo_agents.runs.folder import EVALS, STEPS, read_history
 
+if TYPE_CHECKING:
+    from evals.study import Evaluation, Run
 
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """A run, or the runs of a study that have begun, each as {arm, seed, history, evals, result}.
+
+def read_runs(folder: Path) -> list[Run]:
+    """Return a run, or the runs of a study that have begun.
 
     Raises:
         UsageError: the folder holds neither.
@@ -32,17 +35,18 @@ def _has_something(folder: Path) -> bool:
     return any((folder / name).exists() for name in (STEPS, EVALS))
 
 
-def _read(folder: Path, *, arm: str, seed: int) -> dict[str, Any]:
+def _read(folder: Path, *, arm: str, seed: int) -> Run:
     if not _has_something(folder):
         raise UsageError(
             f"'{folder}' holds no run and no study: give the --out folder of `eapo train` or "
             "`eapo study`."
         )
     result = folder / "result.json"
+    evals = read_history(folder, EVALS) if (folder / EVALS).exists() else []
     return {
         "arm": arm,
         "seed": seed,
         "history": read_history(folder) if (folder / STEPS).exists() else [],
-        "evals": read_history(folder, EVALS) if (folder / EVALS).exists() else [],
+        "evals": cast("list[Evaluation]", evals),
         "result": json.loads(result.read_text()) if result.exists() else None,
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.files import write_atomically
@@ -15,6 +15,9 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import TRACES
 from eapo_agents.runs.scoring import num_graders, prepare_sandbox, the_judge
+
+if TYPE_CHECKING:
+    from evals.results import BenchmarkResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +86,14 @@ def grade_run(
     """Grade what is stored, and write items, results and reports. Results of other benchmarks in
     the folder stay."""
     from eapo_agents.store import TraceStore
-    from evals.answering import ASSISTED, SOLO
-    from evals.bench_report import bench_html, bench_markdown
+    from evals.answering import ASSISTED
+    from evals.bench_report import benchmark_page
     from evals.compare import RESULTS_FILE, RUN_FILE
-    from evals.metrics import paired_bootstrap
-    from evals.results import grade_samples, summarise
+    from evals.results import add_gaps, grade_samples, summarise
 
     settings = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))
     seconds = recorded_seconds(out)
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, BenchmarkResult] = {}
     changed: dict[str, list[str]] = {}
     with TraceStore.open(str(out / TRACES)) as store:
         for benchmark, loaded in prepared:
@@ -121,19 +123,15 @@ def grade_run(
                 result = summarise(benchmark, problems, samples)
                 result["seconds"] = seconds.get(key, 0.0) + time.perf_counter() - started
                 results[key] = result
-            if f"{benchmark.name} {ASSISTED}" in results:
-                solo, assisted = (results[f"{benchmark.name} {m}"] for m in (SOLO, ASSISTED))
-                gap = paired_bootstrap(solo["per_problem"], assisted["per_problem"])
-                assisted["gap"] = asdict(gap)
     results = {**_results(out), **results}
+    add_gaps(results)
     report: dict[str, Any] = {"policy": settings["policy"], "results": results}
     if judge is not None:
         report["judge"] = {**judge.settings(), "costs": judge.costs()}
     if again:
         report["changed"] = changed
     write_atomically(out / RESULTS_FILE, json.dumps(report, indent=1) + "\n")
-    write_atomically(out / "report.md", bench_markdown(settings, results))
-    write_atomically(out / "report.html", bench_html(settings, results))
+    benchmark_page(settings, results).write(out)
     return Graded(out=out, report=report, judge=judge)
 
 
@@ -181,12 +179,12 @@ def _changed(file: Path, records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _results(out: Path) -> dict[str, Any]:
+def _results(out: Path) -> dict[str, BenchmarkResult]:
     """Results that the folder has already."""
     from evals.compare import RESULTS_FILE
 
     try:
-        found: dict[str, Any] = json.loads((out / RESULTS_FILE).read_text())["results"]
+        found: dict[str, BenchmarkResult] = json.loads((out / RESULTS_FILE).read_text())["results"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found

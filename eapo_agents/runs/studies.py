@@ -17,9 +17,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from eapo_agents.errors import ErrorBudgetError, RecipeError, UsageError
 from eapo_agents.files import write_atomically
@@ -211,21 +210,21 @@ def _keep_settings(study: Study) -> None:
 class Report:
     """The report of a run or a study."""
 
-    summary: dict[str, Any]
+    summary: dict[str, object]
+    """What report.json holds."""
     markdown: str
 
 
 def report(folder: Path) -> Report:
     """Write report.json, report.md and report.html into a run's or a study's folder."""
     from eapo_agents.runs.records import read_runs
-    from evals.study import study_html, study_markdown, summarise
+    from evals.study import summarise
+    from evals.study_report import study_page
 
     runs = read_runs(folder)
     if not runs:
         raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")
-    summary = summarise(runs)
-    markdown = study_markdown(summary)
+    found = summarise(runs)
+    summary = asdict(found)
     write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")
-    write_atomically(folder / "report.md", markdown)
-    write_atomically(folder / "report.html", study_html(summary, runs))
-    return Report(summary=summary, markdown=markdown)
+    return Report(summary=summary, markdown=study_page(found, runs).write(folder))

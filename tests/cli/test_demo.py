@@ -65,12 +65,12 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     assert resumed.returncode == 0, log.read_text()[-2000:]
     report = json.loads(out)
     assert report == json.loads((folder / "report.json").read_text())
-    for name in ("before", "after"):
-        low, high = report[name]["ci95"]
-        assert 0 <= low <= report[name]["accuracy"] <= high <= 1
-        assert report[name]["n"] == 300
-    low, high = report["paired"]["ci95"]
-    assert low <= report["paired"]["difference"] <= high
+    for name in ("base", "before", "after"):
+        score = report["scores"][name]["sampled"]
+        assert 0 <= score["ci95"][0] <= score["accuracy"] <= score["ci95"][1] <= 1
+        assert score["n"] == 300
+    difference = report["differences"]["after - before, sampled"]
+    assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
     assert report["seconds"]["total"] > 0
     assert report["experts"]["calls"] > 0
     assert {"withheld"} <= report["experts"].keys()
@@ -83,6 +83,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     with TraceStore.open(folder / "traces.db") as store:
         assert all(len(rollouts) == 4 for rollouts in store.have("train_live").values())
     assert (folder / "report.md").read_text().startswith("# EAPO demo")
+    assert "<h1>EAPO demo" in (folder / "report.html").read_text()
 
     again = start()
     out, _ = again.communicate(timeout=100)

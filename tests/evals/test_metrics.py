@@ -1,10 +1,23 @@
-"""Intervals against published ones and against what they promise."""
+"""Statistics against published figures, and against formulas that are not SciPy's."""
+
+import math
 
 import numpy as np
 import pytest
 
 from eapo_agents.errors import UsageError
-from evals.metrics import mean_interval, paired_bootstrap, wilson_interval
+from evals.metrics import (
+    MCNEMAR,
+    SIGN_FLIPS,
+    gained_and_lost,
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_differences,
+    student_interval,
+    student_p,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +50,48 @@ def test_an_interval_needs_something_to_count():
         mean_interval({})
 
 
+@pytest.mark.parametrize(
+    ("values", "t"),  # of the printed tables, at 97.5%
+    [([0.2, 0.4], 12.706), ([0.3, 0.4, 0.5], 4.303), ([0.1, 0.2, 0.3, 0.4, 0.5], 2.776)],
+)
+def test_student_gives_the_intervals_of_the_printed_tables(values, t):
+    mean, half = np.mean(values), t * np.std(values, ddof=1) / math.sqrt(len(values))
+    wanted = (mean - half, mean + half)
+    assert student_interval(values, -9, 9) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_interval_of_a_mean_of_shares_is_cut_where_the_mean_cannot_lie():
+    low, high = student_interval([0.6, 1.0, 1.0])
+    assert (round(low, 3), high) == (0.293, 1.0)
+    assert student_interval([0.0, 0.0, 0.4])[0] == 0.0
+
+
+def test_one_value_and_equal_values_have_no_interval_and_no_p_value():
+    for values in ([], [0.5], [0.5, 0.5, 0.5]):
+        assert student_interval(values) is None
+        assert student_p(values) is None
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(5, 1), (10, 2), (0, 6), (3, 3), (40, 21)])
+def test_mcnemar_is_the_two_sided_binomial_sum(gained, lost):
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n
+    assert mcnemar(gained, lost) == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(gained, lost) == pytest.approx(mcnemar(lost, gained))
+
+
+def test_mcnemar_without_a_changed_verdict_is_1():
+    assert mcnemar(0, 0) == 1.0
+
+
+def test_holm_gives_the_worked_example():
+    """By hand: 4 x 0.005, 3 x 0.01, then 2 x 0.03, and 1 x 0.04, which may not be below it."""
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert corrected == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({1: 0.6, 2: 0.7}) == {1: 1.0, 2: 1.0}
+    assert holm({}) == {}
+
+
 def test_the_bootstrap_interval_holds_the_mean_and_is_about_as_wide_as_the_normal_one():
     rng = np.random.default_rng(1)
     values = {str(i): float(v) for i, v in enumerate(rng.random(400))}
@@ -46,24 +101,43 @@ def test_the_bootstrap_interval_holds_the_mean_and_is_about_as_wide_as_the_norma
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
+def test_one_problem_says_nothing_about_others():
+    assert mean_interval({"a": 0.5}) == (0.0, 1.0)
+    found = paired_differences({"x": ({"a": 0.25}, {"a": 0.75})})["x"]
+    assert (found["ci95"], found["p"]) == ((-1.0, 1.0), 1.0)
+
+
 def test_a_paired_comparison_sees_what_an_unpaired_one_cannot():
     rng = np.random.default_rng(1)
     before = {str(i): float(rng.random()) for i in range(200)}
     after = {key: value + 0.02 for key, value in before.items()}
-    paired = paired_bootstrap(before, after)
-    assert paired.difference == pytest.approx(0.02)
-    assert paired.ci95[0] > 0
-    assert (paired.n, paired.p_better) == (200, 1.0)
+    paired = paired_differences({"x": (before, after)})["x"]
+    assert paired["difference"] == pytest.approx(0.02)
+    assert paired["ci95"][0] > 0
+    assert (paired["n"], paired["test"]) == (200, SIGN_FLIPS)
+    assert paired["p"] < 0.001
+
+
+def test_verdicts_are_compared_by_mcnemar_and_a_report_corrects_all_its_comparisons():
+    before = {str(i): float(i < 3) for i in range(20)}
+    after = {str(i): float(i < 1 or i > 9) for i in range(20)}
+    assert tuple(map(len, gained_and_lost(before, after))) == (10, 2)
+    found = paired_differences({"x": (before, after), "y": (before, before)})
+    assert found["x"]["test"] == MCNEMAR
+    assert found["x"]["p"] == pytest.approx(2 * (1 + 12 + 66) / 2**12)
+    assert found["x"]["p_holm"] == pytest.approx(2 * found["x"]["p"])
+    assert (found["y"]["p"], found["y"]["p_holm"]) == (1.0, 1.0)
 
 
 def test_no_difference_is_not_called_one():
     rng = np.random.default_rng(1)
     before = {str(i): float(rng.random() < 0.5) for i in range(300)}
     after = {str(i): float(rng.random() < 0.5) for i in range(300)}
-    low, high = paired_bootstrap(before, after).ci95
-    assert low < 0 < high
+    paired = paired_differences({"x": (before, after)})["x"]
+    assert paired["ci95"][0] < 0 < paired["ci95"][1]
+    assert paired["p"] > 0.05
 
 
 def test_other_problems_on_one_side_are_refused():
     with pytest.raises(UsageError, match="same problems"):
-        paired_bootstrap({"a": 1.0}, {"b": 1.0})
+        paired_differences({"x": ({"a": 1.0}, {"b": 1.0})})

@@ -1,0 +1,109 @@
+"""The figures of a study: seeds are paired, spending is counted once, comparisons are corrected."""
+
+import pytest
+
+from evals.plots import evaluation_points
+from evals.study import summarise
+from evals.study_report import finding_lines, study_page
+
+
+def runs_of(arm, *afters):
+    """A run for each seed, which starts at 10%."""
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "history": [],
+            "evals": [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (9, after))],
+            "result": None,
+        }
+        for seed, after in enumerate(afters)
+    ]
+
+
+def test_an_interval_of_few_seeds_stays_between_0_and_100_percent():
+    arms = summarise(runs_of("eapo", 0.6, 1.0, 1.0)).arms
+    # mean 13/15, standard error 2/15, t(2) = 4.302653
+    assert arms["eapo"].ci95 == pytest.approx((13 / 15 - 4.302653 * 2 / 15, 1.0), abs=1e-4)
+    assert "[29.3%, 100.0%]" in study_page(summarise(runs_of("eapo", 0.6, 1.0, 1.0))).markdown()
+
+
+def test_differences_are_paired_by_seed():
+    def run(arm, seed, after):
+        evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (9, after))]
+        return {"arm": arm, "seed": seed, "history": [], "evals": evals, "result": None}
+
+    runs = [run("self-exploration", s, 0.1 * s) for s in range(3)]
+    runs += [run("eapo", s, 0.1 * s + 0.5) for s in (2, 1, 0)] + [run("eapo", 7, 0.0)]
+    (difference,) = summarise(runs).differences
+    assert difference.seeds == 3
+    assert difference.points == pytest.approx(50)
+    # equal differences say nothing about other seeds
+    assert (difference.ci95, difference.p, difference.p_holm) == (None, None, None)
+
+
+def test_at_equal_tokens_the_cheaper_run_sets_the_mark():
+    def run(arm, tokens_a_step, accuracies):
+        history = [{"step": s, "sampled_tokens": tokens_a_step} for s in range(1, 5)]
+        evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in enumerate(accuracies)]
+        return {"arm": arm, "seed": 0, "history": history, "evals": evals, "result": None}
+
+    runs = [run("self-exploration", 10, [0.1, 0.1, 0.1, 0.1, 0.2])]
+    runs += [run("eapo", 20, [0.1, 0.3, 0.5, 0.7, 0.9])]
+    (difference,) = summarise(runs).differences
+    assert difference.points == pytest.approx(70)
+    assert difference.at_equal_tokens.points == pytest.approx(30)
+
+
+def test_distillation_is_a_second_reference_at_equal_expert_calls():
+    def one(arm, accuracies, calls, collected=None):
+        return {
+            "arm": arm,
+            "seed": 0,
+            "history": [
+                {"step": step, "sampled_tokens": 50, "experts/calls": calls} for step in (1, 2)
+            ],
+            "evals": [
+                {"step": step, "sampled": {"accuracy": accuracy}}
+                for step, accuracy in enumerate(accuracies)
+            ],
+            "result": {"collected": collected},
+        }
+
+    log = {"expert_calls": 10, "sampled_tokens": 70}
+    runs = [
+        one("self-exploration", [0.1, 0.1, 0.1], 0),
+        one("distillation", [0.1, 0.4, 0.7], 20),
+        one("eapo", [0.1, 0.3, 0.9], 10),
+        one("offline", [0.1, 0.2, 0.5], 10, log),
+    ]
+    summary = summarise(runs)
+    found = {(d.arm, d.against): d for d in summary.differences}
+    assert [pair[1] for pair in found].count("distillation") == 2
+    assert ("self-exploration", "distillation") not in found
+    assert found["eapo", "distillation"].points == pytest.approx(20)
+    # 20 calls: all of eapo's, the first step's of distillation
+    assert found["eapo", "distillation"].at_equal_calls.points == pytest.approx(50)
+    assert found["eapo", "self-exploration"].at_equal_calls is None
+    # what a log cost was spent once, before the first step
+    (offline,) = summary.arms["offline"].seeds
+    assert (offline.expert_calls, offline.tokens_at) == (10, [0.0, 70.0, 70.0])
+    # nor does the plot count each pass over the log again
+    points = [point for point in evaluation_points(summary) if point["arm"] == "offline"]
+    assert [point["expert calls"] for point in points] == [0.0, 10.0, 10.0]
+
+
+def test_a_finding_of_several_seeds_is_one_line():
+    def run(arm, seed, leaks):
+        return {
+            "arm": arm,
+            "seed": seed,
+            "history": [],
+            "evals": [],
+            "result": {"leaks": {"problems": [], "consultations": leaks}},
+        }
+
+    summary = summarise([run("eapo", 0, 0), *(run("eapo", s, s) for s in (2, 3)), run("b", 4, 5)])
+    several, one = finding_lines(summary)
+    assert several.startswith("eapo, seed 2, and likewise 3: Leak: 2 replies")
+    assert one.startswith("b, seed 4: Leak: 5 replies")
