@@ -118,7 +118,7 @@ class ArmFigures(Figures):
     worst: float | None
     """The lowest `after`."""
     gap: float | None
-    """assisted - after."""
+    """assisted - after, over the seeds that have both."""
     seeds: list[RunFigures]
 
 
@@ -216,12 +216,16 @@ def _spent(
 def _arm_figures(runs: Sequence[RunFigures]) -> ArmFigures:
     after = [run.after for run in runs if run.after is not None]
     means = {f.name: _mean([getattr(run, f.name) for run in runs]) for f in fields(Figures)}
-    helped, solo = means["assisted"], means["after"]
+    gaps = [
+        run.assisted - run.after
+        for run in runs
+        if run.assisted is not None and run.after is not None
+    ]
     return ArmFigures(
         **means,
         ci95=student_interval(after),
         worst=min(after, default=None),
-        gap=None if helped is None or solo is None else helped - solo,
+        gap=_mean(gaps),
         seeds=list(runs),
     )
 

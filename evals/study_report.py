@@ -48,7 +48,7 @@ def arm_table(summary: Summary) -> Table:
                 "asks them": percent(f.asks),
                 "gap": percent(f.gap),
                 "expert calls": number(f.expert_calls),
-                "calls per point": number(f.calls_a_point),
+                "calls per point": number(f.calls_a_point, 1),
                 "sampled tokens": number(f.sampled_tokens),
                 "groups whose rewards differ": percent(f.spread),
             }

@@ -60,9 +60,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{value:.{digits}%}"
 
 
-def number(value: float | None) -> str:
+def number(value: float | None, digits: int = 0) -> str:
     """A count, such as `1,204`."""
-    return NONE if value is None else f"{value:,.0f}"
+    return NONE if value is None else f"{value:,.{digits}f}"
 
 
 def interval(ci95: Sequence[float] | None) -> str:

@@ -82,7 +82,7 @@ def test_figures_that_need_no_escape_have_none():
 
 def test_figures_are_written_in_one_way():
     assert (percent(0.4205), percent(None), percent(0.5, 0)) == ("42.0%", "-", "50%")
-    assert (number(1204.2), number(None)) == ("1,204", "-")
+    assert (number(1204.2), number(0.375, 1), number(None)) == ("1,204", "0.4", "-")
     assert (interval((0.366, 0.477)), interval(None)) == ("[36.6%, 47.7%]", "-")
     assert share(0.42, (0.366, 0.477)) == "42.0% [36.6%, 47.7%]"
     assert points(0.39, (0.33, 0.447)) == "+39.0 points [+33.0, +44.7]"

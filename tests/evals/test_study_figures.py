@@ -28,6 +28,13 @@ def test_an_interval_of_few_seeds_stays_between_0_and_100_percent():
     assert "[29.3%, 100.0%]" in study_page(summarise(runs_of("eapo", 0.6, 1.0, 1.0))).markdown()
 
 
+def test_the_gap_is_over_the_seeds_that_were_evaluated_both_ways():
+    runs = runs_of("eapo", 0.9, 0.5)
+    runs[1]["result"] = {"assisted": {"sampled": {"accuracy": 0.6}}}
+    arm = summarise(runs).arms["eapo"]
+    assert (arm.after, arm.gap) == (pytest.approx(0.7), pytest.approx(0.1))
+
+
 def test_differences_are_paired_by_seed():
     def run(arm, seed, after):
         evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (9, after))]
