@@ -1,6 +1,6 @@
 """A LangGraph agent that knows nothing of eapo-agents, traced and trained on.
 
-It tries the problem, has a sub-agent check the try, throws its history away for a summary, and
+It tries the problem, has a sub-agent check the try, replaces its history with a summary, and
 answers. Run it with `python docs/examples/own_graph.py cpu-smol runs/own`.
 """
 
@@ -22,7 +22,7 @@ class State(TypedDict):
 
 
 def build(model: BaseChatModel) -> CompiledStateGraph:
-    """The agent over any LangChain chat model."""
+    """Return the agent over any LangChain chat model."""
 
     async def speak(state: State) -> dict:
         return {"messages": [await model.ainvoke(state["messages"])]}
