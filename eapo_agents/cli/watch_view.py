@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from eapo_agents.runs.records import read_runs
+
+if TYPE_CHECKING:
+    from evals.study import Run
 
 _EVERY_S = 2.0
 _COLUMNS = ("run", "step", "solo", "helped", "asking", "rho", "reward", "calls", "evaluated")
@@ -35,7 +38,7 @@ def watch(folder: Path, *, once: bool) -> None:
             time.sleep(_EVERY_S)
 
 
-def _has_ended(folder: Path, runs: Sequence[Mapping[str, Any]]) -> bool:
+def _has_ended(folder: Path, runs: Sequence[Run]) -> bool:
     """Return whether a run has its train.json, or a study its report and every arm's result."""
     if (folder / "study.json").exists():
         done = all(run["result"] is not None for run in runs)
@@ -43,7 +46,7 @@ def _has_ended(folder: Path, runs: Sequence[Mapping[str, Any]]) -> bool:
     return (folder / "train.json").exists() or runs[0]["result"] is not None
 
 
-def _view(runs: Sequence[Mapping[str, Any]]) -> Group:
+def _view(runs: Sequence[Run]) -> Group:
     from evals.guards import findings
 
     table = Table(*_COLUMNS, box=None)
