@@ -9,14 +9,15 @@ import time
 from eapo_agents.types import (
     PolicyVersion,
     Problem,
+    Role,
     RolloutGroup,
     Sampling,
     StopReason,
     Trajectory,
     Turn,
 )
+from trainers.advantages import group_rows
 from trainers.batches import pad_rows
-from trainers.rows import group_rows
 
 NUM_GROUPS, GROUP_SIZE, ROUNDS = 64, 8, 5
 CONTEXT, COMPLETION, TURNS = 120, 200, 3
@@ -40,6 +41,7 @@ def make_groups() -> list[RolloutGroup]:
         return Trajectory(
             problem=problem,
             graph="consult",
+            role=Role.CONSULT,
             turns=tuple(turn(n) for n in range(TURNS)),
             stop_reason=StopReason.ANSWERED,
             answer="1",

@@ -22,11 +22,28 @@ RECIPE = "cpu-smol"
 
 
 def make_rows():
+    from eapo_agents import types
     from trainers.rows import TrainingRow
 
+    trajectory = types.Trajectory(
+        problem=types.Problem(id="p", question="q", answer="1", grader="number"),
+        graph="consult",
+        role=types.Role.CONSULT,
+        turns=(),
+        stop_reason=types.StopReason.ANSWERED,
+        answer="1",
+        reward=1.0,
+        correct=True,
+        error=None,
+        policy=types.PolicyVersion(model="m", base="b", weights="w", step=0),
+        sampling=types.Sampling(),
+        seed=0,
+        rollout=0,
+        global_step=1,
+    )
     rng = random.Random(0)
     rows = []
-    for index in range(NUM_ROWS):
+    for _ in range(NUM_ROWS):
         turns = rng.choice([1, 1, 2, 2, 3, 4])
         prompt = rng.randint(40, 120)
         ids, mask = [], []
@@ -46,7 +63,7 @@ def make_rows():
                 logprobs_T=tuple(-10.0 * m for m in mask),
                 advantage=rng.choice([-1.0, 1.0]),
                 weight=1.0,
-                trajectory=index,
+                trajectory=trajectory,
             )
         )
     return rows
@@ -74,10 +91,7 @@ def one_step(kind: str) -> None:
 
     class Ours(EapoTrainer):
         def _generate_and_score_completions(self, inputs):
-            return self._batch([], rows, [])
-
-        def _stale_rows(self, groups, rows):
-            return [False] * len(rows)
+            return self._batch(rows, [])
 
     class Plain(Ours):
         _prepare_inputs = GRPOTrainer._prepare_inputs

@@ -18,8 +18,34 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-FORMAT_VERSION = 1
-"""Version of the record below. A reader refuses a newer one."""
+FORMAT_VERSION = 2
+"""Version of the record below. A reader refuses another one."""
+
+
+class Role(StrEnum):
+    """What a trajectory is for in training."""
+
+    CONSULT = "consult"
+    """Our consult graph, with its experts."""
+    SOLO = "solo"
+    """Tool-free: the solo graph, or the consult graph without its experts."""
+    EXPERT = "expert"
+    """An expert's own solution, logged by distillation: the policy sampled none of it."""
+    OWN = "own"
+    """A user's graph, or one of the baseline graphs (workflow, leap)."""
+
+    @classmethod
+    def of_graph(cls, name: str) -> Role:
+        """Return the role of a graph's rollouts, by the graph's name."""
+        return _ROLE_OF_GRAPH.get(name, cls.OWN)
+
+
+_ROLE_OF_GRAPH = {
+    "consult": Role.CONSULT,
+    "chat": Role.CONSULT,  # a conversation is a thread of the consult graph
+    "solo": Role.SOLO,
+    "expert": Role.EXPERT,
+}
 
 
 class StopReason(StrEnum):
@@ -113,7 +139,7 @@ class Consultation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One sampled completion and what was put before it."""
+    """One sampled completion and what was put before it. Several turns may have the same parent."""
 
     context_ids: tuple[int, ...]
     """Tokens added since the parent's last sampled token; the whole prompt where `parent` is
@@ -131,7 +157,11 @@ class Turn:
     consultations: tuple[Consultation, ...] = ()
     policy: PolicyVersion | None = None
     """The weights that sampled it, where they are not the trajectory's own: they changed in the
-    middle."""
+    middle, or another model wrote this turn."""
+    sampling: Sampling | None = None
+    """How it was sampled, where that is not the trajectory's own sampling."""
+    id: str = ""
+    """Name within the trajectory. Empty where none was recorded: format 1 had none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +170,8 @@ class Trajectory:
 
     problem: Problem
     graph: str
+    """Name of the graph, for people; `role` is what training goes by."""
+    role: Role
     turns: tuple[Turn, ...]
     stop_reason: StopReason
     answer: str | None

@@ -16,7 +16,8 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, StateSnapshot
 
 from eapo_agents.errors import UsageError
-from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
+from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recording import records_on
 from eapo_agents.types import StopReason, Trajectory
 from graphs.consult import Graph
 from graphs.events import Ended, Event, PersonAsked, event_of
@@ -170,6 +171,6 @@ def _ended(snapshot: StateSnapshot, seconds: float) -> Ended:
         answer=str(spoken[-1].text) if spoken else "",
         stop_reason=str(snapshot.values.get("stop_reason") or StopReason.ERROR.value),
         turns=len(spoken),
-        sampled_tokens=sum(len(m.additional_kwargs[RECORD]["completion_ids"]) for m in spoken),
+        sampled_tokens=sum(len(record.completion_ids) for record in records_on(spoken)),
         seconds=seconds,
     )

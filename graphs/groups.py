@@ -8,8 +8,8 @@ from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import AcceptanceSchedule
-from eapo_agents.types import RolloutGroup, Trajectory
-from graphs.rollout import SOLO, AnyGraph, RolloutPlan, run_rollouts
+from eapo_agents.types import Role, RolloutGroup, Trajectory
+from graphs.rollout import AnyGraph, RolloutPlan, run_rollouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,5 +70,5 @@ async def run_groups(
 
 def solo_success(trajectories_G: Sequence[Trajectory]) -> float | None:
     """Share of a group's members without experts that were right; None where there are none."""
-    alone = [t for t in trajectories_G if t.graph == SOLO and t.correct is not None]
+    alone = [t for t in trajectories_G if t.role is Role.SOLO and t.correct is not None]
     return sum(bool(t.correct) for t in alone) / len(alone) if alone else None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 
 from eapo_agents.errors import TraceError
-from eapo_agents.policy.chat_model import RECORD
+from eapo_agents.policy.recording import records_on
 from eapo_agents.store import TraceStore
-from eapo_agents.types import PolicyVersion, Problem, Sampling, StopReason, Trajectory
-from graphs.rollout import turns_of
+from eapo_agents.types import Problem, Role, StopReason, Trajectory
+from graphs.turns import turns_of
 
 PERSON = "person"
 """The grader of a conversation."""
@@ -27,14 +26,10 @@ def conversation_trajectory(
     Raises:
         TraceError: no policy of ours has said anything, or several have.
     """
-    records = [
-        message.additional_kwargs[RECORD]
-        for message in messages
-        if isinstance(message, AIMessage) and RECORD in message.additional_kwargs
-    ]
+    records = records_on(messages)
     if not records:
         raise TraceError("The policy has said nothing in this conversation yet: ask it something.")
-    sources = [(record["policy"], record["sampling"]) for record in records]
+    sources = [(record.policy, record.sampling) for record in records]
     if any(source != sources[0] for source in sources):
         raise TraceError(
             "A trace must come from one policy under one sampling, and this conversation was "
@@ -52,6 +47,7 @@ def conversation_trajectory(
     return Trajectory(
         problem=problem,
         graph="chat",
+        role=Role.of_graph("chat"),
         turns=turns_of(messages),
         stop_reason=StopReason.ANSWERED,
         answer=str(last.text) if isinstance(last, AIMessage) else None,
@@ -59,8 +55,8 @@ def conversation_trajectory(
         # of several questions, no single answer can be said to be right
         correct=reward > 0.5 if reward is not None and len(questions) == 1 else None,
         error=None,
-        policy=PolicyVersion(**records[0]["policy"]),
-        sampling=Sampling(**records[0]["sampling"]),
+        policy=records[0].policy,
+        sampling=records[0].sampling,
         seed=seed,
         rollout=0,
         global_step=0,
@@ -75,7 +71,7 @@ def opening(messages: Sequence[AnyMessage]) -> str:
 
 
 def keep_trajectory(
-    store: TraceStore, trajectory: Trajectory, recipe: Mapping[str, Any]
+    store: TraceStore, trajectory: Trajectory, recipe: Mapping[str, object]
 ) -> tuple[str, str, int, int]:
     """Puts a conversation into a store, as a further rollout of the group of those that began
     alike; returns (run, group, rollout, trajectories with a reward in the group).

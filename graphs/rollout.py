@@ -8,38 +8,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import (
-    AIMessage,
-    AnyMessage,
-    BaseMessage,
-    HumanMessage,
-    SystemMessage,
-    ToolMessage,
-)
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langgraph.graph.state import CompiledStateGraph
 
 from eapo_agents.errors import BudgetError, EngineLostError, UsageError
 from eapo_agents.grading import LENIENT, SLOW
-from eapo_agents.policy.chat_model import RECORD, PolicyChatModel
+from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import score_text
 from eapo_agents.secrets import redact
-from eapo_agents.types import (
-    Consultation,
-    ConsultationStatus,
-    PolicyVersion,
-    Problem,
-    RolloutGroup,
-    StopReason,
-    Trajectory,
-    Turn,
-)
+from eapo_agents.types import Problem, Role, RolloutGroup, StopReason, Trajectory, Turn
 from graphs.state import RolloutContext
+from graphs.turns import messages_in, turns_of
 
-SOLO = "solo"
-"""Name of the tool-free graph, and of what the consult graph does without its experts."""
 INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
 AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
@@ -184,7 +167,8 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
     policy = how.policy
     facts: dict[str, Any] = {
         "problem": problem,
-        "graph": SOLO if context.solo else how.graph.name,
+        "graph": Role.SOLO.value if context.solo else how.graph.name,
+        "role": Role.SOLO if context.solo else Role.of_graph(how.graph.name),
         "policy": policy.engine.policy_version,
         "sampling": policy.sampling,
         "seed": context.seed,
@@ -203,10 +187,14 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
             state = await how.graph.ainvoke(given, context=context)
         if isinstance(state, Mapping) and INTERRUPTS in state:
             raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
-        turns = turns_of(messages_in(state), recorder.records)
-        if not turns:
+        base = policy.engine.policy_version.base  # a graph may call other models of ours too
+        own = [record for record in recorder.records if record.policy.base == base]
+        if not own:
             raise UsageError("The graph never called the policy.")
-        facts["policy"] = PolicyVersion(**recorder.records[0]["policy"])
+        facts["policy"] = own[0].policy
+        turns = turns_of(
+            messages_in(state), recorder.records, policy=own[0].policy, sampling=policy.sampling
+        )
         reason, answer = _outcome(state, turns, how.answer_of)
     except (BudgetError, EngineLostError):
         raise
@@ -257,52 +245,3 @@ def _outcome(
         return StopReason.ANSWERED, str(answer)
     cut_off = turns[-1].finish_reason == "length"
     return StopReason.LENGTH if cut_off else StopReason.EMPTY, None
-
-
-def messages_in(state: Any) -> Sequence[BaseMessage]:
-    """The messages of a graph's state, where it keeps some."""
-    found = state.get("messages", ()) if isinstance(state, Mapping) else ()
-    return [message for message in found if isinstance(message, BaseMessage)]
-
-
-def turns_of(
-    messages: Sequence[BaseMessage], records: Sequence[Mapping[str, Any]] | None = None
-) -> tuple[Turn, ...]:
-    """The turns of a run: every completion of a policy of ours, in order.
-
-    They are read off its messages; where a graph drops or rewrites messages, `records` has what was
-    recorded. Consultations ride on the tool messages that follow a turn.
-    """
-    in_messages: list[Mapping[str, Any]] = []
-    consultations: dict[str, list[Consultation]] = {}
-    for message in messages:
-        if isinstance(message, AIMessage) and RECORD in message.additional_kwargs:
-            in_messages.append(message.additional_kwargs[RECORD])
-        elif isinstance(message, ToolMessage) and in_messages and _is_consultation(message):
-            asked = consultations.setdefault(in_messages[-1]["digest"], [])
-            asked.append(_consultation(message.artifact))
-    records = in_messages if records is None else records
-    index_of = {record["digest"]: index for index, record in enumerate(records)}
-    return tuple(
-        Turn(
-            context_ids=tuple(record["context_ids"]),
-            completion_ids=tuple(record["completion_ids"]),
-            logprobs=None if record["logprobs"] is None else tuple(record["logprobs"]),
-            parent=index_of.get(record["parent"]),
-            text=record["text"],
-            finish_reason=record["finish_reason"],
-            consultations=tuple(consultations.get(record["digest"], ())),
-            policy=None
-            if record["policy"] == records[0]["policy"]
-            else PolicyVersion(**record["policy"]),
-        )
-        for record in records
-    )
-
-
-def _is_consultation(message: ToolMessage) -> bool:
-    return isinstance(message.artifact, Mapping) and "u" in message.artifact
-
-
-def _consultation(artifact: Mapping[str, Any]) -> Consultation:
-    return Consultation(**{**artifact, "status": ConsultationStatus(artifact["status"])})

@@ -18,7 +18,7 @@ from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.scripted import Script
 from eapo_agents.recipe import Recipe
-from eapo_agents.types import PolicyVersion, Problem, Sampling, StopReason, Trajectory, Turn
+from eapo_agents.types import PolicyVersion, Problem, Role, Sampling, StopReason, Trajectory, Turn
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +152,7 @@ def make_trajectory(turns: tuple[Turn, ...], **changes: object) -> Trajectory:
     facts: dict[str, object] = {
         "problem": make_problem(),
         "graph": "consult",
+        "role": Role.CONSULT,
         "turns": turns,
         "stop_reason": StopReason.ANSWERED,
         "answer": "Answer: 19",

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,8 +28,12 @@ from eapo_agents.schedules import counter_key
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
 from graphs.rollout import AnyGraph, RolloutPlan
-from trainers.rows import TrainingRow, group_rows
+from trainers.advantages import group_rows
+from trainers.rows import TrainingRow
 from trainers.sources import group_metrics
+
+if TYPE_CHECKING:
+    from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
 _IDLE_S = 0.05
 
@@ -56,8 +60,8 @@ class GraphRolloutWorker:
     """Told each group, to be logged."""
     max_samples: int = 4096
     """Rows that wait for the trainer before rollouts pause."""
-    rollout_buffer: queue.Queue[Any] = field(init=False)
-    metrics_queue: queue.Queue[dict[str, Any]] = field(init=False)
+    rollout_buffer: queue.Queue[RolloutSample] = field(init=False)
+    metrics_queue: queue.Queue[dict[str, float]] = field(init=False)
     _version: int = 0
     _beat: float = 0.0
     _failure: BaseException | None = None
@@ -163,22 +167,17 @@ class GraphRolloutWorker:
         self.metrics_queue.put({f"eapo/{name}": float(value) for name, value in told.items()})
         now = time.time()
         for row in group_rows([group], self.advantages_of):
-            trajectory = group.trajectories_G[row.trajectory]
-            self.rollout_buffer.put(
-                _sample(row, group, number, version, float(trajectory.reward or 0.0), now)
-            )
+            self.rollout_buffer.put(_sample(row, number, version, now))
 
 
-def _sample(
-    row: TrainingRow, group: RolloutGroup, number: int, version: int, reward: float, now: float
-) -> Any:
-    """A row as TRL's trainer takes it. It has no weights of rows: the advantage carries them."""
+def _sample(row: TrainingRow, number: int, version: int, now: float) -> RolloutSample:
+    """Return a row as TRL's trainer takes it: without a weight, which the advantage carries."""
     from trl.experimental.async_grpo.async_rollout_worker import RolloutSample
 
     num_prompt = len(row.prompt_ids)
     assert row.logprobs_T is not None
     return RolloutSample(
-        prompt=[{"role": "user", "content": group.problem.question}],
+        prompt=[{"role": "user", "content": row.trajectory.problem.question}],
         completion=[],
         input_ids=np.array([*row.prompt_ids, *row.completion_ids_T], dtype=np.int64),
         completion_mask=np.array([0] * num_prompt + list(row.mask_T), dtype=np.int64),
@@ -186,6 +185,6 @@ def _sample(
         advantage=row.advantage * row.weight,
         model_version=version,
         group_id=number,
-        metrics={"reward": reward},
+        metrics={"reward": float(row.trajectory.reward or 0.0)},
         enqueued_at=now,
     )

@@ -20,6 +20,7 @@ from eapo_agents.types import (
     ConsultationStatus,
     PolicyVersion,
     Problem,
+    Role,
     RolloutGroup,
     Sampling,
     StopReason,
@@ -27,8 +28,7 @@ from eapo_agents.types import (
     Turn,
 )
 from graphs.rollout import group_key
-from trainers.rows import EXPERT
-from trainers.stand_in import in_form
+from trainers.likelihood import in_form
 
 
 @dataclass(slots=True, kw_only=True)
@@ -119,7 +119,8 @@ class ExpertSolutions:
         )
         facts: dict[str, Any] = {
             "problem": problem,
-            "graph": EXPERT,
+            "graph": Role.EXPERT.value,
+            "role": Role.EXPERT,
             "policy": self.version,
             "sampling": Sampling(temperature=0.0),
             "seed": self.recipe.seed,

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory
-from trainers.rows import has_spread, trajectory_rows
+from trainers.advantages import has_spread
+from trainers.rows import trajectory_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,6 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import use_adapter
 
-from eapo_agents.types import RolloutGroup
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.objective import Objective
 from trainers.rows import TrainingRow
@@ -109,13 +108,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._mismatch = _Mismatch(passes_left=self.args.gradient_accumulation_steps)
         relative = self._objective.relative_rows(groups)
         stripped = self._objective.likelihood_rows(groups)
-        return self._batch(groups, relative, stripped)
+        return self._batch(relative, stripped)
 
     def _batch(
-        self,
-        groups: Sequence[RolloutGroup],
-        relative: Sequence[TrainingRow],
-        stripped: Sequence[TrainingRow],
+        self, relative: Sequence[TrainingRow], stripped: Sequence[TrainingRow]
     ) -> dict[str, torch.Tensor]:
         rows = [*relative, *stripped]
         tensors = pad_rows(
@@ -137,7 +133,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         old = tensors["old_per_token_logps"]
         advantages = tensors["advantages"][:, None] * weights * share
         is_stale = torch.zeros(len(weights), 1, dtype=torch.bool, device=weights.device)
-        is_stale[: len(relative), 0] = torch.tensor(self._stale_rows(groups, relative))
+        first = self._fresh_from()
+        is_stale[: len(relative), 0] = torch.tensor(
+            [row.trajectory.policy.step < first for row in relative]
+        )
         # with logprobs of another context, a hint-stripped row is weighted by their ratio
         is_stale[len(relative) : len(rows), 0] = torch.tensor(
             [row.logprobs_T is not None for row in stripped]
@@ -150,7 +149,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors["is_likelihood"] = is_stripped.bool()
         tensors["is_relative"] = ~is_stale & ~is_stripped.bool()
         # later passes over a log measure how far the weights have gone, not the engine
-        unmoved = self._fresh_from() - self._first_step == self.state.global_step
+        unmoved = first - self._first_step == self.state.global_step
         tensors["is_fresh"] = tensors["is_relative"] & unmoved
         tensors["num_items_in_batch"] = total
         if self.beta:
@@ -185,13 +184,6 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         model = self.accelerator.unwrap_model(self.model)
         with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             yield self.model
-
-    def _stale_rows(
-        self, groups: Sequence[RolloutGroup], rows: Sequence[TrainingRow]
-    ) -> list[bool]:
-        trajectories = [t for group in groups for t in group.trajectories_G]
-        first = self._fresh_from()
-        return [trajectories[row.trajectory].policy.step < first for row in rows]
 
     def _current_logps(
         self, tensors: dict[str, torch.Tensor], wanted_R: torch.Tensor, model: Any = None

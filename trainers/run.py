@@ -23,9 +23,9 @@ from graphs.agent import Agent
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
+from trainers.likelihood import StandIn
 from trainers.objective import Objective
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
-from trainers.stand_in import StandIn
 from trainers.weight_sync import Publisher
 
 OnStep = Callable[[int, dict[str, float]], None]

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
-from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory
+from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
 from graphs.consult import Graph
 from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
-from graphs.rollout import SOLO, RolloutPlan, group_key
-from trainers.rows import EXPERT, has_spread
+from graphs.rollout import RolloutPlan, group_key
+from trainers.advantages import has_spread
 
 
 class RolloutSource(Protocol):
@@ -195,9 +195,8 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     scored = [t.reward for t in trajectories if t.reward is not None]
     consultations = [c for t in trajectories for turn in t.turns for c in turn.consultations]
     count = max(1, len(trajectories))
-    asked = sum(
-        any(turn.consultations for turn in t.turns) for t in trajectories if t.graph != EXPERT
-    )
+    by_policy = [t for t in trajectories if t.role is not Role.EXPERT]
+    asked = sum(any(turn.consultations for turn in t.turns) for t in by_policy)
     by_status: Mapping[ConsultationStatus, int] = {
         status: sum(c.status is status for c in consultations) for status in ConsultationStatus
     }
@@ -214,15 +213,13 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "nonzero_variance_groups": sum(map(has_spread, groups)) / max(1, len(groups)),
         "expert_tokens": sum(c.tokens for c in consultations),
         "expert_usd": sum(c.cost_usd for c in consultations),
-        "sampled_tokens": sum(
-            len(turn.completion_ids) for t in trajectories if t.graph != EXPERT for turn in t.turns
-        ),
+        "sampled_tokens": sum(len(turn.completion_ids) for t in by_policy for turn in t.turns),
     }
-    alone = [t for t in trajectories if t.graph == SOLO]
-    helped = [t for t in trajectories if t.graph not in (SOLO, EXPERT)]
-    if alone:
-        metrics["solo/rollouts"] = len(alone)
-        metrics["solo/accuracy"] = sum(bool(t.correct) for t in alone) / len(alone)
+    solo = [t for t in by_policy if t.role is Role.SOLO]
+    helped = [t for t in by_policy if t.role is not Role.SOLO]
+    if solo:
+        metrics["solo/rollouts"] = len(solo)
+        metrics["solo/accuracy"] = sum(bool(t.correct) for t in solo) / len(solo)
     if helped:
         metrics["helped/rollouts"] = len(helped)
         metrics["helped/accuracy"] = sum(bool(t.correct) for t in helped) / len(helped)

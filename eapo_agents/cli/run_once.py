@@ -54,7 +54,7 @@ def _result(
 ) -> dict[str, object]:
     """Return a question and its turns as an object for programs."""
     from graphs.events import Ended, Replied
-    from graphs.rollout import turns_of
+    from graphs.turns import turns_of
 
     ended = next(event for event in events if isinstance(event, Ended))
     costs = [event.cost_usd for event in events if isinstance(event, Replied)]

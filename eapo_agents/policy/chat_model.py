@@ -1,22 +1,20 @@
 """The policy as a LangChain chat model that keeps tokens: token in, token out.
 
-Every `AIMessage` carries a token record: what was put before the completion, what was sampled, its
+Every `AIMessage` carries a `TurnRecord`: what was put before the completion, what was sampled, its
 logprobs, the weights' version. The prompt of the next turn is made of those records and of the
 rendering of what came after, never of a new rendering of the conversation. Where somebody rewrote
-the history, the record no longer fits; then the conversation is rendered anew and a new row begins.
-Nothing is repaired.
+the history, the record no longer fits; then the conversation is rendered again and a new row
+begins. Nothing is repaired, and nothing is guessed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -33,17 +31,23 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict
+from pydantic import ConfigDict, SkipValidation
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.engine import Completion, Engine, RolloutKey
-from eapo_agents.policy.recording import current_recorder
+from eapo_agents.policy.recording import (
+    TurnRecord,
+    continued_turns,
+    current_recorder,
+    digests,
+    said_until,
+    turn_id,
+)
+from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
 from eapo_agents.types import PolicyVersion, Sampling
 
 _NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
-RECORD = "eapo"
-"""Key of the token record in `AIMessage.additional_kwargs`."""
 
 
 class PolicyChatModel(BaseChatModel):
@@ -51,10 +55,9 @@ class PolicyChatModel(BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    engine: Any
-    """An `Engine`."""
-    renderer: Any
-    """The `ChatRenderer` of the engine's tokenizer."""
+    engine: SkipValidation[Engine]
+    renderer: SkipValidation[ChatRenderer]
+    """Of the engine's tokenizer."""
     sampling: Sampling
     allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
@@ -70,7 +73,7 @@ class PolicyChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offers tools; `tool_choice` is refused, since a sampled policy cannot be forced."""
+        """Offer tools; `tool_choice` is refused, since a sampled policy cannot be forced."""
         if tool_choice not in (None, "auto"):
             raise ValueError(
                 f"tool_choice must be 'auto' for a sampled policy, got '{tool_choice}'."
@@ -83,7 +86,7 @@ class PolicyChatModel(BaseChatModel):
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         *,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence[Mapping[str, object]] = (),
         rollout_key: RolloutKey | None = None,
         **kwargs: Any,
     ) -> ChatResult:
@@ -91,33 +94,35 @@ class PolicyChatModel(BaseChatModel):
             raise ValueError(
                 "Stop strings would cut between tokens: the policy ends its turns itself."
             )
-        digests = _digests(messages, tools)
-        prefix_ids, context_ids, parent = self._prompt(messages, tools, digests)
-        engine: Engine = self.engine
-        turn = sum(message.type == "ai" for message in messages)
+        said = digests(messages, tools)
         recorder = current_recorder()
+        prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
+        turn = sum(message.type == "ai" for message in messages)
         key = rollout_key or (recorder.next_key() if recorder else replace(_NO_ROLLOUT, turn=turn))
+        record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
         async with _streaming(run_manager, self.renderer) as on_token:
-            completion = await engine.generate(
-                [*prefix_ids, *context_ids], self.sampling, key, on_token=on_token
+            completion = await self.engine.generate(
+                prompt.ids, self.sampling, key, on_token=on_token
             )
-        num_prompt = len(prefix_ids) + len(context_ids)
-        message = self._message(completion, turn=turn, num_prompt=num_prompt)
-        message.additional_kwargs[RECORD] = {
-            "context_ids": context_ids,
-            "completion_ids": list(completion.completion_ids),
-            "logprobs": None if completion.logprobs is None else list(completion.logprobs),
-            "finish_reason": completion.finish_reason,
-            "text": self.renderer.decode(completion.completion_ids),
-            "parent": parent,
-            "digest": _chain(digests[-1] if digests else "", message),
-            "policy": asdict(completion.policy),
-            "sampling": asdict(self.sampling),
-        }
+        text = self.renderer.decode(completion.completion_ids)
+        message = _message(completion, text, record_id, num_prompt=len(prompt.ids))
+        record = TurnRecord(
+            id=record_id,
+            parent=prompt.parent,
+            context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
+            completion_ids=tuple(completion.completion_ids),
+            logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+            text=text,
+            finish_reason=completion.finish_reason,
+            policy=completion.policy,
+            sampling=self.sampling,
+            history=said_until(said[-1], message),
+        )
+        record.write(message)
         if recorder is not None:
             if not self.allow_midrollout_updates:
                 _refuse_change(recorder.records, completion.policy)
-            recorder.records.append(message.additional_kwargs[RECORD])
+            recorder.records.append(record)
         if run_manager is not None:
             message.id = f"run-{run_manager.run_id}"  # the id that the streamed pieces have
         return ChatResult(generations=[ChatGeneration(message=message)])
@@ -148,78 +153,72 @@ class PolicyChatModel(BaseChatModel):
     def _prompt(
         self,
         messages: Sequence[BaseMessage],
-        tools: Sequence[Mapping[str, Any]],
-        digests: Sequence[str],
-    ) -> tuple[list[int], list[int], str | None]:
-        """Tokens that earlier turns already hold, tokens to add, and the parent record's digest."""
-        records: dict[str, Mapping[str, Any]] = {}
-        last = None
+        tools: Sequence[Mapping[str, object]],
+        said: Sequence[str],
+        recorded: Sequence[TurnRecord] | None,
+    ) -> _Prompt:
         base = self.engine.policy_version.base
-        for index, message in enumerate(messages):
-            record = message.additional_kwargs.get(RECORD)
-            # another model's tokens would mean other words to this one
-            ours = record and record["policy"]["base"] == base
-            if record and ours and record["digest"] == digests[index]:
-                records[record["digest"]] = record
-                last = index
-        if last is None:
-            return [], self.renderer.prompt(messages, tools), None
-        parent = messages[last].additional_kwargs[RECORD]
-        prefix: list[int] = []
-        link: str | None = parent["digest"]
-        while link is not None:
-            record = records[link]
-            prefix[:0] = [*record["context_ids"], *record["completion_ids"]]
-            link = record["parent"]
-        closed = bool(prefix) and prefix[-1] in self.renderer.stop_ids
-        return (
-            prefix,
-            self.renderer.continuation(messages[last + 1 :], turn_closed=closed),
-            parent["digest"],
-        )
+        line, covered = continued_turns(messages, said, base, recorded or ())
+        if not line:
+            return _Prompt(ids=self.renderer.prompt(messages, tools))
+        ids = [token for turn in line for token in (*turn.context_ids, *turn.completion_ids)]
+        num_before = len(ids)
+        closed = bool(ids) and ids[-1] in self.renderer.stop_ids
+        ids += self.renderer.continuation(messages[covered:], turn_closed=closed)
+        # a turn that this run did not sample (a message of its input, of another thread) cannot be
+        # a parent in it: its tokens are context
+        if recorded is not None and line[-1].id not in {record.id for record in recorded}:
+            return _Prompt(ids=ids)
+        return _Prompt(ids=ids, parent=line[-1].id, num_of_parent=num_before)
 
-    def _message(self, completion: Completion, *, turn: int, num_prompt: int) -> AIMessage:
-        parsed = parse_turn(self.renderer.decode(completion.completion_ids))
-        calls: list[ToolCall] = []
-        invalid: list[InvalidToolCall] = []
-        for slot, call in enumerate(parsed.calls):
-            if isinstance(call, InvalidCall):
-                invalid.append(
-                    InvalidToolCall(
-                        type="invalid_tool_call",
-                        name=None,
-                        args=call.text,
-                        id=call_id(turn, slot),
-                        error=call.reason,
-                    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompt:
+    """What the engine is given."""
+
+    ids: list[int]
+    parent: str | None = None
+    """Id of the record that it continues."""
+    num_of_parent: int = 0
+    """How many of the tokens that record and those before it hold."""
+
+
+def _message(completion: Completion, text: str, record_id: str, *, num_prompt: int) -> AIMessage:
+    parsed = parse_turn(text)
+    calls: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for slot, call in enumerate(parsed.calls):
+        name = call_id(record_id, slot)
+        if isinstance(call, InvalidCall):
+            invalid.append(
+                InvalidToolCall(
+                    type="invalid_tool_call",
+                    name=None,
+                    args=call.text,
+                    id=name,
+                    error=call.reason,
                 )
-            else:
-                calls.append(
-                    ToolCall(
-                        type="tool_call",
-                        name=call.name,
-                        args=call.arguments,
-                        id=call_id(turn, slot),
-                    )
-                )
-        num_sampled = len(completion.completion_ids)
-        return AIMessage(
-            content=parsed.content,
-            tool_calls=calls,
-            invalid_tool_calls=invalid,
-            response_metadata={"finish_reason": completion.finish_reason},
-            usage_metadata=UsageMetadata(
-                input_tokens=num_prompt,
-                output_tokens=num_sampled,
-                total_tokens=num_prompt + num_sampled,
-            ),
-        )
+            )
+        else:
+            calls.append(ToolCall(type="tool_call", name=call.name, args=call.arguments, id=name))
+    num_sampled = len(completion.completion_ids)
+    return AIMessage(
+        content=parsed.content,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        response_metadata={"finish_reason": completion.finish_reason},
+        usage_metadata=UsageMetadata(
+            input_tokens=num_prompt,
+            output_tokens=num_sampled,
+            total_tokens=num_prompt + num_sampled,
+        ),
+    )
 
 
-def _refuse_change(records: Sequence[Mapping[str, Any]], version: PolicyVersion) -> None:
-    """Raises EngineError where this model sampled the run's earlier turns with other weights."""
+def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> None:
+    """Raise EngineError where this model sampled the run's earlier turns with other weights."""
     for record in records:
-        before = PolicyVersion(**record["policy"])
+        before = record.policy
         if before.base == version.base and before.weights != version.weights:
             raise EngineError(
                 f"The weights changed in the middle of a trajectory (step {before.step} to "
@@ -230,7 +229,7 @@ def _refuse_change(records: Sequence[Mapping[str, Any]], version: PolicyVersion)
 
 @asynccontextmanager
 async def _streaming(
-    run_manager: AsyncCallbackManagerForLLMRun | None, renderer: Any
+    run_manager: AsyncCallbackManagerForLLMRun | None, renderer: ChatRenderer
 ) -> AsyncIterator[Callable[[int], None] | None]:
     """Tells the callbacks the text as it is sampled; yields None where nobody listens."""
     if run_manager is None or not run_manager.handlers:
@@ -253,7 +252,9 @@ async def _streaming(
 
 
 async def _tell(
-    tokens: asyncio.Queue[int | None], run_manager: AsyncCallbackManagerForLLMRun, renderer: Any
+    tokens: asyncio.Queue[int | None],
+    run_manager: AsyncCallbackManagerForLLMRun,
+    renderer: ChatRenderer,
 ) -> None:
     ids: list[int] = []
     told = ""
@@ -268,31 +269,12 @@ async def _tell(
             await run_manager.on_llm_new_token(piece, chunk=ChatGenerationChunk(message=chunk))
 
 
-def call_id(turn: int, slot: int) -> str:
-    """Id of a turn's call: unique in the conversation, and tells the order in which calls were
-    written."""
-    return f"call_{turn}_{slot}"
+def call_id(record_id: str, slot: int) -> str:
+    """Return the id of a turn's call: no two turns share one, and it tells the order in which the
+    calls were written."""
+    return f"call_{record_id}_{slot}"
 
 
 def call_slot(tool_call_id: str) -> int:
-    """Position of a call among its turn's calls, from its id."""
+    """Return the position of a call among its turn's calls, from its id."""
     return int(tool_call_id.rsplit("_", 1)[1])
-
-
-def _digests(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One digest a message, over everything up to and including it."""
-    digest = hashlib.blake2b(json.dumps(list(tools), sort_keys=True).encode()).hexdigest()[:32]
-    digests = []
-    for message in messages:
-        digest = _chain(digest, message)
-        digests.append(digest)
-    return digests
-
-
-def _chain(digest: str, message: BaseMessage) -> str:
-    said: list[Any] = [digest, message.type, message.content]
-    if isinstance(message, AIMessage):
-        said += [[c["name"], c["args"]] for c in message.tool_calls]
-        said += [c["args"] for c in message.invalid_tool_calls]
-    text = json.dumps(said, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()

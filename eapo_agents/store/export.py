@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eapo_agents.errors import StoreError, UsageError
-from eapo_agents.store.trace_store import StoredTrajectory
+from eapo_agents.store.table_rows import StoredTrajectory
 
 _ROWS_AT_ONCE = 500
 Writer = Callable[[Iterator[dict[str, Any]], Path], int]
@@ -121,6 +121,7 @@ def _schema(pa: Any) -> Any:
             ("error", text),
         ]
     )
+    sampling = [("temperature", real), ("top_p", real), ("max_new_tokens", whole)]
     policy = [("model", text), ("base", text), ("weights", text), ("step", whole)]
     turn = pa.struct(
         [
@@ -132,16 +133,18 @@ def _schema(pa: Any) -> Any:
             ("finish_reason", text),
             ("consultations", pa.list_(consultation)),
             ("policy", pa.struct(policy)),
+            ("sampling", pa.struct(sampling)),
+            ("id", text),
         ]
     )
     problem = [(name, text) for name in ("id", "question", "answer", "grader", "metadata")]
-    sampling = [("temperature", real), ("top_p", real), ("max_new_tokens", whole)]
     return pa.schema(
         [
             ("id", whole),
             *((name, text) for name in ("run_id", "group_key", "created_at")),
             ("problem", pa.struct(problem)),
             ("graph", text),
+            ("role", text),
             ("turns", pa.list_(turn)),
             ("stop_reason", text),
             ("answer", text),

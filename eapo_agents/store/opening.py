@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 import eapo_agents
 from eapo_agents.errors import StoreError
@@ -30,29 +25,24 @@ _CREATING = 0x6561706F
 
 
 def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
-    """The database's engine and its name for messages (without a password).
+    """Return the database's engine and its name for messages (without a password).
 
     Raises:
-        StoreError: missing, not a store, unreadable, or of a newer format.
+        StoreError: missing, not a store, unreadable, or of another format.
     """
-    is_url = "://" in str(at)
-    name = str(at)
-    if is_url:
-        try:
-            url = make_url(str(at))
-            name = url.render_as_string(hide_password=True)
-            engine = create_engine(url)
-        except ArgumentError as error:
-            raise StoreError(
-                "The store's URL cannot be read: give a file, or sqlite:///FILE, or postgresql+DRIVER://..."
-            ) from error
-        except ImportError as error:
-            raise StoreError(
-                f"The store '{name}' needs a driver that is not installed ({error.name}): "
-                "install it, for example psycopg for postgresql+psycopg://."
-            ) from error
-    else:
-        engine = create_engine(f"sqlite:///{name}")
+    engine, name = connect(at, create=create)
+    try:
+        with guard(name):
+            _check_format(engine, name, create=create)
+    except StoreError:
+        engine.dispose()  # or SQLite's journal would stay beside a file that was refused
+        raise
+    return engine, name
+
+
+def connect(at: str | Path, *, create: bool) -> tuple[Engine, str]:
+    """The same, of whatever format. With `create` a missing file is no error."""
+    engine, name = _engine_at(str(at))
     if engine.dialect.name not in ("sqlite", "postgresql"):
         raise StoreError(
             f"The store '{name}' is on {engine.dialect.name}: use an SQLite file or a PostgreSQL "
@@ -61,13 +51,27 @@ def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
     if engine.dialect.name == "sqlite":
         _check_file(Path(engine.url.database or ""), name, create=create)
         _set_up_sqlite(engine)
-    try:
-        with guard(name):
-            _check_format(engine, name, create=create)
-    except StoreError:
-        engine.dispose()  # or SQLite's journal would stay beside a file that was refused
-        raise
     return engine, name
+
+
+def _engine_at(at: str) -> tuple[Engine, str]:
+    if "://" not in at:
+        return create_engine(f"sqlite:///{at}"), at
+    name = at
+    try:
+        url = make_url(at)
+        name = url.render_as_string(hide_password=True)
+        return create_engine(url), name
+    except ArgumentError as error:
+        raise StoreError(
+            "The store's URL cannot be read: give a file, or sqlite:///FILE, or "
+            "postgresql+DRIVER://..."
+        ) from error
+    except ImportError as error:
+        raise StoreError(
+            f"The store '{name}' needs a driver that is not installed ({error.name}): install it, "
+            "for example psycopg for postgresql+psycopg://."
+        ) from error
 
 
 @contextmanager
@@ -123,48 +127,36 @@ def _set_up_sqlite(engine: Engine) -> None:
 
 
 def _check_format(engine: Engine, name: str, *, create: bool) -> None:
-    found = _read_format(engine, name)
+    found = read_format(engine, name)
     if found is None:
         if not create:
             raise StoreError(
                 f"'{name}' is empty and no trace store yet: make one with `eapo collect --store`."
             )
         _create(engine)
-        found = _read_format(engine, name)
-    if found is None or found > FORMAT_VERSION:
+        found = read_format(engine, name)
+    if found != FORMAT_VERSION:
+        older = found is not None and found < FORMAT_VERSION
         raise StoreError(
-            f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads up "
-            "to "
-            f"{FORMAT_VERSION}: update eapo-agents."
+            f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads "
+            f"format {FORMAT_VERSION}: "
+            + (f"convert it with `eapo traces convert {name} NEW`." if older else "update eapo.")
         )
-    _add_tables(engine)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             dbapi: Any = connection.connection.dbapi_connection
             use_write_ahead_log(dbapi, _BUSY_TIMEOUT_MS / 1000)
 
 
-def _add_tables(engine: Engine) -> None:
-    """Tables that came later. A store that cannot be written is read without them."""
-    if missing_tables(engine):
-        with suppress(OperationalError, ProgrammingError), _writing(engine) as connection:
-            schema.metadata.create_all(connection)
-
-
-def missing_tables(engine: Engine) -> set[str]:
-    """Tables that this store was made without."""
-    with engine.connect() as connection:
-        return set(schema.metadata.tables) - set(inspect(connection).get_table_names())
-
-
 @contextmanager
-def _writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction that writes, and commit it at the end of the block."""
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
 
 
-def _read_format(engine: Engine, name: str) -> int | None:
-    """The format of an existing store, None where there is no table at all."""
+def read_format(engine: Engine, name: str) -> int | None:
+    """Return the format of an existing store, None where there is no table at all."""
     with engine.connect() as connection:
         tables = set(inspect(connection).get_table_names())
         if not tables:
@@ -187,7 +179,7 @@ def _read_format(engine: Engine, name: str) -> int | None:
 
 def _create(engine: Engine) -> None:
     """All tables in one transaction: a store is there whole or not at all."""
-    with _writing(engine) as connection:
+    with writing(engine) as connection:
         if engine.dialect.name == "postgresql":  # two that create at once would collide
             connection.execute(select(func.pg_advisory_xact_lock(_CREATING)))
         if schema.meta.name in inspect(connection).get_table_names():

@@ -1,6 +1,6 @@
 """Tables of a trace store, the same on SQLite and PostgreSQL.
 
-Nothing in them is ever changed or deleted, but for claims. Token ids are little-endian int32,
+Nothing in them is ever changed or deleted, except claims. Token ids are little-endian int32,
 logprobs little-endian float32, one blob a turn; a turn holds the tokens that it added to its
 parent.
 """
@@ -59,6 +59,7 @@ trajectories = Table(
     Column("problem", String, ForeignKey(problems.c.digest), nullable=False),
     Column("created_at", String, nullable=False),
     Column("graph", String, nullable=False),
+    Column("role", String, nullable=False),
     Column("stop_reason", String, nullable=False),
     Column("answer", Text),
     Column("reward", Float),
@@ -77,21 +78,16 @@ turns = Table(
     metadata,
     Column("trajectory_id", Integer, ForeignKey(trajectories.c.id), primary_key=True),
     Column("turn", Integer, primary_key=True),
+    Column("turn_id", String, nullable=False),
     Column("parent", Integer),
     Column("context_ids", LargeBinary, nullable=False),
     Column("completion_ids", LargeBinary, nullable=False),
     Column("logprobs", LargeBinary),
     Column("text", Text, nullable=False),
     Column("finish_reason", String, nullable=False),
-)
-
-turn_policies = Table(
-    # of turns whose weights are not their trajectory's; stores of before it are read without it
-    "turn_policies",
-    metadata,
-    Column("trajectory_id", Integer, ForeignKey(trajectories.c.id), primary_key=True),
-    Column("turn", Integer, primary_key=True),
-    Column("policy", Text, nullable=False),
+    # of turns whose weights or sampling are not their trajectory's
+    Column("policy", Text),
+    Column("sampling", Text),
 )
 
 consultations = Table(

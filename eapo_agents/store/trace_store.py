@@ -6,18 +6,16 @@ group of rollouts is claimed before it is run, and a claim ends with the process
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
-from sqlalchemy import Engine, Row, func, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 import eapo_agents
@@ -25,24 +23,26 @@ from eapo_agents.errors import StoreError
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import fixed_part
 from eapo_agents.store import schema
-from eapo_agents.store.opening import guard, missing_tables, open_engine
+from eapo_agents.store.opening import guard, open_engine
 from eapo_agents.store.pulse import Pulse, is_alive, this_process
-from eapo_agents.types import (
-    Consultation,
-    ConsultationStatus,
-    PolicyVersion,
-    Problem,
-    RolloutGroup,
-    Sampling,
-    StopReason,
-    Trajectory,
-    Turn,
+from eapo_agents.store.table_rows import (
+    StoredTrajectory,
+    consultation_rows,
+    now,
+    policy_of,
+    problem_of,
+    problem_row,
+    sampling_of,
+    stored,
+    trajectory_row,
+    turn_rows,
 )
+from eapo_agents.types import PolicyVersion, RolloutGroup, Sampling, Trajectory
 
 _PAGE = 200
 """Trajectories read at once."""
 _SHAPING = ("seed", "task", "consult")
-"""Parts of a recipe that shape trajectories: a run does not go on with others."""
+"""Parts of a recipe that shape trajectories: a run does not continue with others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +54,12 @@ class RunInfo:
     """`collect`, `train` or `eval`."""
     created_at: str
     package_version: str
-    recipe: Mapping[str, Any]
+    recipe: Mapping[str, object]
     """The full resolved recipe."""
     sampling: Sampling
     policy: PolicyVersion
     """The policy at the start of the run; each trajectory names its own."""
     num_trajectories: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrajectory:
-    """A trajectory with its place in the store."""
-
-    id: int
-    run_id: str
-    group_key: str
-    created_at: str
-    trajectory: Trajectory
 
 
 class TraceStore:
@@ -83,7 +72,6 @@ class TraceStore:
         """Its file or URL, without a password."""
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._known_problems: set[str] = set()
-        self._missing = missing_tables(engine)
         self._pulse: Pulse | None = None
 
     @classmethod
@@ -114,11 +102,11 @@ class TraceStore:
         run_id: str,
         *,
         kind: str,
-        recipe: Mapping[str, Any],
+        recipe: Mapping[str, object],
         sampling: Sampling,
         policy: PolicyVersion,
     ) -> None:
-        """Records a run, or goes on with it.
+        """Record a run, or continue it.
 
         Raises:
             StoreError: the run was started by another policy or under settings that shape
@@ -127,7 +115,7 @@ class TraceStore:
         row = {
             "run_id": run_id,
             "kind": kind,
-            "created_at": _now(),
+            "created_at": now(),
             "package_version": eapo_agents.__version__,
             "recipe": json.dumps(recipe),
             "sampling": json.dumps(asdict(sampling)),
@@ -138,8 +126,8 @@ class TraceStore:
             there = connection.execute(
                 select(schema.runs).where(schema.runs.c.run_id == run_id)
             ).one()
-        before, now = _fixed(json.loads(there.recipe)), _fixed(recipe)
-        differing = [key for key in _SHAPING if before.get(key) != now.get(key)]
+        before, today = _fixed(json.loads(there.recipe)), _fixed(recipe)
+        differing = [key for key in _SHAPING if before.get(key) != today.get(key)]
         if json.loads(there.sampling) != asdict(sampling):
             differing.append("sampling")
         if json.loads(there.policy)["weights"] != policy.weights:
@@ -158,31 +146,21 @@ class TraceStore:
 
         Returns whether it was new.
         """
-        digest, problem = _problem_row(trajectory.problem)
+        digest, problem = problem_row(trajectory.problem)
+        new = self._insert(schema.trajectories).on_conflict_do_nothing()
         with guard(self.name), self._writing() as connection:
             if digest not in self._known_problems:
-                connection.execute(self._insert_problem, {"digest": digest, "problem": problem})
+                insert = self._insert(schema.problems).on_conflict_do_nothing()
+                connection.execute(insert, {"digest": digest, "problem": problem})
             new_id = connection.execute(
-                self._insert_trajectory, _trajectory_row(trajectory, run_id, group_key, digest)
+                new.returning(schema.trajectories.c.id),
+                trajectory_row(trajectory, run_id, group_key, digest),
             ).scalar()
             if new_id is None:
                 return False
-            turns = [_turn_row(turn, i, new_id) for i, turn in enumerate(trajectory.turns)]
-            if turns:
+            if turns := turn_rows(trajectory, new_id):
                 connection.execute(schema.turns.insert(), turns)
-            changed = [
-                {"trajectory_id": new_id, "turn": i, "policy": json.dumps(asdict(turn.policy))}
-                for i, turn in enumerate(trajectory.turns)
-                if turn.policy is not None
-            ]
-            if changed:
-                connection.execute(schema.turn_policies.insert(), changed)
-            asked = [
-                _consultation_row(consultation, index, new_id)
-                for index, turn in enumerate(trajectory.turns)
-                for consultation in turn.consultations
-            ]
-            if asked:
+            if asked := consultation_rows(trajectory, new_id):
                 connection.execute(schema.consultations.insert(), asked)
         self._known_problems.add(digest)
         return True
@@ -256,8 +234,8 @@ class TraceStore:
                 created_at=row.created_at,
                 package_version=row.package_version,
                 recipe=json.loads(row.recipe),
-                sampling=Sampling(**json.loads(row.sampling)),
-                policy=PolicyVersion(**json.loads(row.policy)),
+                sampling=sampling_of(row.sampling),
+                policy=policy_of(row.policy),
                 num_trajectories=row.num_trajectories,
             )
             for row in rows
@@ -322,216 +300,47 @@ class TraceStore:
                 trajectories_G=tuple(member.trajectory for member in members),
             )
 
-    def _read(self, query: Any) -> list[StoredTrajectory]:
+    def _read(self, query: Select[Any]) -> list[StoredTrajectory]:
         with guard(self.name), self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-            ids = [row.id for row in rows]
+            rows = connection.execute(query).mappings().all()
+            ids = [row["id"] for row in rows]
             turns = _by_trajectory(connection, schema.turns, ids)
             asked = _by_trajectory(connection, schema.consultations, ids)
-            changed = (
-                {}
-                if schema.turn_policies.name in self._missing
-                else _by_trajectory(connection, schema.turn_policies, ids)
-            )
-            digests = {row.problem for row in rows}
+            digests = {row["problem"] for row in rows}
             known = connection.execute(
                 select(schema.problems).where(schema.problems.c.digest.in_(digests))
             )
-            problems = {row.digest: _problem(row.problem) for row in known}
+            problems = {row.digest: problem_of(row.problem) for row in known}
         return [
-            _stored(
-                row,
-                problems[row.problem],
-                turns.get(row.id, []),
-                asked.get(row.id, []),
-                changed.get(row.id, []),
+            stored(
+                row, problems[row["problem"]], turns.get(row["id"], []), asked.get(row["id"], [])
             )
             for row in rows
         ]
 
-    def _writing(self) -> Any:
+    def _writing(self) -> AbstractContextManager[Connection]:
         return self._engine.execution_options(writes=True).begin()
-
-    @cached_property
-    def _insert_trajectory(self) -> Any:
-        return (
-            self._insert(schema.trajectories)
-            .on_conflict_do_nothing()
-            .returning(schema.trajectories.c.id)
-        )
-
-    @cached_property
-    def _insert_problem(self) -> Any:
-        return self._insert(schema.problems).on_conflict_do_nothing()
 
     @cached_property
     def _owner(self) -> str:
         return this_process()
 
 
-def _fixed(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a recipe that a run may not change, with the defaults of today filled in."""
+def _fixed(recipe: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the part of a recipe that a run may not change, with today's defaults filled in."""
     try:
         return fixed_part(Recipe.model_validate(recipe))
     except ValidationError:  # a caller's own description of its run
         return recipe
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _by_trajectory(connection: Any, table: Any, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+def _by_trajectory(
+    connection: Connection, table: Table, ids: Sequence[int]
+) -> dict[int, list[RowMapping]]:
     order = [table.c.trajectory_id, table.c.turn]
     order += [table.c.slot] if "slot" in table.c else []
-    found: dict[int, list[Row[Any]]] = {}
+    found: dict[int, list[RowMapping]] = {}
     query = select(table).where(table.c.trajectory_id.in_(ids)).order_by(*order)
-    for row in connection.execute(query):
-        found.setdefault(row.trajectory_id, []).append(row)
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["trajectory_id"], []).append(row)
     return found
-
-
-def _text(text: str | None) -> str | None:
-    """Text from models and experts as every database takes it: no lone surrogates, no NUL."""
-    if text is None:
-        return None
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\ufffd")
-
-
-def _problem_row(problem: Problem) -> tuple[str, str]:
-    facts = {**asdict(problem), "metadata": dict(problem.metadata)}
-    try:
-        text = json.dumps(facts, sort_keys=True)
-    except (TypeError, ValueError) as error:
-        raise StoreError(
-            f"The metadata of problem '{problem.id}' is not JSON ({error}): keep plain values in "
-            "it."
-        ) from error
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text
-
-
-def _problem(text: str) -> Problem:
-    return Problem(**json.loads(text))
-
-
-def _trajectory_row(t: Trajectory, run_id: str, group_key: str, digest: str) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "group_key": group_key,
-        "rollout": t.rollout,
-        "problem": digest,
-        "created_at": _now(),
-        "graph": t.graph,
-        "stop_reason": t.stop_reason.value,
-        "answer": _text(t.answer),
-        "reward": t.reward,
-        "correct": t.correct,
-        "error": _text(t.error),
-        "policy": json.dumps(asdict(t.policy)),
-        "sampling": json.dumps(asdict(t.sampling)),
-        "seed": t.seed,
-        "global_step": t.global_step,
-        "duration_s": t.duration_s,
-    }
-
-
-def _turn_row(turn: Turn, index: int, trajectory_id: int) -> dict[str, Any]:
-    return {
-        "trajectory_id": trajectory_id,
-        "turn": index,
-        "parent": turn.parent,
-        "context_ids": np.array(turn.context_ids, dtype="<i4").tobytes(),
-        "completion_ids": np.array(turn.completion_ids, dtype="<i4").tobytes(),
-        "logprobs": None
-        if turn.logprobs is None
-        else np.array(turn.logprobs, dtype="<f4").tobytes(),
-        "text": _text(turn.text),
-        "finish_reason": turn.finish_reason,
-    }
-
-
-def _consultation_row(c: Consultation, turn: int, trajectory_id: int) -> dict[str, Any]:
-    return {
-        "trajectory_id": trajectory_id,
-        "turn": turn,
-        "slot": c.slot,
-        "expert": _text(c.expert),
-        "query": _text(c.query),
-        "reply": _text(c.reply),
-        "status": c.status.value,
-        "rho": c.rho,
-        "u": c.u,
-        "latency_s": c.latency_s,
-        "tokens": c.tokens,
-        "cost_usd": c.cost_usd,
-        "error": _text(c.error),
-    }
-
-
-def _stored(
-    row: Row[Any],
-    problem: Problem,
-    turns: Sequence[Row[Any]],
-    asked: Sequence[Row[Any]],
-    changed: Sequence[Row[Any]],
-) -> StoredTrajectory:
-    policies = {c.turn: PolicyVersion(**json.loads(c.policy)) for c in changed}
-    consultations: dict[int, list[Consultation]] = {}
-    for c in asked:
-        consultations.setdefault(c.turn, []).append(_consultation(c))
-    return StoredTrajectory(
-        id=row.id,
-        run_id=row.run_id,
-        group_key=row.group_key,
-        created_at=row.created_at,
-        trajectory=Trajectory(
-            problem=problem,
-            graph=row.graph,
-            turns=tuple(
-                _turn(turn, consultations.get(turn.turn, []), policies.get(turn.turn))
-                for turn in turns
-            ),
-            stop_reason=StopReason(row.stop_reason),
-            answer=row.answer,
-            reward=row.reward,
-            correct=row.correct,
-            error=row.error,
-            policy=PolicyVersion(**json.loads(row.policy)),
-            sampling=Sampling(**json.loads(row.sampling)),
-            seed=row.seed,
-            rollout=row.rollout,
-            global_step=row.global_step,
-            duration_s=row.duration_s,
-        ),
-    )
-
-
-def _turn(row: Row[Any], asked: Sequence[Consultation], policy: PolicyVersion | None) -> Turn:
-    return Turn(
-        context_ids=tuple(np.frombuffer(row.context_ids, "<i4").tolist()),
-        completion_ids=tuple(np.frombuffer(row.completion_ids, "<i4").tolist()),
-        logprobs=None
-        if row.logprobs is None
-        else tuple(np.frombuffer(row.logprobs, "<f4").tolist()),
-        parent=row.parent,
-        text=row.text,
-        finish_reason=row.finish_reason,
-        consultations=tuple(asked),
-        policy=policy,
-    )
-
-
-def _consultation(row: Row[Any]) -> Consultation:
-    return Consultation(
-        slot=row.slot,
-        expert=row.expert,
-        query=row.query,
-        reply=row.reply,
-        status=ConsultationStatus(row.status),
-        rho=row.rho,
-        u=row.u,
-        latency_s=row.latency_s,
-        tokens=row.tokens,
-        cost_usd=row.cost_usd,
-        error=row.error,
-    )

@@ -214,7 +214,8 @@ def test_the_graph_draws_itself(scripted):
 async def test_the_token_record_survives_a_checkpoint(scripted, problem):
     from langgraph.checkpoint.memory import InMemorySaver
 
-    from graphs.rollout import first_messages, turns_of
+    from graphs.rollout import first_messages
+    from graphs.turns import turns_of
 
     pool = ExpertPool([expert("a")])
     policy = scripted([ask(), "Answer: 19"])

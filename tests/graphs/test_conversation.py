@@ -9,6 +9,7 @@ from eapo_agents.errors import BudgetError, StoreError, TraceError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.policy.recording import TurnRecord
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
@@ -212,9 +213,9 @@ async def test_another_model_that_goes_on_reads_the_words_and_not_the_tokens(age
     talk = talk_of(agent.policy(Sampling(max_new_tokens=4)), saver=saver)
     await events_of(talk.ask("And now?"))
     *_, last = [m for m in await talk.messages() if m.type == "ai"]
-    record = last.additional_kwargs["eapo"]
-    assert record["parent"] is None
-    prompt = agent.renderer.tokenizer.decode(record["context_ids"])
+    record = TurnRecord.read(last)
+    assert record.parent is None
+    prompt = agent.renderer.tokenizer.decode(record.context_ids)
     assert "Hello you." in prompt
     assert "And now?" in prompt
 

@@ -3,7 +3,8 @@
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 
-from eapo_agents.policy.chat_model import RECORD
+from eapo_agents.policy.chat_model import call_slot
+from eapo_agents.policy.recording import TurnRecord
 from eapo_agents.policy.tool_calls import format_call
 
 HOSTILE = (
@@ -18,8 +19,10 @@ def solver(query: str) -> str:
     return query
 
 
-def record(message: AIMessage) -> dict:
-    return message.additional_kwargs[RECORD]
+def record(message: AIMessage) -> TurnRecord:
+    found = TurnRecord.read(message)
+    assert found is not None
+    return found
 
 
 async def test_the_next_prompt_is_the_tokens_of_the_last_turn_and_what_came_after(
@@ -31,9 +34,9 @@ async def test_the_next_prompt_is_the_tokens_of_the_last_turn_and_what_came_afte
     messages += [first, ToolMessage("one", tool_call_id=first.tool_calls[0]["id"])]
     second = await policy.ainvoke(messages)
     one, two = record(first), record(second)
-    assert one["parent"] is None
-    assert two["parent"] == one["digest"]
-    whole = one["context_ids"] + one["completion_ids"] + two["context_ids"]
+    assert one.parent is None
+    assert two.parent == one.id
+    whole = one.context_ids + one.completion_ids + two.context_ids
     text = renderer.tokenizer.decode(whole)
     assert text == (
         "<|im_start|>system\nSolve.\nExperts you can ask:\n- solver(query): works out arithmetic\n"
@@ -50,17 +53,17 @@ async def test_a_rewritten_history_starts_a_new_row_and_repairs_nothing(scripted
     first = await policy.ainvoke(messages)
     rewritten = [HumanMessage("Q, shortened"), first, HumanMessage("go on")]
     second = await policy.ainvoke(rewritten)
-    assert record(second)["parent"] is None
+    assert record(second).parent is None
     edited = AIMessage(content="two!", additional_kwargs=second.additional_kwargs)
     third = await policy.ainvoke([*rewritten, edited, HumanMessage("and?")])
-    assert record(third)["parent"] is None
+    assert record(third).parent is None
 
 
 async def test_other_tools_in_the_prompt_start_a_new_row(scripted):
     policy = scripted(["one", "two"])
     first = await policy.bind_tools([solver]).ainvoke([HumanMessage("Q")])
     second = await policy.ainvoke([HumanMessage("Q"), first, HumanMessage("more")])
-    assert record(second)["parent"] is None
+    assert record(second).parent is None
 
 
 async def test_hostile_text_stays_text(scripted, renderer):
@@ -69,9 +72,9 @@ async def test_hostile_text_stays_text(scripted, renderer):
     clean = [HumanMessage("Q")]
     first = await policy.ainvoke(clean)
     for reply in ("fine", HOSTILE):
-        messages = [*clean, first, ToolMessage(reply, tool_call_id="call_0_0")]
+        messages = [*clean, first, ToolMessage(reply, tool_call_id=first.tool_calls[0]["id"])]
         second = await policy.ainvoke(messages)
-        context = record(second)["context_ids"]
+        context = record(second).context_ids
         # the frame's own: end of the tool's turn, start of tool, start of assistant
         assert sum(token in special for token in context) == 3
         assert reply in renderer.tokenizer.decode(context)
@@ -81,16 +84,16 @@ async def test_hostile_text_stays_text(scripted, renderer):
 async def test_a_completion_cut_off_is_closed_by_the_frame_not_by_the_policy(scripted, renderer):
     policy = scripted(["one two three four five six"], max_new_tokens=3)
     first = await policy.ainvoke([HumanMessage("Q")])
-    assert record(first)["finish_reason"] == "length"
+    assert record(first).finish_reason == "length"
     second = await policy.ainvoke([HumanMessage("Q"), first, HumanMessage("go on")])
-    assert record(second)["context_ids"][0] == renderer.end_of_turn_id
+    assert record(second).context_ids[0] == renderer.end_of_turn_id
 
 
 async def test_several_calls_valid_and_broken_keep_their_order(scripted):
     text = f"{format_call('a', {})}<tool_call>{{broken</tool_call>{format_call('b', {})}"
     message = await scripted([text]).ainvoke([HumanMessage("Q")])
-    assert [call["id"] for call in message.tool_calls] == ["call_0_0", "call_0_2"]
-    assert [call["id"] for call in message.invalid_tool_calls] == ["call_0_1"]
+    assert [call_slot(call["id"]) for call in message.tool_calls] == [0, 2]
+    assert [call_slot(call["id"]) for call in message.invalid_tool_calls] == [1]
 
 
 def test_the_policy_can_be_called_without_an_event_loop(scripted):
@@ -111,6 +114,6 @@ async def test_a_tool_description_with_a_special_token_cannot_close_the_system_t
 
     special = set(renderer.tokenizer.all_special_ids)
     message = await scripted(["x"]).bind_tools([evil]).ainvoke([HumanMessage("Q")])
-    context = record(message)["context_ids"]
+    context = record(message).context_ids
     # system, user, assistant: three starts and two ends
     assert sum(token in special for token in context) == 5

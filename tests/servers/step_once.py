@@ -20,6 +20,7 @@ from eapo_agents.types import (
     ConsultationStatus,
     PolicyVersion,
     Problem,
+    Role,
     RolloutGroup,
     Sampling,
     StopReason,
@@ -62,6 +63,7 @@ def groups(num_groups: int = 4, num_rollouts: int = 4) -> list[RolloutGroup]:
                 Trajectory(
                     problem=problem,
                     graph="consult",
+                    role=Role.CONSULT,
                     turns=turns,
                     reward=float(right),
                     correct=right,

@@ -204,7 +204,7 @@ def test_a_trajectory_split_into_rows_weighs_as_the_whole(agent, tmp_path):
         logprobs_T=(-9.0, -9.0, -9.0),
         advantage=0.7,
         weight=1.0,
-        trajectory=0,
+        trajectory=groups[0].trajectories_G[0],
     )
     other = dataclasses.replace(row, completion_ids_T=(50, 51, 52), advantage=-0.7)
     half = dataclasses.replace(row, weight=0.5)
@@ -212,9 +212,7 @@ def test_a_trajectory_split_into_rows_weighs_as_the_whole(agent, tmp_path):
     def loss(rows):
         with torch.no_grad():
             agent.engine.model.train()
-            return float(
-                trainer._compute_loss(agent.engine.model, trainer._batch(groups, rows, []))
-            )
+            return float(trainer._compute_loss(agent.engine.model, trainer._batch(rows, [])))
 
     assert loss([row, other]) == pytest.approx(loss([half, half, other]), abs=1e-5)
 
@@ -231,9 +229,9 @@ def test_the_hint_stripped_term_is_a_mean_likelihood_of_its_weight(agent, tmp_pa
         logprobs_T=None,
         advantage=0.5,
         weight=1.0,
-        trajectory=0,
+        trajectory=groups[0].trajectories_G[0],
     )
-    batch = trainer._batch(groups, [], [row])
+    batch = trainer._batch([], [row])
     model = agent.engine.model
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
@@ -263,16 +261,16 @@ def test_older_traces_are_weighted_by_their_truncated_importance_ratio(agent, tm
         logprobs_T=(-99.0, 0.0),
         advantage=1.0,
         weight=1.0,
-        trajectory=0,
+        trajectory=groups[0].trajectories_G[0],
     )
-    batch = trainer._batch(groups, [row], [])
+    batch = trainer._batch([row], [])
     current = current_logps(trainer, batch)[0]
     assert torch.allclose(batch["old_per_token_logps"][0], current)
     assert float(batch["advantages"][0, 0]) == 2.0  # exp(lp + 99), cut at the cap
     assert float(batch["advantages"][0, 1]) == pytest.approx(math.exp(float(current[1])), rel=1e-4)
 
 
-def test_rows_are_padded_to_a_multiple_and_trimmed_again():
+def test_rows_are_padded_to_a_multiple_and_trimmed_again(trajectory):
     row = TrainingRow(
         prompt_ids=(1, 2),
         completion_ids_T=(3, 4, 5),
@@ -280,7 +278,7 @@ def test_rows_are_padded_to_a_multiple_and_trimmed_again():
         logprobs_T=(-1.0, 0.0, -2.0),
         advantage=0.5,
         weight=1.0,
-        trajectory=0,
+        trajectory=trajectory(()),
     )
     short = dataclasses.replace(
         row, prompt_ids=(9,), completion_ids_T=(8,), mask_T=(1,), logprobs_T=(-3.0,)

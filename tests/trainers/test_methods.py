@@ -11,12 +11,11 @@ from eapo_agents.policy.fresh import make_model
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
-from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup
+from eapo_agents.types import Consultation, ConsultationStatus, Role, RolloutGroup
 from graphs.agent import load_agent, make_pool
 from graphs.collect import Collection, collect
-from graphs.rollout import SOLO
 from trainers.batches import balanced_counts, micro_batches, pad_rows
-from trainers.rows import EXPERT, TrainingRow
+from trainers.rows import TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
 from trainers.warm_start_episodes import script_texts
 
@@ -100,7 +99,7 @@ def test_distillation_raises_the_likelihood_of_the_experts_solutions(agent_of, t
             agent, PROBLEMS, store, tmp_path / "out", "train", lambda step, m: told.append(m)
         )
         trajectories = [s.trajectory for s in store.trajectories()]
-    assert [t.graph for t in trajectories] == [EXPERT] * 80
+    assert [t.role for t in trajectories] == [Role.EXPERT] * 80
     text = trajectories[0].answer
     expression = trajectories[0].problem.metadata["expression"]
     assert text.endswith(f"Answer: {trajectories[0].problem.answer}")
@@ -195,7 +194,7 @@ def test_what_the_teacher_with_a_reply_in_sight_finds_likelier_becomes_likelier_
     # equal rewards: the policy gradient has nothing to say
     right = {"reward": 1.0, "correct": True}
     helped = dataclasses.replace(asked, turns=(turn, answer), **right)
-    alone = [dataclasses.replace(member, graph=SOLO, **right) for member in members]
+    alone = [dataclasses.replace(member, role=Role.SOLO, **right) for member in members]
     group = RolloutGroup(problem=group.problem, trajectories_G=(*alone, helped))
     taught = [*turn.context_ids, *turn.completion_ids, *answer.context_ids]
 
@@ -255,19 +254,20 @@ def test_later_passes_over_a_log_say_nothing_of_the_engine(agent_of, tmp_path):
     assert min(first["entropy"], second["entropy"]) > 0
 
 
-def row(num_prompt: int, num_completion: int) -> TrainingRow:
-    return TrainingRow(
+@pytest.fixture
+def row(trajectory):
+    return lambda num_prompt, num_completion: TrainingRow(
         prompt_ids=tuple(range(1, num_prompt + 1)),
         completion_ids_T=tuple(range(100, 100 + num_completion)),
         mask_T=(1,) * num_completion,
         logprobs_T=(-0.5,) * num_completion,
         advantage=float(num_completion),
         weight=1.0,
-        trajectory=0,
+        trajectory=trajectory(()),
     )
 
 
-def test_micro_batches_hold_every_row_once_and_little_padding():
+def test_micro_batches_hold_every_row_once_and_little_padding(row):
     rows = [row(3 + i % 4, 2 + 9 * (i % 8)) for i in range(24)]
     batch = pad_rows(rows, multiple=8, pad_id=0)
     found = micro_batches(batch, updates=2, passes=4)

@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 
 from eapo_agents.recipe import OverlongSection, PenaltySection, TrainSection
-from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Turn
+from eapo_agents.types import Consultation, ConsultationStatus, Role, RolloutGroup, Turn
+from trainers.advantages import group_advantages
 from trainers.objective import Objective, overlong_shaping, penalty_of
-from trainers.rows import EXPERT, group_advantages
 
 
 def turn(completion=(7, 2), parent=None, asked=0, status=ConsultationStatus.ACCEPTED) -> Turn:
@@ -36,7 +36,7 @@ def member(trajectory):
     def make(reward: float, *, solo: bool = False, asked: int = 0, **changes):
         turns = (turn(asked=asked), turn((4, 2), parent=0)) if asked else (turn((4, 2)),)
         made = trajectory(turns, reward=reward, correct=reward == 1.0)
-        return dataclasses.replace(made, graph="solo" if solo else "consult", **changes)
+        return dataclasses.replace(made, role=Role.SOLO if solo else Role.CONSULT, **changes)
 
     return make
 
@@ -88,17 +88,15 @@ def test_overlong_trajectories_lose_up_to_one():
 
 
 def test_right_trajectories_are_rehearsed_as_they_were_and_stripped(problem, member):
-    group = RolloutGroup(
-        problem=problem,
-        trajectories_G=(member(1.0, asked=1), member(1.0, solo=True), member(0.1, asked=1)),
-    )
+    asking, solo = member(1.0, asked=1), member(1.0, solo=True)
+    group = RolloutGroup(problem=problem, trajectories_G=(asking, solo, member(0.1, asked=1)))
     rows = objective(
         internalise={"hint_stripped_weight": 2.0, "rehearsal_weight": 0.5}
     ).likelihood_rows([group])
     assert [(row.prompt_ids, row.advantage, row.trajectory) for row in rows] == [
-        ((1, 5), 0.5, 0),
-        ((1, 5), 0.5, 1),
-        ((9,), 2.0, 0),
+        ((1, 5), 0.5, asking),
+        ((1, 5), 0.5, solo),
+        ((9,), 2.0, asking),
     ]
     assert all(row.logprobs_T is None for row in rows)
     assert rows[0].mask_T == (1, 1, 0, 0, 1, 1)
@@ -123,11 +121,11 @@ def test_what_members_can_do_alone_is_learned_where_experts_are_offered(problem,
     assert [(row.prompt_ids, row.completion_ids_T, row.advantage) for row in rows] == [
         ((1, 8, 5), (4, 2), 0.5)
     ]
-    assert (rows[0].weight, rows[0].trajectory, rows[0].logprobs_T) == (2.0, 3, None)
+    assert (rows[0].weight, rows[0].trajectory, rows[0].logprobs_T) == (2.0, alone, None)
     half = objective(
         internalise={"solo_answer_weight": 0.5, "solo_answer_min_accuracy": 0.5}
     ).likelihood_rows(groups)
-    assert [(row.weight, row.trajectory) for row in half] == [(1.0, 1), (2.0, 3)]
+    assert [(row.weight, row.trajectory) for row in half] == [(1.0, alone), (2.0, alone)]
 
 
 def test_with_the_ratio_a_stripped_row_keeps_its_logprobs(problem, member):
@@ -149,13 +147,13 @@ def test_groups_that_succeed_alone_need_no_hints(problem, member):
 
 def test_an_experts_right_solution_is_imitated_and_a_wrong_one_is_not(problem, trajectory):
     solutions = [
-        dataclasses.replace(trajectory((turn(),), correct=right), graph=EXPERT)
+        dataclasses.replace(trajectory((turn(),), correct=right), role=Role.EXPERT)
         for right in (True, False)
     ]
     groups = [RolloutGroup(problem=problem, trajectories_G=(s,)) for s in solutions]
     rows = objective().likelihood_rows(groups)
     assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
-        ((9,), (7, 2), 0)
+        ((9,), (7, 2), solutions[0])
     ]
 
 
@@ -169,7 +167,7 @@ def test_a_helped_members_context_is_the_teacher_of_those_that_work_alone(proble
         [hopeless, group]
     )
     assert [(row.prompt_ids, row.completion_ids_T, row.trajectory) for row in rows] == [
-        ((1, 5), (4, 2), 2)
+        ((1, 5), (4, 2), wrong)
     ]
     assert (rows[0].advantage, rows[0].logprobs_T) == (0.5, None)
     # its prompt, its query, and what came back

@@ -4,14 +4,9 @@ import pytest
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Turn
-from trainers.rows import (
-    TrainingRow,
-    group_advantages,
-    group_rows,
-    has_spread,
-    hint_stripped_rows,
-    trajectory_rows,
-)
+from trainers.advantages import group_advantages, group_rows, has_spread
+from trainers.likelihood import hint_stripped_rows
+from trainers.rows import TrainingRow, trajectory_rows
 
 
 def consultation(slot: int, status=ConsultationStatus.ACCEPTED) -> Consultation:
@@ -42,7 +37,8 @@ TWO_TURNS = (
 
 
 def test_two_turns_with_two_experts_make_one_row_shown_here_in_full(trajectory):
-    assert trajectory_rows(trajectory(TWO_TURNS), advantage=1.5) == [
+    whole = trajectory(TWO_TURNS)
+    assert trajectory_rows(whole, advantage=1.5) == [
         TrainingRow(
             prompt_ids=(1, 5, 6),
             completion_ids_T=(7, 8, 2, 9, 4, 3, 7, 2),
@@ -50,7 +46,7 @@ def test_two_turns_with_two_experts_make_one_row_shown_here_in_full(trajectory):
             logprobs_T=(-0.1, -0.2, -0.3, 0.0, 0.0, 0.0, -0.4, -0.5),
             advantage=1.5,
             weight=1.0,
-            trajectory=0,
+            trajectory=whole,
         )
     ]
 
@@ -112,7 +108,7 @@ def test_a_group_with_equal_rewards_has_nothing_to_say(trajectory, problem):
 def test_an_unscored_member_gives_no_row_and_moves_no_mean(trajectory, problem):
     members = [trajectory(TWO_TURNS, reward=r, rollout=g) for g, r in enumerate([1.0, 0.0, None])]
     rows = group_rows([RolloutGroup(problem=problem, trajectories_G=tuple(members))])
-    assert [row.trajectory for row in rows] == [0, 1]
+    assert [row.trajectory for row in rows] == members[:2]
     assert sum(row.advantage for row in rows) == pytest.approx(0)
 
 
@@ -128,7 +124,7 @@ def test_a_hint_stripped_row_is_the_answer_after_the_tool_free_prompt(trajectory
             logprobs_T=None,
             advantage=0.5,
             weight=3.0,
-            trajectory=0,
+            trajectory=helped[0],
         )
     ]
 

@@ -6,8 +6,8 @@ import pytest
 
 from eapo_agents.recipe import InternaliseSection, TrainSection
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Turn
+from trainers.likelihood import StandIn, in_form
 from trainers.objective import Objective
-from trainers.stand_in import StandIn, in_form
 
 WORKED = "3 * 4 = 12. 7 + 12 = 19."
 

@@ -1,0 +1,187 @@
+"""Likelihood rows: what the policy learns from text that it did not sample in the row's context.
+
+Hint-stripped answers, rehearsed trajectories, solo answers where experts are offered,
+self-distillation, and solutions of an expert; and the replies that stand in for answers which skip
+the working.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from eapo_agents.grading import LENIENT
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.rewards import score_text
+from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
+from graphs.groups import solo_success
+from trainers.rows import TrainingRow, chains, likelihood_row, trajectory_rows
+
+
+def hint_stripped_rows(
+    groups_P: Sequence[RolloutGroup],
+    solo_prompt: Callable[[Problem], Sequence[int]],
+    *,
+    weight: float,
+    ratio: bool = False,
+    stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None,
+) -> list[TrainingRow]:
+    """Return hint-stripped rows: the answer that a reply helped to, as if the policy had found it
+    without help.
+
+    Of every correct trajectory in which a reply was accepted, the last completion (the policy's own
+    sampled tokens) is put after the tool-free prompt of the problem; consultation and reply are
+    gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
+    saw that context, so its logprobs do not apply: `logprobs_T` is None, which makes the row
+    a likelihood term of weight `weight`. With `ratio` every answer is a row and keeps the logprobs
+    that it had with the reply in sight, for the ratio of the one to the other. What `stand_in`
+    gives for a trajectory takes its answer's place, without logprobs.
+    """
+    found: dict[tuple[str, tuple[int, ...], int], list[Trajectory]] = {}
+    for number, trajectory in enumerate(_trajectories(groups_P)):
+        if trajectory.correct and _was_helped(trajectory):
+            theirs = stand_in(trajectory)
+            keeps_ratio = ratio and theirs is None
+            answer = trajectory.turns[-1].completion_ids if theirs is None else tuple(theirs)
+            # a row that keeps its logprobs is one of its own
+            key = (trajectory.problem.id, answer, number if keeps_ratio else -1)
+            found.setdefault(key, []).append(trajectory)
+    return [
+        likelihood_row(
+            alike[0],
+            solo_prompt(alike[0].problem),
+            answer,
+            advantage=weight,
+            weight=float(len(alike)),
+            logprobs=alike[0].turns[-1].logprobs if number >= 0 else None,
+        )
+        for (_, answer, number), alike in found.items()
+    ]
+
+
+def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+    """Return right trajectories as they were sampled, as likelihood terms."""
+    return [
+        replace(row, logprobs_T=None)
+        for trajectory in _trajectories(groups_P)
+        if trajectory.correct and trajectory.role is not Role.EXPERT
+        for row in trajectory_rows(trajectory, advantage=weight)
+    ]
+
+
+def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+    """Return self-distillation rows: answers of solo rollouts, right or wrong, for the policy that
+    has a reply in sight to judge.
+
+    The teacher's context is what stood before the answer of the group's first right rollout that a
+    reply helped; groups without one give no rows.
+    """
+    rows = []
+    for group in groups_P:
+        helped = next((t for t in group.trajectories_G if t.correct and _was_helped(t)), None)
+        if helped is None:
+            continue
+        teacher_ids = _before_the_answer(helped)
+        for trajectory in group.trajectories_G:
+            if trajectory.role is Role.SOLO and trajectory.reward is not None:
+                found = trajectory_rows(trajectory, advantage=weight)
+                rows += [replace(row, logprobs_T=None, teacher_ids=teacher_ids) for row in found]
+    return rows
+
+
+def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
+    """Return every token of the last row, up to the last completion."""
+    *before, last = chains(trajectory.turns)[-1]
+    seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
+    return (*seen, *last.context_ids)
+
+
+def solo_answer_rows(
+    groups_P: Sequence[RolloutGroup], *, weight: float, min_solo_accuracy: float
+) -> list[TrainingRow]:
+    """Return answers of solo rollouts, put after the prompt that offers experts, as likelihood
+    terms: what the policy can do without help it does not ask for.
+
+    Right answers only, of groups whose solo rollouts are right at least so often and of which a
+    rollout had experts. Equal answers of a group are one row that weighs as many.
+    """
+    rows = []
+    for group in groups_P:
+        with_experts = (Role.CONSULT, Role.OWN)
+        offered = [t for t in group.trajectories_G if t.role in with_experts and t.turns]
+        if not offered or (solo_success(group.trajectories_G) or 0.0) < min_solo_accuracy:
+            continue
+        found: dict[tuple[int, ...], list[Trajectory]] = {}
+        for trajectory in group.trajectories_G:
+            if trajectory.role is Role.SOLO and trajectory.correct:
+                answer = trajectory.turns[-1].completion_ids
+                found.setdefault(answer, []).append(trajectory)
+        prompt_ids = offered[0].turns[0].context_ids
+        rows += [
+            likelihood_row(alike[0], prompt_ids, answer, advantage=weight, weight=float(len(alike)))
+            for answer, alike in found.items()
+        ]
+    return rows
+
+
+def solution_rows(
+    groups_P: Sequence[RolloutGroup], solo_prompt: Callable[[Problem], Sequence[int]]
+) -> list[TrainingRow]:
+    """Return distillation's rows: an expert's right solutions after the tool-free prompt, as
+    likelihood terms."""
+    return [
+        likelihood_row(t, solo_prompt(t.problem), t.turns[-1].completion_ids, advantage=1.0)
+        for t in _trajectories(groups_P)
+        if t.role is Role.EXPERT and t.correct
+    ]
+
+
+def _trajectories(groups_P: Sequence[RolloutGroup]) -> list[Trajectory]:
+    return [trajectory for group in groups_P for trajectory in group.trajectories_G]
+
+
+def _was_helped(trajectory: Trajectory) -> bool:
+    return any(
+        consultation.status is ConsultationStatus.ACCEPTED
+        for turn in trajectory.turns[:-1]
+        for consultation in turn.consultations
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """Trajectory -> the token ids of the right answer that a reply gives, where the policy's own
+    answer is too short beside it; None where it is not, or no accepted reply is right."""
+
+    renderer: ChatRenderer
+    answer_form: str
+    min_answer_to_reply_ratio: float
+    """Tokens of the policy's answer for each token of the reply."""
+
+    def __call__(self, trajectory: Trajectory) -> tuple[int, ...] | None:
+        if not self.min_answer_to_reply_ratio:
+            return None
+        num_own = len(trajectory.turns[-1].completion_ids)
+        for turn in trajectory.turns:
+            for consultation in turn.consultations:
+                if consultation.status is not ConsultationStatus.ACCEPTED:
+                    continue
+                num_theirs = len(self.renderer.encode_text(consultation.reply))
+                if num_own >= self.min_answer_to_reply_ratio * num_theirs:
+                    continue
+                text = in_form(consultation.reply, trajectory.problem, self.answer_form)
+                if score_text(text, trajectory.problem)[1]:
+                    return (*self.renderer.encode_text(text), self.renderer.end_of_turn_id)
+        return None
+
+
+def in_form(text: str, problem: Problem, answer_form: str) -> str:
+    """Return a solution. Where it is right but does not end in the form that the task asks for, add
+    that end."""
+    if score_text(text, problem)[1]:
+        return text
+    lenient = problem.grader.removesuffix(LENIENT) + LENIENT
+    loosely = replace(problem, grader=lenient)
+    if not score_text(text, loosely)[1]:
+        return text
+    return f"{text.rstrip()} {answer_form.format(answer=problem.answer)}"
