@@ -28,7 +28,7 @@ class ModelError(UsageError):
 
 
 class StoreError(UsageError):
-    """A trace store that cannot be read or written, or is of a newer format."""
+    """A trace store that cannot be read or written, or is of another format."""
 
 
 class TaskError(UsageError):

@@ -5,6 +5,12 @@ outside that were written then.
 takes the arguments of then.
 """
 
+from collections.abc import Sequence
+
+from eapo_agents import types
+from trainers import grpo, rows
+from trainers.rows import TrainingRow
+
 RECIPE_KEYS = {
     "train.forward_passes": "train.gradient_accumulation_steps",
     "train.updates_per_step": "train.minibatches_per_step",
@@ -28,3 +34,27 @@ RECIPE_KEYS = {
     "policy.lost_after_s": "policy.server_wait_s",
     "consult.granularity": "consult.acceptance.per",
 }
+
+
+def Trajectory(**facts: object) -> types.Trajectory:
+    """Then the graph's name told the role."""
+    facts.setdefault("role", types.Role.of_graph(str(facts["graph"])))
+    return types.Trajectory(**facts)
+
+
+def trajectory_rows(trajectory: types.Trajectory, **options: object) -> list[TrainingRow]:
+    """Then a row named its trajectory by `position`."""
+    options.pop("position", None)
+    return rows.trajectory_rows(trajectory, **options)
+
+
+class EapoTrainer(grpo.EapoTrainer):
+    """Then it took `importance_cap`, and `_batch` took the groups first."""
+
+    def __init__(self, *, importance_cap: float | None = None, **arguments: object) -> None:
+        if importance_cap is not None:
+            arguments["importance_ratio_cap"] = importance_cap
+        super().__init__(**arguments)
+
+    def _batch(self, *groups_and_rows: Sequence[object]) -> dict[str, object]:
+        return super()._batch(*groups_and_rows[-2:])

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from eapo_agents.errors import TraceError
-from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory
+from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory, Turn
 from trainers.advantages import has_spread
-from trainers.rows import trajectory_rows
+from trainers.rows import is_of, trajectory_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +118,13 @@ def _num_rows(trajectory: Trajectory) -> int:
     return sum(turn.parent is None for turn in trajectory.turns)
 
 
+def _own_turns(t: Trajectory) -> list[Turn]:
+    """Return what the policy sampled: turns of another model are not trained on."""
+    return [turn for turn in t.turns if is_of(turn, t.policy.base)]
+
+
 def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
-    if any(turn.logprobs is None for turn in t.turns):
+    if any(turn.logprobs is None for turn in _own_turns(t)):
         return (
             "Traces without logprobs cannot be trained on, since the ratio needs the behaviour "
             "policy's own: "
@@ -129,12 +134,12 @@ def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
 
 
 def _broken(t: Trajectory, expected: Expectation) -> str | None:
-    for turn in t.turns:
+    for turn in _own_turns(t):
         if turn.logprobs is not None and not all(map(math.isfinite, turn.logprobs)):
             return "A trace has logprobs that are not finite: it is damaged; leave it out."
         if turn.logprobs is not None and any(logprob > 1e-3 for logprob in turn.logprobs):
             return "A trace has logprobs above 0, which no distribution gives: leave it out."
-    if any(turn.logprobs is None for turn in t.turns):
+    if any(turn.logprobs is None for turn in _own_turns(t)):
         return None  # has a finding of its own
     try:
         trajectory_rows(t, advantage=1.0)
@@ -144,14 +149,18 @@ def _broken(t: Trajectory, expected: Expectation) -> str | None:
 
 
 def _other_settings(t: Trajectory, expected: Expectation) -> str | None:
-    for name, wanted in (("temperature", expected.temperature), ("top_p", expected.top_p)):
-        found = getattr(t.sampling, name)
-        if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
-            return (
-                f"Traces must be sampled under the trainer's own settings: {name} is {found:g} "
-                "there and "
-                f"{wanted:g} here; train with sampling.{name}={found:g}, or collect again."
-            )
+    for sampling in dict.fromkeys(turn.sampling or t.sampling for turn in _own_turns(t)):
+        settings = (
+            ("temperature", sampling.temperature, expected.temperature),
+            ("top_p", sampling.top_p, expected.top_p),
+        )
+        for name, found, wanted in settings:
+            if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
+                return (
+                    f"Traces must be sampled under the trainer's own settings: {name} is {found:g} "
+                    f"there and {wanted:g} here; train with sampling.{name}={found:g}, or collect "
+                    "again."
+                )
     return None
 
 

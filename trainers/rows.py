@@ -61,7 +61,7 @@ def trajectory_rows(
         TraceError: a turn has no logprobs, or not one for each token.
     """
     base = trajectory.policy.base
-    own = [chain for chain in chains(trajectory.turns) if any(_is_of(t, base) for t in chain)]
+    own = [chain for chain in chains(trajectory.turns) if any(is_of(t, base) for t in chain)]
     rows = [_chain_row(chain, trajectory, advantage, 1.0 / len(own), scripted) for chain in own]
     return [row for row in rows if row.num_trained]
 
@@ -124,7 +124,7 @@ def _chain_row(
     mask: list[int] = []
     logprobs: list[float] = []
     for number, turn in enumerate(chain):
-        is_own = _is_of(turn, trajectory.policy.base)
+        is_own = is_of(turn, trajectory.policy.base)
         no_logprobs = (0.0,) * len(turn.completion_ids)
         sampled = turn.logprobs if is_own and not scripted else no_logprobs
         if sampled is None or len(sampled) != len(turn.completion_ids):
@@ -151,5 +151,6 @@ def _chain_row(
     )
 
 
-def _is_of(turn: Turn, base: str) -> bool:
+def is_of(turn: Turn, base: str) -> bool:
+    """Return whether the model with these base weights sampled a turn."""
     return turn.policy is None or turn.policy.base == base

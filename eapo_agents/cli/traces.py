@@ -166,6 +166,22 @@ def export(
         _print(f"{num_rows} {what} in {file}")
 
 
+@app.command()
+def convert(
+    store: StoreArgument,
+    new: Annotated[str, typer.Argument(help="The new store: a new file, or a URL.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write a store of an older format into a new store. The old one stays as it is."""
+    from eapo_agents.store.convert import convert as write
+
+    num_trajectories = write(store, new)
+    if as_json:
+        _print_json({"store": new, "trajectories": num_trajectories})
+    else:
+        _print(f"{num_trajectories} trajectories in {new}")
+
+
 def _export_answers(opened: Any, run_id: str | None, form: str, file: Path) -> int:
     """Answers of training runs and collections: evaluations are not to be trained on."""
     from eapo_agents.store.export import export_rows

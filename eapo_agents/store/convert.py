@@ -48,6 +48,7 @@ def convert(old: str | Path, new: str | Path) -> int:
             ):
                 return _copy(source, target, new_name)
         except BaseException:
+            new_engine.dispose()  # or SQLite's journal would stay
             if is_file:
                 Path(new).unlink(missing_ok=True)
             raise
