@@ -36,7 +36,7 @@ def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
         objective=Objective(
             solo_prompt=agent.solo_prompt,
             settings=recipe.train.model_copy(
-                update={"internalise": InternaliseSection(weight=weight)}
+                update={"internalise": InternaliseSection(hint_stripped_weight=weight)}
             ),
         ),
         fresh_from=lambda: agent.engine.policy_version.step,
