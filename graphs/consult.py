@@ -1,14 +1,13 @@
 """The EAPO graph: `policy -> consult (K in parallel) -> policy -> ... -> end`.
 
-Every call that the policy writes becomes a `Send` of its own to the consult node, so the replies of
-a turn are in flight together; LangGraph hands them back in the order of the calls, whatever order
-they finish in. The timeout and every failure are handled by the pool: a branch that raises would
-end the whole run, and one that LangGraph's error handler finishes comes a superstep after its
-siblings, when the policy has already gone on. Only a spent budget ends the run, and a person who is
-asked interrupts it.
+Every call that the policy writes becomes a separate `Send` to the consult node, so the replies of a
+turn are in flight together. LangGraph returns them in the order of the calls, whatever order they
+finish in. The pool handles timeouts and failures, since a branch that raises would end the whole
+run, and one that LangGraph's error handler finishes comes a superstep after its siblings, when the
+policy has already continued. Only a spent budget ends the run. A person who is asked interrupts it.
 
-Streamed with `stream_mode="custom"`, each query tells when it is asked (`ASKING`), what the expert
-writes (`WRITING`, in a context with `watched`) and what became of it (`REPLIED`).
+With `stream_mode="custom"`, each query streams when it is asked (`ASKING`), what the expert writes
+(`WRITING`, in a context with `watched`) and its outcome (`REPLIED`).
 """
 
 from __future__ import annotations
@@ -39,13 +38,15 @@ from graphs.state import AgentState, RolloutContext
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
 
 UNAVAILABLE = "The expert is unavailable. Go on alone."
-"""What the policy is told of a withheld reply, a failure and a timeout alike."""
+"""What the policy reads after a withheld reply, a failure or a timeout. It is the same text for
+all three, so that the policy cannot learn to tell the coin from a failure. Trained policies have
+read these words: other words would change their prompts."""
 NOT_SENT = "Not sent: too many queries in one turn."
 ASKING, WRITING, REPLIED = "asking", "writing", "replied"
 
 
 class _Query(TypedDict):
-    """What one branch is sent."""
+    """Input of one branch."""
 
     slot: int
     turn: int
@@ -53,7 +54,7 @@ class _Query(TypedDict):
     args: dict[str, Any] | str
     id: str
     problem: str | None
-    """Why it cannot be sent; None where it can."""
+    """Why the query cannot be sent; None if it can."""
 
 
 def build_consult_graph(
@@ -65,7 +66,7 @@ def build_consult_graph(
     max_queries: int = 3,
     checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> Graph:
-    """The consult graph over a policy and a pool.
+    """Return the consult graph over a policy and a pool.
 
     Args:
         acceptance: global step -> rho.
@@ -82,8 +83,9 @@ def build_consult_graph(
             turn=state["turn"],
             slot=state["slot"],
         )
+        # an adaptive schedule's rho comes with the rollout: it depends on the group's solo rollouts
         rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
-        # one coin for all that fall together: they share the counter of the first
+        # one coin per turn or rollout: all its queries draw the number of its first query
         turn = 0 if acceptance.per == "rollout" else site.turn
         slot = site.slot if acceptance.per == "reply" else 0
         u = coin(context.seed, site.problem_id, site.global_step, site.rollout, turn, slot)
@@ -99,6 +101,7 @@ def build_consult_graph(
                     state, pool, site, rho=rho, u=u, max_queries=max_queries
                 )
         except BudgetError as error:
+            # as a message, so that the turn's other queries still end; the policy node then raises
             return {"messages": [_budget_message(state, error)]}
         artifact = {**asdict(consultation), "status": consultation.status.value}
         runtime.stream_writer({"event": REPLIED, **artifact, **_particulars(answer)})
@@ -131,7 +134,7 @@ def build_consult_graph(
 
 
 def queries_of(message: AIMessage) -> list[dict[str, Any]]:
-    """The turn's calls, well-formed or not, in the order in which they were written."""
+    """Return the turn's calls, well-formed or not, in the order in which they were written."""
     queries: list[dict[str, Any]] = [
         {"name": call["name"], "args": call["args"], "id": call["id"], "problem": None}
         for call in message.tool_calls
@@ -153,7 +156,11 @@ def _budget_message(query: _Query, error: BudgetError) -> ToolMessage:
 async def _consult(
     query: _Query, pool: ExpertPool, site: CallSite, *, rho: float, u: float, max_queries: int
 ) -> tuple[Consultation, Answer | None]:
-    """What became of a query, and the experts' part in it where it was sent."""
+    """Return the outcome of a query, and the expert's answer if it was sent.
+
+    The order of the checks decides what is paid for: a malformed query, one past K and one that
+    the coin withholds never reach the expert.
+    """
     name = query["name"] or ""
     facts: dict[str, Any] = {
         "slot": site.slot,
@@ -186,7 +193,7 @@ async def _consult(
 
 
 def _particulars(answer: Answer | None) -> dict[str, Any]:
-    """What a screen shows beside the consultation."""
+    """Return what a screen shows beside the consultation."""
     if answer is None:
         return {}
     return {
@@ -198,7 +205,7 @@ def _particulars(answer: Answer | None) -> dict[str, Any]:
 
 
 def query_text(arguments: dict[str, Any] | str) -> str:
-    """A call's arguments as text: the query alone where there is nothing else."""
+    """Return a call's arguments as text: just the query if there is nothing else."""
     if isinstance(arguments, str):
         return arguments
     query = arguments.get("query")
