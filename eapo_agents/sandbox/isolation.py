@@ -1,9 +1,9 @@
-"""How code is kept in: bubblewrap, a container engine, or, when the user says so each time, not at
-all.
+"""How code is isolated: by bubblewrap, by a container engine, or, when the user says so each time,
+not at all.
 
-In every case the process that runs a sample gets no environment, no network, an empty home, a
-read-only system and a small scratch folder, and it is gone, with all that it started, when the
-harness kills it.
+With bubblewrap or a container, the process that runs a sample gets no environment, no network, an
+empty home, a read-only system and a small scratch folder. When the harness kills it, everything
+that it started ends too.
 """
 
 from __future__ import annotations
@@ -42,37 +42,36 @@ class Limits:
     cpu_s: int = 120
     file_bytes: int = 16 * _MIB
     scratch_bytes: int = 64 * _MIB
-    """Of everything in the scratch folder together."""
+    """Of all files in the scratch folder together."""
     open_files: int = 64
     output_bytes: int = 256 * _MIB
-    """Of what the sample's function returns, in all."""
+    """Of all that the sample's function returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A process that was started, and the command that ends what the process alone would not."""
+    """A started process, and the command that ends what killing the process would leave."""
 
     process: subprocess.Popen[bytes]
     end_command: tuple[str, ...] = ()
 
 
 class Isolation(Protocol):
-    """A way to start a program of `inside/` kept in."""
+    """A way to start a program of `inside/` in isolation."""
 
     def start(self, program: str, limits: Limits) -> Started:
-        """Starts it with its standard input and output as pipes."""
+        """Start the program with pipes as its standard input and output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bubblewrap:
-    """Linux namespaces through `bwrap`: user, mount, pid, network, ipc, uts and cgroup of its
-    own."""
+    """Linux namespaces through `bwrap`: separate user, mount, pid, network, ipc, uts and cgroup."""
 
     executable: str
 
     def start(self, program: str, limits: Limits) -> Started:
-        """See `Isolation`. `bwrap` itself gets no environment either: nothing of it is inside, and
-        should anything ever be, it would have nothing to tell."""
+        """See `Isolation`. `bwrap` itself gets no environment either, so that nothing could be read
+        from it even if it were visible inside."""
         command = [*self.arguments(limits), *_here(program, limits)]
         filter_ = filter_program()
         if filter_ is None:
@@ -85,18 +84,19 @@ class Bubblewrap:
             return Started(_popen(filtered, (fd.fileno(),)))
 
     def arguments(self, limits: Limits) -> list[str]:
-        """Everything between `bwrap` and the command."""
+        """Return everything between `bwrap` and the command."""
         shown = [path for path in _system_paths() if Path(path).exists()]
         return [
             *("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"),
-            # no process of bwrap's inside, whose memory the sample could write: it has no filter
+            # otherwise a process of bwrap runs inside, without a filter, and the sample could write
+            # its memory
             "--as-pid-1",
             *("--clearenv", "--cap-drop", "ALL", "--hostname", "sandbox"),
-            # before what is shown: Python may live in the host's /tmp
+            # before the bind mounts: Python may live in the host's /tmp
             *("--size", str(limits.scratch_bytes), "--tmpfs", "/tmp"),
             *(word for path in shown for word in _bind(path)),
             *("--proc", "/proc", "--dev", "/dev", "--dir", "/home/sandbox"),
-            # /proc too: to the kernel, root inside is root, and /proc/sys has no other guard
+            # /proc too: the kernel treats root inside as root, and nothing else guards /proc/sys
             *("--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"),
             *("--setenv", "HOME", "/home/sandbox", "--setenv", "LANG", "C.UTF-8"),
             *("--chdir", "/tmp", "--"),
@@ -105,21 +105,21 @@ class Bubblewrap:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Docker or Podman; EAPO_SANDBOX_IMAGE names an image with Python (and NumPy, where samples
-    use it)."""
+    """Docker or Podman. EAPO_SANDBOX_IMAGE names an image with Python, and NumPy for samples that
+    use it."""
 
     executable: str
 
     def start(self, program: str, limits: Limits) -> Started:
-        """See `Isolation`. The engine's own client needs the environment; the container gets
-        none of it."""
+        """See `Isolation`. The engine's client needs the environment; the container gets none of
+        it."""
         name = f"eapo-sandbox-{uuid.uuid4().hex}"
         process = _popen(self.command(program, limits, name), (), environment=os.environ)
-        # the engine's client is not the container: that goes on when the client is killed
+        # killing the engine's client does not end the container
         return Started(process, (self.executable, "rm", "--force", name))
 
     def command(self, program: str, limits: Limits, name: str) -> list[str]:
-        """The whole command line; `name` is the container's."""
+        """Return the whole command line; `name` is the container's."""
         image = os.environ.get("EAPO_SANDBOX_IMAGE", IMAGE)
         return [
             *(self.executable, "run", "--rm", "--interactive", "--name", name, "--network", "none"),
@@ -134,7 +134,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Unsafe:
-    """No isolation at all: a process of the user's own, with limits that it sets on itself."""
+    """No isolation: an ordinary process of the user, with limits that it sets on itself."""
 
     def start(self, program: str, limits: Limits) -> Started:
         """See `Isolation`."""
@@ -142,14 +142,14 @@ class Unsafe:
 
 
 def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
-    """The isolation to use, tried once.
+    """Return an isolation that works here: each candidate runs a program once.
 
     Args:
-        wanted: `auto`, `bubblewrap`, `docker` or `podman`; EAPO_SANDBOX replaces `auto`. unsafe:
-        the user asked for none, this once.
+        wanted: `auto`, `bubblewrap`, `docker` or `podman`; EAPO_SANDBOX replaces `auto`.
+        unsafe: whether the user asked for no isolation, this once.
 
     Raises:
-        SandboxError: there is none that works, and what to do.
+        SandboxError: none works; the message says why and what to do.
     """
     if unsafe:
         return Unsafe()
@@ -172,19 +172,19 @@ def find_isolation(wanted: str = "auto", *, unsafe: bool = False) -> Isolation:
             return isolation
         reasons.append(f"{kind} does not work here ({problem})")
     raise SandboxError(
-        "Code written by a model runs in a sandbox only, and there is none: "
+        "Code written by a model runs only in a sandbox, and no sandbox works here: "
         f"{'; '.join(reasons)}. Install bubblewrap (apt install bubblewrap), or start Docker or "
-        "Podman; --unsafe-code runs it without any protection, this once."
+        "Podman; --unsafe-code runs the code without any protection, this once."
     )
 
 
 def python_command(
     python: str, inside: str, program: str, limits: Limits, paths: Sequence[str]
 ) -> list[str]:
-    """`python program` without the user's site, environment or bytecode; `paths` are where samples
-    find libraries."""
+    """Return the command that runs a program without the user's site, environment or bytecode;
+    samples find libraries in `paths`."""
     start = {"limits": asdict(limits), "paths": list(paths)}
-    # as a module, whose bytecode is kept; a script would be compiled each time
+    # as a module, whose bytecode is kept: a script would be compiled each time
     code = f"import sys; sys.path.insert(0, {inside!r}); import {program}; {program}.main()"
     return [python, "-I", "-S", "-B", "-c", code, json.dumps(start)]
 
@@ -194,7 +194,7 @@ def _here(program: str, limits: Limits) -> list[str]:
 
 
 def _python() -> str:
-    """The interpreter itself, not a virtual environment's link to it."""
+    """Return the interpreter itself, not a virtual environment's link to it."""
     return os.path.realpath(sys.executable)
 
 
@@ -203,7 +203,7 @@ def _libraries() -> list[str]:
 
 
 def _system_paths() -> list[str]:
-    """What a sample may read: the system's programs and libraries, Python, and our few files."""
+    """Return what a sample may read: the system's programs and libraries, Python, our few files."""
     system = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache"]
     return [*system, sys.base_prefix, *_libraries(), str(INSIDE)]
 
@@ -215,7 +215,7 @@ def _bind(path: str) -> list[str]:
 
 
 def _readable(data: bytes) -> IO[bytes]:
-    """An open file that a child can read from its beginning."""
+    """Return an open file that a child can read from its beginning."""
     file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
     file.write(data)
     file.flush()
@@ -246,7 +246,7 @@ def _popen(
 
 
 def _try_out(isolation: Isolation) -> str | None:
-    """None where it works, else what it said."""
+    """Return None if the isolation works, else its error."""
     started = isolation.start(WORKER, Limits())
     try:
         out, err = started.process.communicate(timeout=60)
@@ -260,7 +260,7 @@ def _try_out(isolation: Isolation) -> str | None:
 
 
 def end(started: Started) -> None:
-    """Ends a process and everything that is kept in with it."""
+    """End a process and everything inside its isolation."""
     started.process.kill()
     if started.end_command:
         subprocess.run(started.end_command, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""A pool of sandboxed processes, started before they are needed, each used for one sample only."""
+"""A pool of sandboxed processes, started before they are needed. Each runs one sample only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import queue
 import selectors
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
 
 from eapo_agents.errors import SandboxError
 from eapo_agents.sandbox.isolation import (
@@ -32,15 +31,15 @@ _START_S = 60.0
 
 
 class ProcessEndedError(Exception):
-    """The process in the sandbox is gone: it was killed by a limit, or it left."""
+    """The process in the sandbox is gone: a limit killed it, or it exited."""
 
 
 class DeadlineError(Exception):
-    """The process did not say anything in time."""
+    """The process did not answer in time."""
 
 
 class SandboxedProcess:
-    """One process in a sandbox: lines in, lines out, and an end that always comes."""
+    """One process in a sandbox: lines in, lines out, and every wait has a deadline."""
 
     def __init__(self, started: Started, output_bytes: int) -> None:
         process = started.process
@@ -54,13 +53,13 @@ class SandboxedProcess:
         self._pending = bytearray()
         self._lines: list[bytes] = []
 
-    def send(self, message: Any, deadline: float) -> None:
-        """Writes one message.
+    def send(self, message: Mapping[str, object], deadline: float) -> None:
+        """Write one message.
 
         Raises:
-            ProcessEndedError, DeadlineError: it is gone, or does not read.
+            ProcessEndedError, DeadlineError: the process is gone, or does not read.
         """
-        data = memoryview(json.dumps(message).encode("ascii") + b"\n")
+        data = memoryview(json.dumps(dict(message)).encode("ascii") + b"\n")
         while data:
             try:
                 data = data[os.write(self._in, data) :]
@@ -70,10 +69,11 @@ class SandboxedProcess:
                 raise ProcessEndedError from error
 
     def line(self, deadline: float) -> bytes:
-        """The next line, without its end. `deadline` is of `time.monotonic`.
+        """Return the next line, without its end. `deadline` is on the clock `time.monotonic`.
 
         Raises:
-            ProcessEndedError: it is gone, or has written more than it may. DeadlineError.
+            ProcessEndedError: the process is gone, or has written more than it may.
+            DeadlineError: it does not answer.
         """
         while not self._lines:
             try:
@@ -84,6 +84,8 @@ class SandboxedProcess:
             self._left -= len(data)
             if not data or self._left < 0:
                 raise ProcessEndedError
+            # the last piece has no end yet: it waits in `_pending`. `_lines` is a stack, so that
+            # taking the next line does not move the others
             *lines, rest = data.split(b"\n")
             if lines:
                 lines[0] = bytes(self._pending) + lines[0]
@@ -95,25 +97,25 @@ class SandboxedProcess:
         return self._lines.pop()
 
     def await_start(self) -> None:
-        """Waits until it says that it is ready.
+        """Wait until the process says that it is ready.
 
         Raises:
-            SandboxError: it never does. No sample is to blame for that.
+            SandboxError: it does not. That is never the fault of a sample.
         """
         try:
             self.line(time.monotonic() + _START_S)
         except (ProcessEndedError, DeadlineError) as error:
             raise SandboxError(
-                "The sandbox does not start any more: look whether memory and processes are free, "
-                "and run the same command again."
+                "The sandbox no longer starts: check that memory and processes are free, and run "
+                "the same command again."
             ) from error
 
     def renew(self, output_bytes: int) -> None:
-        """Allows it that much output from here on."""
+        """Allow that much output from here on."""
         self._left = output_bytes
 
     def kill(self) -> None:
-        """Ends it and everything in its namespaces."""
+        """End the process and everything in its namespaces."""
         end(self._started)
 
     def _wait(self, fd: int, event: int, deadline: float) -> None:
@@ -127,11 +129,11 @@ _Started = queue.Queue[SandboxedProcess | SandboxError]
 
 
 class Sandbox:
-    """Runs code that nobody trusts. Thread-safe: up to `workers` samples at once.
+    """Runs untrusted code. Thread-safe: up to `workers` samples run at once.
 
     Args:
-        isolation: how code is kept in; by default what `find_isolation` finds.
-        workers: samples at once; by default one a core.
+        isolation: how code is isolated; by default what `find_isolation` returns.
+        workers: samples at once; by default one per core.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class Sandbox:
         workers: int | None = None,
         limits: Limits | None = None,
     ) -> None:
-        compileall.compile_dir(INSIDE, quiet=2)  # not each time anew, inside
+        compileall.compile_dir(INSIDE, quiet=2)  # once, not in every process
         self.isolation = isolation or find_isolation()
         self.limits = limits or Limits()
         self.num_workers = workers or os.cpu_count() or 1
@@ -150,8 +152,8 @@ class Sandbox:
         self._new_checkers: _Started = queue.Queue()
         self._checkers: queue.LifoQueue[SandboxedProcess] = queue.LifoQueue()
         self._orders: queue.Queue[tuple[str, _Started] | None] = queue.Queue()
-        # Processes ask the kernel to be killed when the thread that started them ends, so one
-        # thread, which lives as long as the pool, starts them all.
+        # bubblewrap asks the kernel to kill its process when the thread that started it ends. So
+        # one thread, which lives as long as the pool, starts all processes.
         self._starter = threading.Thread(target=self._start_ordered, daemon=True)
         self._starter.start()
         for _ in range(self.num_workers):
@@ -169,7 +171,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Ends every waiting process; samples that are still running end with their jobs."""
+        """End every waiting process; running samples end with their jobs."""
         self._orders.put(None)
         self._starter.join()
         for waiting in (self._workers, self._new_checkers, self._checkers):
@@ -181,13 +183,13 @@ class Sandbox:
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
-        """A place to run one sample in; waits for one."""
+        """Wait for a place to run one sample, and hold it."""
         with self._slots:
             yield
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[SandboxedProcess]:
-        """A fresh process, warm where one is waiting; killed at the end, whatever happened."""
+        """Hold a new process, already started if possible, and kill it at the end in any case."""
         process = self._ordered(WORKER, self._workers)
         try:
             process.await_start()
@@ -197,7 +199,7 @@ class Sandbox:
 
     @contextlib.contextmanager
     def checker(self) -> Iterator[SandboxedProcess]:
-        """A process for test programs. It is used again, unless something went wrong in it."""
+        """Hold a process for test programs. It is used again unless something went wrong in it."""
         try:
             process = self._checkers.get_nowait()
         except queue.Empty:
@@ -212,7 +214,7 @@ class Sandbox:
         self._checkers.put(process)
 
     def _ordered(self, program: str, started: _Started) -> SandboxedProcess:
-        """Takes one that is there, and has the next one started."""
+        """Take a started process, and order the next one."""
         self._orders.put((program, started))
         found = started.get()
         if isinstance(found, SandboxError):
@@ -220,9 +222,10 @@ class Sandbox:
         return found
 
     def _start_ordered(self) -> None:
+        """Start ordered processes until the pool closes; the loop of the starter thread."""
         while (order := self._orders.get()) is not None:
             program, started = order
-            # a process for test programs outlives many samples
+            # a process for test programs serves many samples
             limits = self.limits if program == WORKER else replace(self.limits, cpu_s=10**6)
             try:
                 new = self.isolation.start(program, limits)

@@ -1,5 +1,5 @@
-"""What is done with a sample's code: its function called on inputs, or a test program run against
-it. The verdict is always reached out here, from plain data."""
+"""Tests a sample's code: calls its function on inputs, or runs a test program against it. The
+verdict is always reached outside the sandbox, from plain data."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from eapo_agents.sandbox.pool import DeadlineError, ProcessEndedError, Sandbox, 
 READY = b'{"!":"ready"}'
 _NO_VALUE = b'{"!"'
 GRACE_S = 2.0
-"""Beyond a job's own limits, before the harness ends it."""
+"""Time beyond a job's own limits, before the harness ends it."""
 
 
 class Verdict(StrEnum):
-    """What became of a sample."""
+    """The result of a test."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -35,17 +35,17 @@ class Sample:
     code: str
     entry_point: str
     withheld: tuple[str, ...] = ()
-    """Builtins that the upstream harness takes away."""
+    """Builtins that the upstream harness removes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Argument lists, as `inside.values` writes them, with a time limit for each call."""
+    """Argument lists, as `inside.values` writes them, with a time limit per call."""
 
     texts: Sequence[str]
     limits_s: Sequence[float]
     total_s: float
-    """Of all calls together."""
+    """Time limit for all calls together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Outcome:
 
     verdict: Verdict
     detail: str = ""
-    """For people: a message of the sample's own making, so untrusted."""
+    """For people. The sample may have written it, so it is untrusted."""
 
     @property
     def passed(self) -> bool:
@@ -63,20 +63,20 @@ class Outcome:
 
 
 Accepts = Callable[[int, bytes], bool]
-"""(index of the input, the returned value's line) -> whether it is right."""
+"""(index of the input, line of the returned value) -> whether the value is right."""
 
 
 def run_inputs(
     sandbox: Sandbox, sample: Sample, sets: Sequence[tuple[Inputs, Accepts]]
 ) -> list[Outcome]:
-    """Calls the sample's function on each set of inputs, the code loaded anew for each.
+    """Call the sample's function on each set of inputs, and load the code again for each set.
 
-    A set ends at the first call that raises or whose value is not accepted.
+    A set ends at the first call that raises or whose value is not right.
     """
     outcomes: list[Outcome] = []
     with sandbox.slot():
         while len(outcomes) < len(sets):
-            # one process goes through the sets until it is lost; the next one goes on behind it
+            # one process takes the sets in turn until it is lost; another takes those that are left
             with _ended_as(outcomes), sandbox.worker() as process:
                 process.send(_message(sample), time.monotonic() + GRACE_S)
                 for inputs, accepts in sets[len(outcomes) :]:
@@ -90,10 +90,10 @@ def run_inputs(
 def reference_values(
     sandbox: Sandbox, sample: Sample, texts: Sequence[str], limit_s: float
 ) -> tuple[list[str], list[float]]:
-    """What a solution that is right returns for each input, and its seconds.
+    """Return a correct solution's values for the inputs, as lines, and its seconds for each.
 
     Raises:
-        GradingError: it raises, or is not done in time: then it is no reference.
+        GradingError: it raises, or is not done in time, and so cannot be a reference.
     """
     deadline = time.monotonic() + limit_s
     inputs = Inputs(texts=texts, limits_s=[limit_s] * len(texts), total_s=limit_s)
@@ -108,7 +108,7 @@ def reference_values(
     except (ProcessEndedError, DeadlineError, KeyError) as error:
         raise GradingError(
             f"The reference solution of '{sample.entry_point}' does not run to its end in "
-            f"{limit_s:.0f} s: look whether the benchmark's file is upstream's own."
+            f"{limit_s:.0f} s: check that the benchmark's file is upstream's own."
         ) from error
     return [line.decode("ascii") for line in lines], times
 
@@ -116,12 +116,12 @@ def reference_values(
 def run_program(
     sandbox: Sandbox, sample: Sample, *, prompt: str, test: str, limit_s: float
 ) -> Outcome:
-    """Runs a test program's `check` against the sample's function, each in a sandbox of its own.
+    """Run a test program's `check` against the sample's function, each in a separate sandbox.
 
     Args:
         prompt: code that the test may use, run beside the test.
         test: defines `check(candidate)`.
-        limit_s: of wall time for everything, as upstream has it.
+        limit_s: wall time for everything, as upstream counts it.
     """
     outcomes: list[Outcome] = []
     with sandbox.slot(), _ended_as(outcomes), sandbox.worker() as candidate:
@@ -139,13 +139,14 @@ def run_program(
 
 
 def _relay(checker: SandboxedProcess, candidate: SandboxedProcess, deadline: float) -> Outcome:
-    """Carries calls and values between the two until the test program has decided."""
+    """Carry calls and values between the two until the test program has decided."""
     while True:
         message = json.loads(checker.line(deadline))
         if "call" in message:
             limit_s = max(0.001, deadline - time.monotonic())
             candidate.send({"call": message["call"], "limit_s": limit_s}, deadline)
             line = candidate.line(deadline)
+            # a value's line never starts so: its tags are not "!"
             if line.startswith(_NO_VALUE):
                 checker.send({"raised": _error(line)}, deadline)
             else:
@@ -170,7 +171,7 @@ def _inputs_message(inputs: Inputs) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
-    """A process that is lost, or silent for too long, is the sample's outcome."""
+    """Turn a process that is lost, or silent for too long, into the sample's outcome."""
     try:
         yield
     except ProcessEndedError:
@@ -182,14 +183,14 @@ def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
 
 
 def _run_set(process: SandboxedProcess, inputs: Inputs, accepts: Accepts) -> tuple[Outcome, bool]:
-    """The outcome of one set, and whether the process can take another."""
+    """Return the outcome of one set, and whether the process can take another set."""
     deadline = time.monotonic() + inputs.total_s + GRACE_S
     process.send(_inputs_message(inputs), deadline)
     for index in range(len(inputs.texts)):
         line = process.line(deadline)
         if line.startswith(_NO_VALUE):
             detail = _error(line)
-            process.line(deadline)  # it says that it is ready
+            process.line(deadline)  # "ready"
             return Outcome(verdict=Verdict.FAILED, detail=f"raised {detail}"), True
         if not accepts(index, line):
             return Outcome(verdict=Verdict.FAILED, detail=f"wrong for input {index}"), False
@@ -202,4 +203,4 @@ def _error(line: bytes) -> str:
         message = json.loads(line)
         return str(message["error"])[:200]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "something that it would not tell"
+        return "something unreadable"

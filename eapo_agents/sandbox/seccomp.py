@@ -1,10 +1,15 @@
-"""A system-call filter: no new processes, and nothing that reaches for the kernel's machinery.
+"""A system-call filter: no new processes, and no calls that reach the kernel's machinery.
 
-Classic BPF as seccomp(2) takes it, made for bubblewrap's `--seccomp`. Threads stay allowed; every
-other way to make a process fails with EPERM, so that limits on one process are limits on a sample.
-A limit on the number of processes (RLIMIT_NPROC) would not do: the kernel does not hold it against
-root. `clone3` is told to be missing, since its flags lie in memory where a filter cannot read them;
-the C library then uses `clone`.
+The filter is classic BPF, as seccomp(2) takes it, for bubblewrap's `--seccomp`. Threads stay
+allowed. Every other way to make a process fails with EPERM, so that the limits of one process are
+the limits of a sample. A limit on the number of processes (RLIMIT_NPROC) would not do, since the
+kernel does not apply it to root. `clone3` fails as if it were missing (ENOSYS), since its flags lie
+in memory, where a filter cannot read them. The C library then uses `clone`.
+
+A program is a list of instructions (operation, jump if true, jump if false, operand). A jump counts
+instructions from the next one: 0 continues, 1 skips one. The kernel runs the program at each system
+call, over a struct with the call's number at byte 0, the architecture at 4 and the first argument
+at 16.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _CLONE_THREAD = 0x00010000
-_X32 = 0x40000000
+_X32 = 0x40000000  # set in the numbers of x86's other table, which would go around this one
 _CLONE3 = 435  # one number on every architecture since Linux 5.3
 
 _TABLES: dict[str, tuple[int, int, dict[str, int]]] = {
@@ -46,23 +51,24 @@ _TABLES: dict[str, tuple[int, int, dict[str, int]]] = {
         },
     ),
 }  # fmt: skip
-"""Machine -> (AUDIT_ARCH, number of clone, numbers of what is forbidden). Source: the kernel's
+"""Machine -> (AUDIT_ARCH, number of clone, numbers of the forbidden calls). Source: the kernel's
 tables."""
 
 
 def filter_program(machine: str | None = None) -> bytes | None:
-    """The filter for a machine (this one by default); None where no table is known for it."""
+    """Return the filter for a machine (this one by default); None without a table for it."""
     found = _TABLES.get(machine or platform.machine())
     if found is None:
         return None
     architecture, clone, forbidden = found
     deny = _ERRNO | errno.EPERM
     code = [
+        # numbers mean other calls on another architecture, such as 32-bit x86: kill
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQ, 1, 0, architecture),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
-        (_JUMP_GE, 0, 1, _X32),  # x86's other table of numbers
+        (_JUMP_GE, 0, 1, _X32),
         (_RETURN, 0, 0, deny),
         (_JUMP_EQ, 0, 1, _CLONE3),
         (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
@@ -70,6 +76,7 @@ def filter_program(machine: str | None = None) -> bytes | None:
     for number in forbidden.values():
         code += [(_JUMP_EQ, 0, 1, number), (_RETURN, 0, 0, deny)]
     code += [
+        # clone makes a thread if this flag is set, else a process
         (_JUMP_EQ, 0, 3, clone),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_JUMP_SET, 1, 0, _CLONE_THREAD),

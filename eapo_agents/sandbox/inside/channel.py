@@ -1,4 +1,4 @@
-"""The two pipes of a process in the sandbox, out of the way of the code that it will run."""
+"""The two pipes of a process in the sandbox, kept apart from the code that the process will run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 
 class Channel:
-    """Lines of JSON to and from the harness. Descriptors 0, 1 and 2 become /dev/null."""
+    """Lines of JSON to and from the harness.
+
+    Descriptors 0, 1 and 2 become /dev/null, so that what the sample prints is not a message.
+    """
 
     def __init__(self) -> None:
         self._from = os.fdopen(os.dup(0), "rb")
@@ -19,15 +22,16 @@ class Channel:
             os.dup2(null, standard)
         os.close(null)
 
-    def read(self) -> Any:
-        """The next message; the process ends when the harness has closed the pipe."""
+    def read(self) -> dict[str, Any]:
+        """Return the next message; end the process when the harness has closed the pipe."""
         line = self._from.readline()
         if not line:
             sys.exit(0)
-        return json.loads(line)
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def write(self, text: str) -> None:
-        """One line, or several that were joined."""
+        """Write one line, or several that were joined."""
         data = memoryview(text.encode("ascii") + b"\n")
         while data:
             data = data[os.write(self._to, data) :]

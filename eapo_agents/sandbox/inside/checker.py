@@ -1,12 +1,12 @@
-"""Runs a benchmark's own test program, with the sample's function behind a wall.
+"""Runs a benchmark's own test program, with the sample's function in another process.
 
-`check(candidate)` runs here; `candidate` is a stand-in whose calls go, as plain data, to the
-process that has the sample's code, and come back as plain data. So nothing that the sample does to
-its interpreter reaches the assertions. Messages, one JSON a line:
+`check(candidate)` runs here. `candidate` is a stand-in: its calls go as plain data to the process
+that has the sample's code, and values come back as plain data. So nothing that the sample does to
+its interpreter reaches the assertions. Messages, one JSON per line:
 
     to it    {"prompt", "test", "entry_point"}    a program to run
-             {"value": text} or {"raised": name}  what the last call gave
-    from it  {"!": "ready"}                       waiting for a program
+             {"value": text} or {"raised": name}  how the last call ended
+    from it  {"!": "ready"}                       it waits for a program
              {"call": text}                       call the sample's function
              {"!": "passed"} or {"!": "failed", "error": name}
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import CodeType
 from typing import Any
 
 from channel import Channel
@@ -27,26 +28,27 @@ class CandidateError(Exception):
 
 
 def run_prompt(prompt: str, namespace: dict[str, Any]) -> None:
-    """Runs code that ends with a function's head, with or without a docstring for its body."""
+    """Run code that ends with a function's head, with or without a docstring as its body."""
     try:
         program = compiled(prompt)
     except SyntaxError:
-        program = compiled(prompt.rstrip() + "\n    pass\n")
+        program = compiled(prompt.rstrip() + "\n    pass\n")  # the head has no body
     exec(program, namespace)
 
 
-def compiled(source: str) -> Any:
-    """Code that does not inherit this file's own future imports."""
+def compiled(source: str) -> CodeType:
+    """Compile code that does not inherit this file's own future imports."""
     return compile(source, "<test>", "exec", dont_inherit=True)
 
 
 def main() -> None:
+    """Run test programs until the harness closes the pipe."""
     start = json.loads(sys.argv[1])
     channel = Channel()
     set_limits(start["limits"])
     sys.path.extend(start["paths"])
 
-    def candidate(*arguments: Any, **named: Any) -> Any:
+    def candidate(*arguments: object, **named: object) -> object:
         channel.write(json.dumps({"call": to_text([arguments, named])}))
         reply = channel.read()
         if "raised" in reply:

@@ -1,4 +1,4 @@
-"""Limits that a process sets on itself before it runs anything, and cannot raise again."""
+"""Limits that a process sets on itself before it runs anything, and cannot raise later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def set_limits(limits: Mapping[str, int]) -> None:
-    """`limits`: memory_bytes, cpu_s, file_bytes, open_files (see eapo_agents.sandbox.Limits)."""
+    """Set memory_bytes, cpu_s, file_bytes and open_files (see eapo_agents.sandbox.Limits)."""
     wanted = {
         resource.RLIMIT_AS: limits["memory_bytes"],
         resource.RLIMIT_DATA: limits["memory_bytes"],

@@ -1,4 +1,4 @@
-"""Python values as JSON, without pickle: what crosses the sandbox's wall is plain data.
+"""Python values as JSON, without pickle: only plain data crosses the sandbox's wall.
 
 JSON's own types stand for themselves; every JSON object is a tag with one key:
 
@@ -7,9 +7,9 @@ JSON's own types stand for themselves; every JSON object is a tag with one key:
     1 + 2j        {"c": [1.0, 2.0]}         re.Match      {"o": ["Match", true]}
 
 A value of a type that is not listed becomes an `Opaque`, which equals nothing, as the real object
-would not equal the plain data that tests compare with. One value has one text: sets are sorted. A
-list of 32,768 lists or more is told by its digest alone; one benchmark has such outputs, of half
-a gigabyte.
+would not equal the plain data that tests compare with. One value has one text, so sets are sorted.
+A list of 32,768 lists or more crosses as a digest: one benchmark has such outputs, of half a
+gigabyte.
 """
 
 from __future__ import annotations
@@ -19,15 +19,20 @@ import json
 import marshal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from fractions import Fraction
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 MAX_ITEMS = 1_000_000
 """Of an iterator; a longer or endless one is opaque."""
 DIGEST_ITEMS = 1 << 15
 _CHUNK = 1 << 16
 _SMALL = 1 << 62
 _LEAVES = {int, float, str, bool, type(None)}
-_ITERATORS: tuple[type[Any], ...] = (
+_ITERATORS: tuple[type, ...] = (
     map,
     filter,
     zip,
@@ -51,8 +56,8 @@ class Opaque:
         return f"<{self.name}>"
 
 
-def to_text(value: Any) -> str:
-    """One line of ASCII. A value that is too deep to be written is opaque."""
+def to_text(value: object) -> str:
+    """Return a value as one line of ASCII. A value that is nested too deeply is opaque."""
     try:
         return json.dumps(encode(value), separators=(",", ":"))
     except (RecursionError, ValueError):
@@ -60,10 +65,10 @@ def to_text(value: Any) -> str:
 
 
 def from_text(text: str) -> Any:
-    """The value of a line that `to_text` wrote, or that hostile code forged: plain data either way.
+    """Return the value of a line, whether `to_text` wrote it or hostile code forged it.
 
     Raises:
-        ValueError, RecursionError: it is no such line.
+        ValueError, RecursionError: the line is not a value.
     """
     try:
         return decode(json.loads(text))
@@ -71,29 +76,26 @@ def from_text(text: str) -> Any:
         raise ValueError(f"not a value: {error}") from error
 
 
-def encode(value: Any) -> Any:
-    """As JSON data."""
-    kind = type(value)
-    if value is None or kind is bool or kind is str or kind is float:
+def encode(value: object) -> Json:
+    """Return a value as JSON data.
+
+    Only exact types are plain: a subclass of `int` may compare as it likes, so it is marked as one.
+    """
+    if value is None or type(value) is bool or type(value) is str or type(value) is float:
         return value
-    if kind is int:
+    if type(value) is int:
         return value if -_SMALL < value < _SMALL else {"i": hex(value)}
-    if kind is list or kind is tuple:
-        if _are_leaves(value):
-            return value if kind is list else {"t": value}
-        if len(value) >= DIGEST_ITEMS and (digest := _digest(value)) is not None:
-            return {"h": digest}
-        items = [encode(item) for item in value]
-        return items if kind is list else {"t": items}
-    if kind is dict:
+    if type(value) is list or type(value) is tuple:
+        return _encode_items(value)
+    if type(value) is dict:
         return {"d": [[encode(key), encode(item)] for key, item in value.items()]}
-    if kind is set or kind is frozenset:
-        return {"s" if kind is set else "f": _sorted(value)}
-    return _encode_rare(value, kind)
+    if type(value) is set or type(value) is frozenset:
+        return {"s" if type(value) is set else "f": _sorted(value)}
+    return _encode_rare(value, type(value))
 
 
-def decode(data: Any) -> Any:
-    """The value of JSON data."""
+def decode(data: Json) -> Any:
+    """Return the value of JSON data."""
     if isinstance(data, list):
         plain = _LEAVES.issuperset(map(type, data))
         return data if plain else [decode(item) for item in data]
@@ -105,8 +107,19 @@ def decode(data: Any) -> Any:
     return _DECODERS[tag](body)
 
 
-def _are_leaves(values: list[Any] | tuple[Any, ...]) -> bool:
-    """Whether the items stand for themselves in JSON: most long values are lists of such."""
+def _encode_items(values: list[Json] | tuple[Json, ...]) -> Json:
+    items: list[Json]
+    if _are_leaves(values):
+        items = values if type(values) is list else list(values)
+    elif len(values) >= DIGEST_ITEMS and (digest := _digest(values)) is not None:
+        return {"h": digest}
+    else:
+        items = [encode(item) for item in values]
+    return items if type(values) is list else {"t": items}
+
+
+def _are_leaves(values: list[Json] | tuple[Json, ...]) -> bool:
+    """Whether the items stand for themselves in JSON, as in most long lists."""
     kinds = set(map(type, values))
     if not kinds <= _LEAVES:
         return False
@@ -115,31 +128,33 @@ def _are_leaves(values: list[Any] | tuple[Any, ...]) -> bool:
     return all(-_SMALL < item < _SMALL for item in values if type(item) is int)
 
 
-def _digest(values: list[Any] | tuple[Any, ...]) -> str | None:
-    """SHA-256 of a long list or tuple, in pieces; None where it holds more than plain data."""
+def _digest(values: list[Json] | tuple[Json, ...]) -> str | None:
+    """Return the SHA-256 of a long list or tuple, chunk by chunk; None if it holds more than plain
+    data."""
     import hashlib
 
     digest = hashlib.sha256(type(values).__name__.encode())
     try:
         for start in range(0, len(values), _CHUNK):
+            # version 2 of the format writes equal values alike, shared objects or not
             digest.update(marshal.dumps(values[start : start + _CHUNK], 2))
     except ValueError:
         return None
     return digest.hexdigest()
 
 
-def _sorted(values: Iterable[Any]) -> list[Any]:
+def _sorted(values: Iterable[object]) -> list[Json]:
     return sorted((encode(item) for item in values), key=json.dumps)
 
 
-def _encode_rare(value: Any, kind: type[Any]) -> Any:
+def _encode_rare(value: Any, kind: type) -> Json:
     if kind is bytes or kind is bytearray:
         return {"b" if kind is bytes else "y": bytes(value).hex()}
     if kind is complex:
         return {"c": [value.real, value.imag]}
     if kind is range:
         return {"r": [encode(value.start), encode(value.stop), encode(value.step)]}
-    # modules that nobody has loaded have made no values, and loading them takes time
+    # a module that is not loaded has made no values, and loading it takes time
     if "fractions" in sys.modules and kind is sys.modules["fractions"].Fraction:
         return {"q": [encode(value.numerator), encode(value.denominator)]}
     if "decimal" in sys.modules and kind is sys.modules["decimal"].Decimal:
@@ -156,39 +171,49 @@ def _encode_rare(value: Any, kind: type[Any]) -> Any:
         return {"n": [value.dtype.str, encode(value.item())]}
     if numpy is not None and kind is numpy.ndarray and value.dtype.kind in "biufc":
         return {"a": [value.dtype.str, encode(value.tolist())]}
-    for base in (int, float, str, tuple, list, dict, set, frozenset):
-        if isinstance(value, base):  # a subclass: its plain value, so that its own methods are out
-            return {"u": encode(base(_plain(base, value)))}
-    return _opaque(value)
+    plain = _plain(value)
+    return _opaque(value) if plain is None else {"u": encode(plain)}
 
 
-def _plain(base: Any, value: Any) -> Any:
-    if base in (tuple, list, set, frozenset):
-        return [*base.__iter__(value)]
-    if base is dict:
-        return [(key, dict.__getitem__(value, key)) for key in dict.__iter__(value)]
-    plain: dict[Any, Callable[[Any], Any]] = {
-        int: int.__int__,
-        float: float.__float__,
-        str: str.__str__,
-    }
-    return plain[base](value)
+def _plain(value: object) -> object:
+    """Return the plain value of a subclass of a listed type, None of any other object.
+
+    The base class's own methods read it, since the subclass's are the sample's code.
+    """
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, tuple):
+        return tuple(tuple.__iter__(value))
+    if isinstance(value, list):
+        return [*list.__iter__(value)]
+    if isinstance(value, dict):
+        return {key: dict.__getitem__(value, key) for key in dict.__iter__(value)}
+    if isinstance(value, set):
+        return {*set.__iter__(value)}
+    if isinstance(value, frozenset):
+        return frozenset(frozenset.__iter__(value))
+    return None
 
 
-def _opaque(value: Any) -> dict[str, Any]:
+def _opaque(value: object) -> Json:
     try:
         truth = bool(value)
-    except Exception:
+    except Exception:  # the sample's own __bool__
         truth = True
     return {"o": [str(type(value).__name__)[:100], truth]}
 
 
-def _subclassed(value: Any) -> Any:
-    """As an instance of a subclass: equal to the plain value, and of another type."""
+def _subclassed(value: object) -> object:
+    """Return an instance of a subclass: equal to the plain value, and of another type."""
     base = type(value)
     if base not in (int, float, str, tuple, list, dict, set, frozenset):
         raise ValueError("not a subclass that can cross")
-    return type(f"{base.__name__}_subclass", (base,), {})(value)
+    made: object = type(f"{base.__name__}_subclass", (base,), {})(value)
+    return made
 
 
 def _int(text: str) -> int:
@@ -197,19 +222,19 @@ def _int(text: str) -> int:
     return int(text, 16)
 
 
-def _fraction(parts: Any) -> Any:
+def _fraction(numerator: int, denominator: int) -> Fraction:
     import fractions
 
-    return fractions.Fraction(*parts)
+    return fractions.Fraction(numerator, denominator)
 
 
-def _decimal(text: str) -> Any:
+def _decimal(text: str) -> Decimal:
     import decimal
 
     return decimal.Decimal(text)
 
 
-def _numpy(dtype: str, value: Any) -> Any:
+def _numpy(dtype: str, value: object) -> Any:
     import numpy
 
     if dtype[1:2] not in ("b", "i", "u", "f", "c"):
@@ -217,7 +242,7 @@ def _numpy(dtype: str, value: Any) -> Any:
     return numpy.array(value, dtype=dtype)
 
 
-_DECODERS: dict[str, Callable[[Any], Any]] = {
+_DECODERS: dict[str, Callable[[Any], object]] = {
     "t": lambda body: tuple([decode(item) for item in body]),
     "d": lambda body: {decode(key): decode(item) for key, item in body},
     "s": lambda body: {decode(item) for item in body},
@@ -227,7 +252,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "y": bytearray.fromhex,
     "c": lambda body: complex(*body),
     "r": lambda body: range(*decode(body)),
-    "q": lambda body: _fraction(decode(body)),
+    "q": lambda body: _fraction(*decode(body)),
     "m": lambda body: _decimal(body),
     "g": lambda body: iter(decode(body)),
     "k": lambda body: dict.fromkeys(decode(body)).keys(),

@@ -1,18 +1,18 @@
 """Runs one sample's code and reports what its function returns; it judges nothing.
 
-Its argument is '{"limits": ..., "paths": [...]}'. Messages, one JSON a line:
+Its argument is '{"limits": ..., "paths": [...]}'. Messages, one JSON per line:
 
-    to it    {"code", "entry_point", "withheld"}               first of all
-             {"inputs": [text, ...], "limits_s": [...]}        runs the code anew, then every input;
-                                                               with "timed", says how long each took
+    to it    {"code", "entry_point", "withheld"}               the first message
+             {"inputs": [text, ...], "limits_s": [...]}        runs the code, then every input;
+                                                               with "timed", reports the seconds
              {"load": limit_s}                                 runs the code, for calls
              {"call": text, "limit_s"}                         one call
-    from it  {"!": "ready"}                                    waiting for a message
+    from it  {"!": "ready"}                                    it waits for a message
              a value (inside/values.py)                        what a call returned
              {"!": "raised", "error": name}                    the code or a call raised
              {"!": "times", "seconds": [...]}                  of the calls
 
-Upstream's harnesses take some names away from the code that they run. That protects nothing, but a
+Upstream's harnesses remove some names from the code that they run. That protects nothing, but a
 solution that uses them fails there, so it must fail here.
 """
 
@@ -27,7 +27,8 @@ import sys
 import time
 import typing  # noqa: F401  # nearly every sample begins with it
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 from channel import Channel
 from limits import set_limits
@@ -40,6 +41,7 @@ _OS = (
     "truncate replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir"
 )
 _FROM_MODULES = {"shutil": ("rmtree", "move", "chown"), "subprocess": ("Popen",)}
+_T = TypeVar("_T")
 _MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 
 
@@ -48,9 +50,9 @@ class TimeLimitError(Exception):
 
 
 class NoInput(io.StringIO):
-    """Standard input and output of a sample: what it prints is dropped, and reading fails."""
+    """A sample's standard input and output: writing does nothing, and reading fails."""
 
-    def read(self, *args: Any) -> Any:
+    def read(self, *args: object) -> NoReturn:
         raise OSError
 
     readline = readlines = read
@@ -63,12 +65,12 @@ class NoInput(io.StringIO):
 
 
 def withhold(code: str, names: Sequence[str]) -> None:
-    """Takes away what upstream's harness takes away; `names` are further builtins."""
+    """Remove what upstream's harness removes; `names` are further builtins."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in _OS.split():
         setattr(os, name, None)
     for module, attributes in _FROM_MODULES.items():
-        if module in code:  # loading what nobody uses takes time
+        if module in code:  # loading an unused module takes time
             for name in attributes:
                 setattr(__import__(module), name, None)
     for name in ("exit", "quit", "help", *names):
@@ -78,7 +80,7 @@ def withhold(code: str, names: Sequence[str]) -> None:
 
 
 def preload(code: str) -> None:
-    """Upstream's processes have NumPy loaded: it must not count against the sample's time, and it
+    """Load NumPy, as upstream's processes do: it must not count against the sample's time, and it
     cannot be loaded once `open` is gone."""
     if "numpy" in code:
         try:
@@ -87,10 +89,10 @@ def preload(code: str) -> None:
             return
 
 
-def limited(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls with a time limit; a call that catches everything is ended by the harness."""
+def limited(seconds: float, function: Callable[..., _T], *args: object, **kwargs: object) -> _T:
+    """Call with a time limit. A call that catches every exception is ended by the harness."""
 
-    def expired(signum: int, frame: Any) -> None:
+    def expired(signum: int, frame: FrameType | None) -> None:
         raise TimeLimitError
 
     signal.signal(signal.SIGALRM, expired)
@@ -102,21 +104,21 @@ def limited(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: 
 
 
 def raised(error: BaseException) -> str:
-    """The report of an exception, whatever its class does to hide."""
+    """Return the report of an exception, whatever its class does to hide."""
     return json.dumps({"!": "raised", "error": str(type(error).__name__)[:100]})
 
 
-def load(sample: dict[str, Any]) -> Callable[..., Any]:
-    """Runs the sample's code in a namespace of its own and returns its function."""
+def load(sample: dict[str, Any]) -> Callable[..., object]:
+    """Run the sample's code in a new namespace and return its function."""
     namespace: dict[str, Any] = {}
-    # not inheriting this file's own future imports
+    # it does not inherit this file's own future imports
     exec(compile(sample["code"], "<sample>", "exec", dont_inherit=True), namespace)
-    function: Callable[..., Any] = namespace[sample["entry_point"]]
+    function: Callable[..., object] = namespace[sample["entry_point"]]
     return function
 
 
 def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]) -> None:
-    """Every input through a fresh load of the code, until one raises."""
+    """Load the code again and call its function on every input, until one raises."""
     inputs = [from_text(text) for text in message["inputs"]]
     lines: list[str] = []
     times: list[float] = []
@@ -130,7 +132,7 @@ def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]
             text = to_text(value)
             lines.append(text)
             size += len(text)
-            if size > BUFFER_CHARS:
+            if size > BUFFER_CHARS:  # a write per value would cost more than many calls
                 channel.write("\n".join(lines))
                 lines, size = [], 0
     except BaseException as error:
@@ -142,6 +144,7 @@ def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]
 
 
 def main() -> None:
+    """Answer messages until the harness closes the pipe."""
     start = json.loads(sys.argv[1])
     channel = Channel()
     sys.path.extend(start["paths"])
@@ -151,7 +154,7 @@ def main() -> None:
     sample = channel.read()
     preload(sample["code"])
     withhold(sample["code"], sample["withheld"])
-    function: Callable[..., Any] | None = None
+    function: Callable[..., object] | None = None
     while True:
         message = channel.read()
         if "inputs" in message:
