@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that started them."""
+"""Child processes that must not outlive their parent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Called in a new process: it gets SIGTERM once the process that started it, number `parent`,
-    is gone, killed with -9 or not.
+    """Have this process get SIGTERM once its parent, process `parent`, ends, even by kill -9.
 
-    Only on Linux; elsewhere it is looked at once, now.
+    To be called in a new process. Outside Linux the parent is checked only once, now.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it ended before prctl was called
         os.kill(os.getpid(), signal.SIGTERM)

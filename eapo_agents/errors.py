@@ -1,7 +1,7 @@
 """One tree of errors, named by the boundary that was crossed.
 
 Every message says what is wrong, the rule, what was found and what to do next. The `eapo` command
-prints it as one line and exits with `exit_code`.
+prints the message as one line and exits with `exit_code`.
 """
 
 from typing import ClassVar
@@ -14,7 +14,7 @@ class EapoError(Exception):
 
 
 class UsageError(EapoError):
-    """The caller gave something that cannot be used: bad flags, files, values."""
+    """The caller gave something unusable: a wrong flag, file or value."""
 
     exit_code: ClassVar[int] = 2
 
@@ -36,11 +36,11 @@ class TaskError(UsageError):
 
 
 class BenchmarkError(UsageError):
-    """Benchmark problems, or predictions for them, that cannot be had, read or matched."""
+    """Benchmark problems, or predictions for them, that cannot be obtained, read or matched."""
 
 
 class TraceError(UsageError):
-    """Traces that must not be trained on: no logprobs, another model, another temperature, too
+    """Traces that must not be trained on: without logprobs, of another model or temperature, or too
     old."""
 
 
@@ -57,36 +57,36 @@ class ErrorBudgetError(EapoError):
 
 
 class ExpertError(EapoError):
-    """An expert failed; inside a graph it becomes a message to the policy."""
+    """An expert failed. Inside a graph the error becomes a message to the policy."""
 
 
 class TransientExpertError(ExpertError):
-    """A failure that may pass: too many requests, a server error, a lost connection."""
+    """A transient failure: too many requests, a server error, a lost connection."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        """`retry_after_s` is how long the service asked to wait, where it did."""
+        """`retry_after_s` is how long the service asked us to wait, if it did."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 class ExpertSetupError(ExpertError):
-    """A failure that every call would share: a wrong key, a model that the service does not
+    """A failure that every call would share: a wrong key, or a model that the service does not
     have."""
 
 
 class BudgetError(EapoError):
-    """The experts' budget is spent. What was done is kept, and the same command goes on with a
-    larger one."""
+    """The experts' budget is spent. Finished work is kept, and the same command continues with a
+    larger budget."""
 
     exit_code: ClassVar[int] = 4
 
 
 class SandboxError(UsageError):
-    """Code cannot be kept in here, so it is not run."""
+    """Code cannot be isolated here, so it is not run."""
 
 
 class GradingError(EapoError):
-    """A grader failed: never turned into a reward of 0."""
+    """A grader failed. That is never turned into a reward of 0."""
 
 
 class EngineError(EapoError):
@@ -94,16 +94,19 @@ class EngineError(EapoError):
 
 
 class EngineLostError(EngineError):
-    """A policy engine is gone for good, as when no server answers any more. It says nothing of the
-    rollout that met it: what has ended is kept, and the same command goes on later."""
+    """A policy engine is gone for good, for example because no server answers any longer.
+
+    The rollout that met it is not to blame. Finished rollouts are kept, and the same command
+    continues later.
+    """
 
 
 class ServerError(UsageError):
-    """A policy server that cannot be used as it is: not there, another model, other settings."""
+    """A policy server that cannot be used as it is: missing, or with another model or settings."""
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What lies behind groups of errors, as task groups raise them: the first one."""
+    """Return the first error inside the groups that task groups raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

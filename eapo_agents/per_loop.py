@@ -1,5 +1,5 @@
-"""One value for each event loop: connections and semaphores belong to the loop that they were made
-in, and a pool of experts outlives many loops (each wave of rollouts has its own)."""
+"""One value per event loop: connections and semaphores belong to the loop that made them, and a
+pool of experts outlives many loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class PerLoop(Generic[T]):
-    """Makes its value when a loop first asks for it."""
+    """Makes a loop's value when the loop first asks for it."""
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
@@ -21,7 +21,7 @@ class PerLoop(Generic[T]):
         )
 
     def get(self) -> T:
-        """The running loop's value."""
+        """Return the running loop's value."""
         loop = asyncio.get_running_loop()
         if loop not in self._values:
             self._values[loop] = self._make()

@@ -1,5 +1,5 @@
-"""The reward of an answer. Source: EAPO (arXiv 2509.23730): F1 where it is above 0, 0.1 for the
-format alone, else 0."""
+"""The reward of an answer. Source: EAPO (arXiv 2509.23730): F1 if it is above 0, else 0.1 for the
+right format, else 0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMAT_REWARD = 0.1
 
 
 def reward(graded: Grade, *, format_reward: float = FORMAT_REWARD) -> float:
-    """From 0 to 1. For mathematics the F1 is that of the extracted answer: 1 when equivalent."""
+    """Return a reward from 0 to 1. For mathematics, the F1 of an equivalent answer is 1."""
     if graded.score > 0:
         return graded.score
     return format_reward if graded.formatted else 0.0
@@ -19,10 +19,10 @@ def reward(graded: Grade, *, format_reward: float = FORMAT_REWARD) -> float:
 def score_text(
     text: str | None, problem: Problem, *, format_reward: float = FORMAT_REWARD
 ) -> tuple[float, bool]:
-    """(reward, whether right) of what a policy answered; None, no answer at all, is worth 0.
+    """Return (reward, whether right) of a policy's answer; None, a missing answer, earns 0.
 
     Raises:
-        GradingError: the problem's gold answer cannot be read. Such a trajectory stays unscored.
+        GradingError: the problem's gold answer cannot be read. The trajectory stays unscored.
     """
     graded = grade(text or "", problem)
     return reward(graded, format_reward=format_reward), graded.correct

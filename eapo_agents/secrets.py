@@ -1,4 +1,4 @@
-"""Keys come from the environment alone, and are taken out of every text that is kept or shown."""
+"""Keys come only from the environment, and are removed from every text that is kept or shown."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from eapo_agents.errors import UsageError
 
 REDACTED = "[key]"
 _MIN_CHARS = 4
-"""Shorter values are no keys, and taking them out would garble text."""
+"""Shorter values are not keys, and removing them would garble text."""
 _known: set[str] = set()
 
 
 def read_key(variable: str, *, wanted_by: str) -> str:
-    """The key in an environment variable, remembered so that `redact` takes it out.
+    """Return the key in an environment variable, and remember it for `redact`.
 
     Raises:
         UsageError: the variable is not set.
@@ -30,7 +30,7 @@ def read_key(variable: str, *, wanted_by: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The text without any key that `read_key` has read."""
+    """Return the text without the keys that `read_key` has read."""
     for key in _known:
         if key in text:
             text = text.replace(key, REDACTED)

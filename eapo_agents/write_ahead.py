@@ -9,13 +9,13 @@ _PAUSE_S = 0.02
 
 
 def use_write_ahead_log(connection: sqlite3.Connection, patience_s: float) -> None:
-    """Switches the database to the write-ahead log, where it is not there already.
+    """Switch the database to the write-ahead log, unless it uses it already.
 
-    Of several processes that switch a new file at once, SQLite tells some that it is locked without
-    waiting, whatever `busy_timeout` says: it is tried again for `patience_s` seconds.
+    If several processes switch a new file at once, SQLite reports a lock to some of them without
+    waiting for `busy_timeout`. So this tries again for `patience_s` seconds.
 
     Raises:
-        sqlite3.OperationalError: it is locked still, or cannot be written.
+        sqlite3.OperationalError: the file is still locked, or cannot be written.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -1,8 +1,8 @@
-"""Graders: one function from what was written, and the problem, to a grade. Rewards and benchmarks
-share them.
+"""Graders: functions from a model's text and the problem to a grade. Rewards and benchmarks share
+them.
 
-A grader never raises on what a policy wrote; it raises `GradingError` where the gold answer itself
-cannot be read. `name:lenient` is the same grader for models that were never told a form.
+A grader never raises on what a policy wrote. It raises `GradingError` if the gold answer itself
+cannot be read. `name:lenient` is the same grader for models that were not asked for a form.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ SLOW = ("math", "code")
 
 
 class GradeText(Protocol):
-    """Finds the answer in what a model wrote and grades it."""
+    """Finds the answer in a model's text and grades it."""
 
     def __call__(self, text: str, problem: Problem, *, lenient: bool = False) -> Grade: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Grader:
-    """A way to grade: whole texts, and answers that stand alone."""
+    """A way to grade: whole texts, and extracted answers."""
 
     text: GradeText
     answer: Callable[[str, Problem], Grade]
@@ -61,17 +61,17 @@ GRADERS: dict[str, Grader] = {
 
 
 def grade(text: str, problem: Problem) -> Grade:
-    """Grades what a policy wrote.
+    """Grade a policy's text.
 
     Raises:
-        UsageError: no grader of that name.
+        UsageError: there is no grader of that name.
         GradingError: the gold answer cannot be read.
     """
     return find_grader(problem.grader).text(text, problem, lenient=problem.grader.endswith(LENIENT))
 
 
 def grade_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that somebody has extracted already. Raises as `grade` does."""
+    """Grade an extracted answer. Raises as `grade` does."""
     return find_grader(problem.grader).answer(answer[:MAX_ANSWER_CHARS], problem)
 
 

@@ -37,11 +37,11 @@ _HEAD_CHARS = 2_000
 
 
 def choice(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """The letter that was chosen. `metadata["choices"]`, where given, are the options' texts in
-    order, and naming one of them whole is choosing it.
+    """Grade the chosen letter. If `metadata["choices"]` holds the options' texts in order, naming
+    one of them whole chooses it.
 
-    Lenient: any announcement, else a text that is, or begins with, a letter, else one that names
-    a single option. Two different letters are no choice.
+    Lenient: any announced answer counts, else a text that is, or begins with, a letter, else a text
+    that names a single option. Two different letters are not a choice.
     """
     answers = [extract_answer(text)] if not lenient else [*announced_answers(text)]
     for answer in answers:
@@ -53,7 +53,7 @@ def choice(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 
 def choice_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that stands alone: a letter, or an option's text."""
+    """Grade an extracted answer: a letter, or an option's text."""
     letter = read_letter(answer, problem)
     if letter is None:
         return Grade(score=0.0, formatted=False, extracted=answer)
@@ -61,7 +61,7 @@ def choice_answer(answer: str, problem: Problem) -> Grade:
 
 
 def read_letter(answer: str, problem: Problem) -> str | None:
-    """The one letter that a short text names."""
+    """Return the one letter that a short text names."""
     text = _LATEX.sub(" ", ascii_digits(answer))
     if match := _BARE.fullmatch(text):
         return _known(match[1].upper(), problem)
@@ -81,6 +81,7 @@ def read_letter(answer: str, problem: Problem) -> str | None:
 
 
 def _anywhere(text: str, problem: Problem) -> str | None:
+    """Return the letter of a text without an announced answer: its head first, then its tail."""
     head = _LATEX.sub(" ", ascii_digits(text[:_HEAD_CHARS]))
     if match := _BARE.fullmatch(head):
         return _known(match[1].upper(), problem)
@@ -111,7 +112,7 @@ def _by_text(text: str, problem: Problem) -> str | None:
 
 
 def _known(letter: str, problem: Problem) -> str | None:
-    """None for a letter that no option has."""
+    """Return the letter, or None if no option has it."""
     num_choices = len(problem.metadata.get("choices", ())) or 10
     return letter if string.ascii_uppercase.index(letter) < num_choices else None
 
@@ -120,6 +121,6 @@ def _grade(letter: str, problem: Problem, *, formatted: bool) -> Grade:
     gold = problem.answer.strip().upper()
     if len(gold) != 1 or not gold.isalpha():
         raise GradingError(
-            f"The gold answer '{problem.answer}' is no letter, and the grader is 'choice'."
+            f"The gold answer '{problem.answer}' is not a letter, and the grader is 'choice'."
         )
     return Grade(score=float(letter == gold), formatted=formatted, extracted=letter)

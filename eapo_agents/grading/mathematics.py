@@ -1,8 +1,8 @@
-"""Mathematical equivalence: equal text, equal numbers, else math-verify in a process of its own.
+"""Mathematical equivalence: equal text, equal numbers, else math-verify in a separate process.
 
-Sympy works out whatever it is given, so a hostile answer (a tower of powers, a huge factorial)
-would hold the caller for ever, and no signal interrupts a long multiplication. The process has a
-limit on memory and is killed when it is late; one that is ready stands behind it.
+Sympy evaluates whatever it gets, so a hostile answer (a tower of powers, a huge factorial) would
+hold the caller for ever, and no signal interrupts a long multiplication. The process has a limit on
+memory and is killed when it is late; another one is ready to take its place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 
 from eapo_agents.errors import GradingError
@@ -32,7 +33,7 @@ from eapo_agents.grading.numbers import last_number, read_number
 from eapo_agents.types import Problem
 
 TIME_LIMIT_S = 1.0
-"""For one comparison, from when the process is ready."""
+"""For one comparison, from the moment the process is ready."""
 _MAX_CHARS = 400
 _START_S = 120.0
 _NUM_PROCESSES = 2
@@ -48,10 +49,10 @@ _ASSIGNED = re.compile(r"^\s*[a-zA-Z](?:\([a-z]\))?\s*=\s*(?=[^=]*$)")
 
 
 def math(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Equivalent as mathematics: `\\frac{1}{2}`, `0.5` and `1/2` are one.
+    """Grade equivalence as mathematics: `\\frac{1}{2}`, `0.5` and `1/2` are equal.
 
-    Lenient: the last box, as benchmarks of mathematics want it, else any announcement of an answer,
-    else the last number of the text where the gold answer is a number.
+    Lenient: the last box counts, as in benchmarks of mathematics, else any announced answer, else
+    the last number of the text if the gold answer is a number.
     """
     if not lenient:
         answer = extract_answer(text)
@@ -68,11 +69,11 @@ def math(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 
 def math_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that stands alone."""
+    """Grade an extracted answer."""
     gold, given = simplify(problem.answer), simplify(answer)
     if not gold:
         raise GradingError(
-            f"The gold answer '{problem.answer}' is no mathematics, and the grader is 'math'."
+            f"The gold answer '{problem.answer}' is not mathematics, and the grader is 'math'."
         )
     if not given:
         return NOTHING
@@ -93,8 +94,8 @@ def math_answer(answer: str, problem: Problem) -> Grade:
 
 
 def simplify(text: str) -> str:
-    """LaTeX without what changes nothing: spacing, dollar signs, units, `\\left`, `x =`, a final
-    full stop."""
+    """Return LaTeX without what changes nothing: spacing, dollar signs, units, `\\left`, `x =`, a
+    final full stop."""
     text = ascii_digits(text).strip().strip("$*_` ").rstrip(".").strip("$ ")
     text = re.sub(r"\\[()\[\]]", "", text)
     for old, new in (
@@ -116,8 +117,8 @@ def simplify(text: str) -> str:
     return _SPACING.sub("", text)
 
 
-def plain_number(text: str) -> object | None:
-    """The exact value of a text that is a number and nothing else."""
+def plain_number(text: str) -> Fraction | None:
+    """Return the exact value of a text that is a number and nothing else."""
     text = text.strip().strip("$").strip()
     if not text or not _PLAIN_NUMBER.fullmatch(text):
         return None
@@ -126,7 +127,7 @@ def plain_number(text: str) -> object | None:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What math-verify said."""
+    """The verdict of math-verify."""
 
     equal: bool
     readable: bool
@@ -143,12 +144,12 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            start_new_session=True,  # a Ctrl-C is ours to handle
+            start_new_session=True,  # so that a Ctrl-C reaches only us
         )
         self._is_ready = False
 
     def ask(self, message: dict[str, str]) -> dict[str, bool]:
-        """Waits until it is ready, and for its reply at most `TIME_LIMIT_S`.
+        """Wait until the process is ready, and then at most `TIME_LIMIT_S` for its reply.
 
         Raises:
             TimeoutError, OSError, EOFError, ValueError: there is no reply.
@@ -162,12 +163,12 @@ class _Process:
         return reply
 
     def end(self) -> None:
-        """Kills it."""
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
     def _line(self, limit_s: float) -> bytes:
-        """One line; it never says more than one at a time."""
+        """Return one line; the process never writes more than one at a time."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + limit_s
         line = b""
@@ -184,7 +185,7 @@ class _Process:
 
 
 class MathProcesses:
-    """Compares with math-verify; thread-safe. One process works while another stands ready."""
+    """Compares with math-verify; thread-safe. One process works while another one is ready."""
 
     def __init__(self, num_processes: int = _NUM_PROCESSES) -> None:
         self._free: queue.Queue[_Process] = queue.Queue()
@@ -195,7 +196,7 @@ class MathProcesses:
         atexit.register(self.close)
 
     def compare(self, gold: str, answer: str) -> Comparison:
-        """Whether they are equal; an answer that takes too long is wrong."""
+        """Compare two answers. An answer that takes too long is wrong."""
         process = self._free.get()
         try:
             reply = process.ask({"gold": gold, "answer": answer})
@@ -209,12 +210,12 @@ class MathProcesses:
         self._free.put(process)
         if reply.get("gold_unreadable"):
             raise GradingError(
-                f"The gold answer '{gold}' is no mathematics, and the grader is 'math'."
+                f"The gold answer '{gold}' is not mathematics, and the grader is 'math'."
             )
         return Comparison(reply["equal"], reply["readable"])
 
     def close(self) -> None:
-        """Ends every process."""
+        """End every process."""
         with self._lock:
             ended, self._all = self._all, set()
         for process in ended:

@@ -16,7 +16,7 @@ from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
 from eapo_agents.types import Problem
 
 _SPACES = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
-# from the first digit only: tried from each, a long number takes quadratic time
+# only from a number's first digit: from each digit, a long number would take quadratic time
 _LATEX_FRACTION = re.compile(
     r"(?:(?<!\d)(\d+))?\s*\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(-?\d+)\s*\}"
 )
@@ -35,10 +35,10 @@ _MAX_EXPONENT = 100
 
 
 def number(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Equal as exact numbers: `1,200`, `$1200.00` and `2400/2` are one.
+    """Grade equality as exact numbers: `1,200`, `$1200.00` and `2400/2` are equal.
 
     The answer's first number counts, or the first behind its last equals sign. Lenient: any
-    announcement of an answer, else the last number of the text.
+    announced answer counts, else the last number of the text.
     """
     answers = [extract_answer(text)] if not lenient else [*announced_answers(text)]
     for answer in answers:
@@ -50,13 +50,13 @@ def number(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 
 def number_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that stands alone."""
+    """Grade an extracted answer."""
     value = read_number(answer)
     return NOTHING if value is None else _grade(value, problem, answer, formatted=True)
 
 
 def read_number(text: str) -> Fraction | None:
-    """The first number of a short text, behind its last equals sign where it has one."""
+    """Return the first number of a short text, or the first behind its last equals sign."""
     text = ascii_digits(_SPACES.sub("", text[:MAX_ANSWER_CHARS]))
     behind = text.rpartition("=")[2]
     first = _first(behind)
@@ -64,7 +64,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last number of a text."""
+    """Return the last number of a text."""
     text = _plain(ascii_digits(text[-5 * MAX_ANSWER_CHARS :]))
     values = [value for m in _NUMBER.finditer(text) if (value := _value(m)) is not None]
     return values[-1] if values else None
@@ -74,13 +74,13 @@ def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -
     wanted = read_number(problem.answer)
     if wanted is None:
         raise GradingError(
-            f"The gold answer '{problem.answer}' is no number, and the grader is 'number'."
+            f"The gold answer '{problem.answer}' is not a number, and the grader is 'number'."
         )
     return Grade(score=float(value == wanted), formatted=formatted, extracted=answer)
 
 
 def _plain(text: str) -> str:
-    """LaTeX's fractions and separators as plain ones."""
+    """Return the text with LaTeX's fractions and separators as plain ones."""
     text = _SPACES.sub("", text.replace("\\$", "$").replace("\\%", "%"))
 
     def fraction(match: re.Match[str]) -> str:
@@ -95,7 +95,7 @@ def _first(text: str) -> Fraction | None:
         if (value := _value(match)) is not None:
             return value
         if match["whole"] or match["decimals"]:
-            return None  # a number that is none, such as 1/0
+            return None  # it looks like a number and has no value, such as 1/0
     return None
 
 

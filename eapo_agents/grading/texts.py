@@ -21,7 +21,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """How two short texts agree; each from 0 to 1."""
+    """How far two short texts agree; each measure is from 0 to 1."""
 
     em: float
     f1: float
@@ -30,19 +30,19 @@ class Overlap:
 
 
 def exact(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Equal after case, punctuation, articles and spaces are normalised."""
+    """Grade equality after normalising case, punctuation, articles and spaces."""
     answer = _answer(text, lenient)
     return NOTHING if answer is None else exact_answer(answer, problem)
 
 
 def exact_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that stands alone."""
+    """Grade an extracted answer."""
     same = normalise(answer) == normalise(problem.answer)
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
 def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Token F1: yes, no and noanswer must match whole."""
+    """Grade token F1; yes, no and noanswer must match whole."""
     answer = _answer(text, lenient)
     if answer is None:
         return Grade(score=0.0, formatted=False, details=_ZERO)
@@ -50,14 +50,14 @@ def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 
 def f1_answer(answer: str, problem: Problem) -> Grade:
-    """Grades an answer that stands alone."""
+    """Grade an extracted answer."""
     found = overlap(answer, problem.answer)
     details = {"em": found.em, "f1": found.f1, "prec": found.precision, "recall": found.recall}
     return Grade(score=found.f1, formatted=True, extracted=answer, details=details)
 
 
 def overlap(answer: str, gold: str) -> Overlap:
-    """Exact match, F1, precision and recall over the tokens of the normalised texts."""
+    """Return exact match, F1, precision and recall over the tokens of the normalised texts."""
     given, wanted = normalise(answer), normalise(gold)
     em = float(given == wanted)
     if given != wanted and (given in _CLOSED or wanted in _CLOSED):
@@ -71,7 +71,7 @@ def overlap(answer: str, gold: str) -> Overlap:
 
 
 def normalise(text: str) -> str:
-    """Lower case, no punctuation, no articles, single spaces."""
+    """Return the text in lower case, without punctuation and articles, with single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 

@@ -1,1 +1,1 @@
-"""Starts and keeps vLLM servers, which live in an environment of their own."""
+"""Starts and keeps vLLM servers, which run in a separate environment."""

@@ -1,4 +1,4 @@
-"""Finds an installed vLLM: on a GPU machine the ordinary one, else the CPU build of `make vllm`."""
+"""Finds an installed vLLM: the ordinary one on a GPU machine, else the CPU build of `make vllm`."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Vllm:
 
 
 def find_vllm() -> Vllm:
-    """The one that EAPO_VLLM names, else this environment's, else that of `make vllm` here.
+    """Return the vLLM that EAPO_VLLM names, else this environment's, else that of `make vllm` here.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no vLLM is installed.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -55,7 +55,7 @@ def find_vllm() -> Vllm:
         if found := _ask(python):
             return found
     raise UsageError(
-        "There is no vLLM here: with a GPU `pip install 'eapo-agents[vllm]'`, on a CPU "
+        "vLLM is not installed here: with a GPU run `pip install 'eapo-agents[vllm]'`, on a CPU "
         f"`make vllm`, or name the Python that has it in {VARIABLE}."
     )
 
@@ -68,11 +68,11 @@ def _ask(python: Path) -> Vllm | None:
     if not python.exists():
         return None
     try:
-        # isolated: the current folder has no say in what is installed
-        told = subprocess.run(
+        # -I: modules in the current folder must not hide installed ones
+        answer = subprocess.run(
             [str(python), "-I", "-c", _ASK], capture_output=True, text=True, timeout=60
         )
-        found: dict[str, str] = json.loads(told.stdout)
+        found: dict[str, str] = json.loads(answer.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     for name, version in found.items():

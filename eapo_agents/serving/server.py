@@ -1,4 +1,4 @@
-"""One vLLM server process: its command, waiting until it serves, why it did not, and its end."""
+"""One vLLM server process: its command, the wait until it serves, why it failed, and its end."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from eapo_agents.errors import ServerError, UsageError
 from eapo_agents.serving.find_vllm import Vllm
 
 STOP_S = 20.0
-"""What a server has for ending its requests."""
+"""How long a server may take to end its requests."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM makes room for."""
+"""Adapter ranks that vLLM accepts as a maximum."""
 _REASON = re.compile(r"(?:\w+(?:Error|Exception)|error): .+")
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\) ")
 _NO_REASON = ("Engine core initialization failed", "Engine process failed", "SystemExit")
@@ -32,38 +32,37 @@ _NO_REASON = ("Engine core initialization failed", "Engine process failed", "Sys
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What a server is to serve."""
+    """What a server serves, and where."""
 
     model: str
     """Folder or hub name."""
     names: Sequence[str]
-    """What requests may call it."""
+    """Names that requests may use for it."""
     host: str = "127.0.0.1"
     port: int = 8000
     dtype: str = "auto"
     max_model_len: int | None = None
     lora_rank: int | None = None
-    """Adapters up to this rank may be loaded; None: none."""
+    """Highest rank of adapters that may be loaded; None loads no adapters."""
     adapters: Sequence[tuple[str, str]] = ()
-    """Names and folders of adapters to load at once."""
+    """Names and folders of adapters to load at the start."""
     takes_adapters: bool = False
-    """Whether clients may load adapters while it serves: for training, on a network of one's
-    own."""
+    """Whether clients may load adapters while it serves: for training, on a private network."""
     extra: Sequence[str] = ()
-    """More options for vLLM."""
+    """Further options for vLLM."""
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The server's address."""
         return f"http://{self.host}:{self.port}"
 
 
 def command(vllm: Vllm, serving: Serving) -> list[str]:
-    """The server's command line."""
+    """Return the server's command line."""
     parts = [vllm.python, "-m", "vllm.entrypoints.openai.api_server", "--model", serving.model]
     parts += ["--served-model-name", *serving.names]
     parts += ["--host", serving.host, "--port", str(serving.port), "--dtype", serving.dtype]
-    # the distribution that is sampled from, at its temperature: what training needs
+    # training needs the logprobs of the distribution that is sampled, after temperature
     parts += ["--logprobs-mode", "processed_logprobs"]
     if serving.max_model_len:
         parts += ["--max-model-len", str(serving.max_model_len)]
@@ -79,13 +78,14 @@ def command(vllm: Vllm, serving: Serving) -> list[str]:
 
 
 def environment(vllm: Vllm, serving: Serving, key: str | None) -> dict[str, str]:
-    """The server's environment: nothing phones home, and the key is on no command line."""
+    """Return the server's environment: without telemetry, and with the key, which would be visible
+    on a command line."""
     given = dict(os.environ)
     given.setdefault("VLLM_NO_USAGE_STATS", "1")
     given.setdefault("DO_NOT_TRACK", "1")
     if vllm.on_cpu:
         given.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
-        # by itself vLLM keeps a core for its other processes: half of the machine on two
+        # by default vLLM reserves a core for its other processes: half of a machine with two
         given.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     if Path(serving.model).is_dir():
         given.setdefault("HF_HUB_OFFLINE", "1")
@@ -98,10 +98,10 @@ def environment(vllm: Vllm, serving: Serving, key: str | None) -> dict[str, str]
 
 
 class ServerProcess:
-    """A running server, whose output goes to a file."""
+    """A running server. Its output goes to a file."""
 
     def __init__(self, vllm: Vllm, serving: Serving, log: Path, key: str | None = None) -> None:
-        """Starts it; `wait` tells when it serves.
+        """Start the server; `wait` returns when it serves.
 
         Raises:
             UsageError: the port is taken.
@@ -124,19 +124,19 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the server's first process."""
+        """Id of the server's first process."""
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Whether its process lives."""
+        """Whether its process is alive."""
         return self._process.poll() is None
 
     def wait(self, timeout_s: float, on_wait: Callable[[str], None] = lambda line: None) -> None:
-        """Until it is healthy; `on_wait` is told the log's last line every second.
+        """Wait until the server is healthy; `on_wait` gets the log's last line every second.
 
         Raises:
-            ServerError: it ended, or took too long; says why, by its log.
+            ServerError: the server ended or took too long; the message holds the log's reason.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -155,7 +155,7 @@ class ServerProcess:
             time.sleep(1.0)
 
     def reason(self) -> str:
-        """Why it ended, by its log, in one line."""
+        """Return why the server ended, from its log, in one line."""
         status = self._process.poll()
         lines = self._lines()
         found = [
@@ -167,7 +167,7 @@ class ServerProcess:
         return f"{said} (log: {self.log})"
 
     def stop(self) -> None:
-        """Ends it with all its processes; returns when they are gone."""
+        """End the server with all its processes; return when they are gone."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -185,7 +185,7 @@ class ServerProcess:
 
 
 def _detail(following: Sequence[str]) -> str:
-    """What an error goes on with, as pydantic's do: indented, in the line below."""
+    """Return the rest of an error that continues in the next line, indented, as pydantic's do."""
     text = _PREFIX.sub("", following[0]) if following else ""
     return f": {text.strip()}" if text.startswith("  ") else ""
 
@@ -198,5 +198,5 @@ def _refuse_taken_port(serving: Serving) -> None:
         except OSError as error:
             raise UsageError(
                 f"{serving.host}:{serving.port} cannot be served at ({error.strerror}): stop what "
-                "is there, or give another --host and --port."
+                "listens there, or give another --host and --port."
             ) from error
