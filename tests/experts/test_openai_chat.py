@@ -255,7 +255,7 @@ async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_
     faulty, scripted, problem, monkeypatch
 ):
     monkeypatch.setattr("eapo_agents.experts.calling._FIRST_WAIT_S", 0.05)
-    timeout_s, rollouts = 2.0, 334
+    timeout_s, rollouts = 6.0, 334
     pool = ExpertPool([expert(faulty.url("mix"), timeout_s=timeout_s, concurrency=40)])
 
     def script(key, prompt):
@@ -274,10 +274,13 @@ async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_
     rows = [row for _, row in pool.store.rows()]
     assert len(rows) == len(asked)
     counts = faulty.counts()
-    assert sum(row.attempts for row in rows) == counts["mix"] > 1000
     accepted = [c for c in asked if c.status is S.ACCEPTED]
-    # a reply of the server that nobody waited for any more is the only way to lose one
-    assert counts["mix/ok"] - 5 <= len(accepted) <= counts["mix/ok"]
+    # on a busy machine a call may time out before the server reads it, or before its reply is read
+    late = sum(c.status is S.TIMEOUT for c in asked)
+    attempts = sum(row.attempts for row in rows)
+    assert attempts > 1000
+    assert attempts - late <= counts["mix"] <= attempts
+    assert counts["mix/ok"] - late <= len(accepted) <= counts["mix/ok"]
     assert len(accepted) > 0.8 * len(asked)  # 70% of the requests are answered; retries do more
     (line,) = costs(pool.store.rows())
     assert line.statuses == {
@@ -289,7 +292,7 @@ async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_
     assert line.cost_usd == pytest.approx(COST * len(accepted))
     assert sum(c.cost_usd for c in asked) == pytest.approx(line.cost_usd)
     assert {c.reply for c in asked if c.status is not S.ACCEPTED} == {UNAVAILABLE}
-    assert max(row.latency_s for row in rows) < timeout_s + 1  # a busy machine wakes late
+    assert max(row.latency_s for row in rows) < 2 * timeout_s  # a busy machine wakes late
     assert counts.get("elsewhere", 0) == 0
 
 
