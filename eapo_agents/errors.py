@@ -63,10 +63,18 @@ class ExpertError(EapoError):
 class TransientExpertError(ExpertError):
     """A transient failure: too many requests, a server error, a lost connection."""
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
-        """`retry_after_s` is how long the service asked us to wait, if it did."""
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, rate_limited: bool = False
+    ) -> None:
+        """Say what failed.
+
+        Args:
+            retry_after_s: how long the service asked us to wait, if it did.
+            rate_limited: whether it said that it gets too many requests (HTTP 429).
+        """
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.rate_limited = rate_limited
 
 
 class ExpertSetupError(ExpertError):
@@ -79,6 +87,10 @@ class BudgetError(EapoError):
     larger budget."""
 
     exit_code: ClassVar[int] = 4
+
+
+class RolloutTimeoutError(EapoError):
+    """A rollout took longer than the recipe allows. It is recorded as failed."""
 
 
 class SandboxError(UsageError):

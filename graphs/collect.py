@@ -1,20 +1,22 @@
-"""Collects groups of rollouts into a trace store; resumes, and shares the work with other
+"""Collects groups of rollouts into a trace store; continues, and shares the work with other
 processes."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem, RolloutGroup, Trajectory
+from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
-from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
-from graphs.rollout import AnyGraph, RolloutPlan, group_key
+from graphs.concurrency import Concurrency, Wanted
+from graphs.failures import Retry
+from graphs.fill import fill
+from graphs.groups import NO_ASSISTANCE, Assistance
+from graphs.rollout import AnyGraph, Rollouts, group_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,23 +26,27 @@ class Collection:
     run_id: str
     problems: Sequence[Problem]
     num_rollouts: int
-    """G: rollouts a problem."""
-    concurrency: int
-    """Rollouts in flight at once."""
+    """G: rollouts per problem."""
+    concurrency: Wanted
+    """Rollouts in flight at once, or `auto`."""
     seed: int
     system_prompt: str
     format_reward: float
     global_step: int = 0
+    rollout_timeout_s: float | None = None
+    """Time limit of one rollout."""
+    retry_failed: Retry = "infrastructure"
+    """Which failed rollouts of the store run again."""
     assistance: Assistance = NO_ASSISTANCE
     inputs: Callable[[Problem], Any] | None = None
     answer_of: Callable[[Any], str | None] | None = None
-    """See `run_rollouts`."""
+    """See `Rollouts`."""
 
     @classmethod
     def of(
         cls, recipe: Recipe, run_id: str, problems: Sequence[Problem], **more: Any
     ) -> Collection:
-        """As the recipe's `collect` section has it."""
+        """Return what the recipe's `collect` section wants."""
         return cls(
             run_id=run_id,
             problems=problems,
@@ -63,8 +69,8 @@ def trace(
     inputs: Callable[[Problem], Any] | None = None,
     answer_of: Callable[[Any], str | None] | None = None,
 ) -> int:
-    """Collects traces of any LangGraph graph whose model is the agent's policy, under the recipe's
-    `collect` section; the same call resumes. Returns how many rollouts it ran.
+    """Collect traces of any LangGraph graph whose model is the agent's policy, under the recipe's
+    `collect` section; the same call continues. Return how many rollouts it ran.
 
     Args:
         inputs: problem -> the graph's input; by default the recipe's prompt as `messages`.
@@ -88,72 +94,47 @@ def collect(
     store: TraceStore,
     wanted: Collection,
     on_group: Callable[[RolloutGroup], None] = lambda group: None,
+    rate_limited: Callable[[], int] = lambda: 0,
 ) -> int:
-    """Runs what the store does not have yet, a wave at a time, and returns how many rollouts it
-    ran.
+    """Run what the store does not have yet; return how many rollouts ran.
 
-    Each trajectory is committed as it ends. Groups that another live process has claimed are
-    left to it.
+    Groups that another live process has claimed are left to it. See `fill`.
+
+    Args:
+        on_group: called with what ran now of each group that became whole.
+        rate_limited: see `Concurrency`.
 
     Raises:
         BudgetError: the experts' budget is spent; what has ended is in the store.
     """
-    num_run = 0
-
-    def commit(trajectory: Trajectory) -> None:
-        key = group_key(trajectory.problem, wanted.global_step)
-        store.append(trajectory, run_id=wanted.run_id, group_key=key)
-
-    for plans in _waves(store, wanted):
-        groups = asyncio.run(
-            run_groups(
-                graph,
-                policy,
-                plans,
-                assistance=wanted.assistance,
-                num_rollouts=wanted.num_rollouts,
-                system_prompt=wanted.system_prompt,
-                seed=wanted.seed,
-                global_step=wanted.global_step,
-                format_reward=wanted.format_reward,
-                on_trajectory=commit,
-                inputs=wanted.inputs,
-                answer_of=wanted.answer_of,
-            )
+    rollouts = Rollouts(
+        graph=graph,
+        policy=policy,
+        system_prompt=wanted.system_prompt,
+        seed=wanted.seed,
+        global_step=wanted.global_step,
+        format_reward=wanted.format_reward,
+        assistance=wanted.assistance,
+        inputs=wanted.inputs,
+        answer_of=wanted.answer_of,
+        timeout_s=wanted.rollout_timeout_s,
+    )
+    plans = (
+        rollouts.plan(
+            problem,
+            wanted.num_rollouts,
+            run_id=wanted.run_id,
+            key=group_key(problem, wanted.global_step),
         )
-        for group in groups:
-            store.release(wanted.run_id, group_key(group.problem, wanted.global_step))
-            num_run += len(group.trajectories_G)
-            on_group(group)
-    return num_run
-
-
-def _waves(store: TraceStore, wanted: Collection) -> Iterator[list[RolloutPlan]]:
-    """Plans for missing rollouts, about `concurrency` at a time; each group is claimed before it is
-    run."""
-    wave: list[RolloutPlan] = []
-    have = store.have(wanted.run_id)
-    for problem in wanted.problems:
-        key = group_key(problem, wanted.global_step)
-        missing = [r for r in range(wanted.num_rollouts) if r not in have.get(key, set())]
-        if not missing or not store.claim(wanted.run_id, key):
-            continue
-        # another process may have finished it between the look and the claim
-        now_held = store.have(wanted.run_id).get(key, set())
-        missing = [r for r in missing if r not in now_held]
-        if not missing:
-            store.release(wanted.run_id, key)
-            continue
-        before = (
-            _stored(store, wanted.run_id, key) if now_held and wanted.assistance.solo_share else ()
-        )
-        wave.append(RolloutPlan(problem=problem, rollouts=missing, before=before))
-        if sum(len(plan.rollouts) for plan in wave) >= wanted.concurrency:
-            yield wave
-            wave = []
-    if wave:
-        yield wave
-
-
-def _stored(store: TraceStore, run_id: str, key: str) -> list[Trajectory]:
-    return [s.trajectory for s in store.trajectories(run_id=run_id) if s.group_key == key]
+        for problem in wanted.problems
+    )
+    return fill(
+        store,
+        plans,
+        rollouts.run,
+        engine=policy.engine,
+        concurrency=Concurrency(wanted.concurrency, policy.engine, rate_limited),
+        retry=wanted.retry_failed,
+        shared=True,
+        on_group=lambda plan, group: on_group(group),
+    )

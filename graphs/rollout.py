@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langgraph.graph.state import CompiledStateGraph
 
-from eapo_agents.errors import BudgetError, EngineLostError, UsageError
+from eapo_agents.errors import (
+    BudgetError,
+    EngineLostError,
+    RolloutTimeoutError,
+    StoreError,
+    UsageError,
+)
 from eapo_agents.grading import LENIENT, SLOW
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import score_text
-from eapo_agents.secrets import redact
 from eapo_agents.types import Problem, Role, RolloutGroup, StopReason, Trajectory, Turn
+from graphs.concurrency import Concurrency
+from graphs.failures import describe
+from graphs.fill import RolloutPlan as RolloutPlan
+from graphs.fill import run_plans
+from graphs.groups import NO_ASSISTANCE, Assistance
 from graphs.state import RolloutContext
 from graphs.turns import messages_in, turns_of
 
@@ -27,21 +37,67 @@ INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
 AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
 """One of our graphs or a user's."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutPlan:
-    """Which rollouts of one problem to run."""
+class Rollouts:
+    """How the rollouts of a run are run; `run` is what `graphs.fill` calls."""
 
-    problem: Problem
-    rollouts: Sequence[int]
-    """Indices within the group."""
-    num_solo: int = 0
-    """The first so many indices of the group run without experts (graphs of ours only)."""
-    rho: float | None = None
-    """Takes the place of the schedule's."""
-    before: Sequence[Trajectory] = ()
-    """Members of the group that have been run already."""
+    graph: AnyGraph
+    """One of ours, or any LangGraph graph that calls `policy`."""
+    policy: PolicyChatModel
+    system_prompt: str
+    seed: int
+    global_step: int = 0
+    format_reward: float | None = 0.1
+    """None: answers are not graded now. Benchmarks grade afterwards, from what was stored."""
+    examples: Sequence[tuple[str, str]] = ()
+    """Questions and answers that stand before the problem in every prompt."""
+    assistance: Assistance = NO_ASSISTANCE
+    inputs: Callable[[Problem], Any] | None = None
+    """Problem -> the graph's input, where it is not a list of messages."""
+    answer_of: Callable[[Any], str | None] | None = None
+    """The graph's final state -> the answer, where it is not the last message's text."""
+    timeout_s: float | None = None
+    """Time limit of one rollout, which then counts as failed."""
+
+    def plan(self, problem: Problem, num_rollouts: int, *, run_id: str, key: str) -> RolloutPlan:
+        """Return the plan of a whole group."""
+        return RolloutPlan(
+            problem=problem,
+            rollouts=range(num_rollouts),
+            run_id=run_id,
+            key=key,
+            num_solo=self.assistance.num_solo(num_rollouts),
+            solo_first=self.assistance.solo_first,
+        )
+
+    async def run(self, plan: RolloutPlan, rollout: int, ended: Sequence[Trajectory]) -> Trajectory:
+        """Run and score one rollout. One that fails is recorded with its error and no reward. A
+        grader that fails raises (`GradingError`): nothing is scored 0 for want of a score.
+
+        Raises:
+            BudgetError: the experts' budget is spent.
+            EngineLostError: the policy's engine is gone.
+            StoreError: the experts' ledger cannot be written.
+        """
+        problem = plan.problem
+        solo = rollout < plan.num_solo
+        context = RolloutContext(
+            problem_id=problem.id,
+            seed=self.seed,
+            rollout=rollout,
+            global_step=self.global_step,
+            rho=None if solo else self.assistance.rho(self.global_step, ended),
+            solo=solo,
+        )
+        given: Any = (
+            self.inputs(problem)
+            if self.inputs
+            else {"messages": first_messages(self.system_prompt, problem.question, self.examples)}
+        )
+        return await _run_one(self, problem, context, given)
 
 
 async def run_group(
@@ -51,7 +107,7 @@ async def run_group(
     num_rollouts: int,
     **options: Any,
 ) -> RolloutGroup:
-    """G rollouts of one problem, side by side. See `run_rollouts` for the options."""
+    """Run G rollouts of one problem at once. `options` are those of `run_rollouts`."""
     plan = RolloutPlan(problem=problem, rollouts=range(num_rollouts))
     (group,) = await run_rollouts(graph, policy, [plan], **options)
     return group
@@ -64,76 +120,38 @@ async def run_rollouts(
     *,
     system_prompt: str,
     seed: int,
-    global_step: int = 0,
-    format_reward: float = 0.1,
     scored: bool = True,
-    examples: Sequence[tuple[str, str]] = (),
+    format_reward: float = 0.1,
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
-    inputs: Callable[[Problem], Any] | None = None,
-    answer_of: Callable[[Any], str | None] | None = None,
+    **options: Any,
 ) -> list[RolloutGroup]:
-    """Runs every planned rollout at once, in one cohort of the engine, and scores what came out.
+    """Run every planned rollout at once, without a store.
 
     Args:
-        graph: one of ours, or any LangGraph graph that calls `policy`.
-        scored: whether answers are graded now; benchmarks grade afterwards, from what was stored.
-        examples: questions and answers that stand before the problem in every prompt.
-        on_trajectory: is told each trajectory as it ends.
-        inputs: problem -> the graph's input, where it is not a list of messages.
-        answer_of: the graph's final state -> the answer, where it is not the last message's text.
-
-    A rollout that fails is recorded with its error and no reward, and the others go on. A grader
-    that fails raises (`GradingError`): nothing is scored 0 for want of a score.
+        on_trajectory: called with each trajectory as it ends.
+        options: further settings of `Rollouts`.
 
     Raises:
-        BudgetError: the experts' budget was spent. The rollouts that needed no more of it have
-            ended and been told to `on_trajectory`; the others have left nothing.
-        EngineLostError: the policy's engine is gone. Again the others have ended.
+        BudgetError, EngineLostError: as `fill` does.
     """
-    stopped: list[BudgetError | EngineLostError] = []
-    how = _How(graph, policy, format_reward if scored else None, answer_of)
-    num_rollouts = sum(len(plan.rollouts) for plan in plans_P)
-    with policy.engine.cohort(num_rollouts) as cohort:
-
-        async def one(plan: RolloutPlan, rollout: int) -> Trajectory | None:
-            problem = plan.problem
-            context = RolloutContext(
-                problem_id=problem.id,
-                seed=seed,
-                rollout=rollout,
-                global_step=global_step,
-                rho=plan.rho,
-                solo=rollout < plan.num_solo,
-            )
-            given: Any = (
-                inputs(problem)
-                if inputs
-                else {"messages": first_messages(system_prompt, problem.question, examples)}
-            )
-            try:
-                trajectory = await _run_one(how, problem, context, given)
-            except (BudgetError, EngineLostError) as error:
-                stopped.append(error)
-                return None
-            finally:
-                cohort.finished()
-            on_trajectory(trajectory)
-            return trajectory
-
-        async with asyncio.TaskGroup() as tasks:
-            running_PG = [
-                [tasks.create_task(one(plan, rollout)) for rollout in plan.rollouts]
-                for plan in plans_P
-            ]
-    if stopped:
-        raise stopped[0]
-    return [
-        RolloutGroup(
-            problem=plan.problem,
-            trajectories_G=tuple(t for task in running_G if (t := task.result()) is not None),
-        )
-        for plan, running_G in zip(plans_P, running_PG, strict=True)
-    ]
+    rollouts = Rollouts(
+        graph=graph,
+        policy=policy,
+        system_prompt=system_prompt,
+        seed=seed,
+        format_reward=format_reward if scored else None,
+        **options,
+    )
+    found: dict[str, RolloutGroup] = {}
+    await run_plans(
+        [replace(plan, key=str(index)) for index, plan in enumerate(plans_P)],
+        rollouts.run,
+        engine=policy.engine,
+        concurrency=Concurrency(sum(len(p.rollouts) for p in plans_P) or 1, policy.engine),
+        on_trajectory=lambda plan, trajectory: on_trajectory(trajectory),
+        on_group=lambda plan, group: found.__setitem__(plan.key, group),
+    )
+    return [found[str(index)] for index in range(len(plans_P))]
 
 
 def group_key(problem: Problem, step: int) -> str:
@@ -151,18 +169,9 @@ def first_messages(
     return [*messages, HumanMessage(question)]
 
 
-@dataclass(frozen=True, slots=True)
-class _How:
-    """What all rollouts of a call share."""
-
-    graph: AnyGraph
-    policy: PolicyChatModel
-    format_reward: float | None
-    """None: trajectories stay unscored."""
-    answer_of: Callable[[Any], str | None] | None
-
-
-async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: Any) -> Trajectory:
+async def _run_one(
+    how: Rollouts, problem: Problem, context: RolloutContext, given: Any
+) -> Trajectory:
     started = time.perf_counter()
     policy = how.policy
     facts: dict[str, Any] = {
@@ -184,7 +193,7 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
     )
     try:
         with recording(key) as recorder:
-            state = await how.graph.ainvoke(given, context=context)
+            state = await _in_time(how.graph.ainvoke(given, context=context), how.timeout_s)
         if isinstance(state, Mapping) and INTERRUPTS in state:
             raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
         base = policy.engine.policy_version.base  # a graph may call other models of ours too
@@ -196,7 +205,7 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
             messages_in(state), recorder.records, policy=own[0].policy, sampling=policy.sampling
         )
         reason, answer = _outcome(state, turns, how.answer_of)
-    except (BudgetError, EngineLostError):
+    except (BudgetError, EngineLostError, StoreError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
         return Trajectory(
@@ -206,7 +215,7 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
             answer=None,
             reward=None,
             correct=None,
-            error=redact(f"{type(error).__name__}: {error}"),
+            error=describe(error),
             duration_s=time.perf_counter() - started,
         )
     reward, correct = await _scored(answer, problem, how.format_reward)
@@ -220,6 +229,18 @@ async def _run_one(how: _How, problem: Problem, context: RolloutContext, given: 
         error=None,
         duration_s=time.perf_counter() - started,
     )
+
+
+async def _in_time(work: Awaitable[T], timeout_s: float | None) -> T:
+    try:
+        async with asyncio.timeout(timeout_s) as limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # the graph's own
+        raise RolloutTimeoutError(
+            f"The rollout took longer than rollouts.rollout_timeout_s ({timeout_s:g} s)."
+        ) from error
 
 
 async def _scored(

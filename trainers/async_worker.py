@@ -25,9 +25,11 @@ import numpy as np
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import counter_key
-from eapo_agents.types import Problem, RolloutGroup
-from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
-from graphs.rollout import AnyGraph, RolloutPlan
+from eapo_agents.types import Problem, RolloutGroup, Trajectory
+from graphs.concurrency import Concurrency
+from graphs.fill import RolloutPlan, run_plans
+from graphs.groups import NO_ASSISTANCE, Assistance
+from graphs.rollout import AnyGraph, Rollouts
 from trainers.advantages import group_rows
 from trainers.rows import TrainingRow
 from trainers.sources import group_metrics
@@ -46,8 +48,9 @@ class GraphRolloutWorker:
     policy: PolicyChatModel
     problems: Sequence[Problem]
     num_rollouts: int
-    """G: trajectories a problem."""
+    """G: trajectories per problem."""
     groups_in_flight: int
+    """So many groups' rollouts run at once."""
     seed: int
     system_prompt: str
     format_reward: float
@@ -55,14 +58,16 @@ class GraphRolloutWorker:
     """Told each new version before rollouts with it begin."""
     assistance: Assistance = NO_ASSISTANCE
     advantages_of: Callable[[RolloutGroup], Sequence[float | None]] | None = None
-    """Group -> one advantage a member, such as `Objective.advantages`; GRPO's by default."""
+    """Group -> one advantage per rollout, such as `Objective.advantages`; GRPO's by default."""
     on_group: Callable[[RolloutGroup], None] = lambda group: None
-    """Told each group, to be logged."""
+    """Called with each group, to log it."""
     max_samples: int = 4096
     """Rows that wait for the trainer before rollouts pause."""
     rollout_buffer: queue.Queue[RolloutSample] = field(init=False)
     metrics_queue: queue.Queue[dict[str, float]] = field(init=False)
     _version: int = 0
+    _begun: dict[str, int] = field(default_factory=dict)
+    """Number of a group under way -> the version with which it began."""
     _beat: float = 0.0
     _failure: BaseException | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -73,25 +78,25 @@ class GraphRolloutWorker:
         self.metrics_queue = queue.Queue()
 
     def start(self) -> None:
-        """Begins to run groups, in a thread of its own."""
+        """Begin to run groups, in a thread of its own."""
         if self._thread is None:
             self._beat = time.monotonic()
             self._thread = threading.Thread(target=self._run, name="eapo-rollouts", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends it; rollouts under way are given up."""
+        """End it; rollouts under way are given up."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
 
     def update_model_version(self, model_version: int) -> None:
-        """Rollouts that begin from now on are of this version."""
+        """Let groups that begin from now on be of this version."""
         self._version = model_version
         self.set_version(model_version)
 
     def check_health(self, stale_after_s: float) -> None:
-        """Raises EngineError where no rollout can be expected any more."""
+        """Raise EngineError where no rollout can be expected any longer."""
         if self._failure is not None:
             raise EngineError(f"The rollouts ended: {self._failure}") from self._failure
         silent_s = time.monotonic() - self._beat
@@ -103,41 +108,44 @@ class GraphRolloutWorker:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._run_groups())
-        except BaseException as error:  # told by check_health, in the trainer's thread
+            asyncio.run(self._until_stopped())
+        except BaseException as error:  # check_health raises it, in the trainer's thread
             self._failure = error
 
-    async def _run_groups(self) -> None:
-        upcoming = self._order()
-        running: set[asyncio.Task[None]] = set()
-        try:
-            while not self._stopped.is_set():
-                if self.rollout_buffer.qsize() >= self.max_samples:
-                    self._beat = time.monotonic()  # the trainer is waited for
-                else:
-                    while len(running) < self.groups_in_flight:
-                        number, problem = next(upcoming)
-                        running.add(asyncio.create_task(self._group(number, problem)))
-                ended, running = (
-                    await asyncio.wait(
-                        running, timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if running
-                    else (set(), running)
-                )
-                if not running and not ended:
-                    await asyncio.sleep(_IDLE_S)
-                # every one is asked, or asyncio complains of the others' errors
-                errors = [error for task in ended if (error := task.exception()) is not None]
-                if errors:
-                    raise errors[0]
-                if ended:
-                    self._beat = time.monotonic()
-        finally:
-            for task in running:
-                task.cancel()
-            with contextlib.suppress(Exception):
-                await asyncio.gather(*running, return_exceptions=True)
+    async def _until_stopped(self) -> None:
+        running = asyncio.create_task(
+            run_plans(
+                self._plans(),
+                self._one,
+                engine=self.policy.engine,
+                concurrency=Concurrency(
+                    self.groups_in_flight * self.num_rollouts, self.policy.engine
+                ),
+                on_group=self._whole,
+            )
+        )
+        while not self._stopped.is_set() and not running.done():
+            await asyncio.wait([running], timeout=_IDLE_S)
+        if running.done():
+            running.result()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    def _plans(self) -> Iterator[RolloutPlan | None]:
+        """Yield groups without end; None while the trainer has enough rows."""
+        for number, problem in self._order():
+            while self.rollout_buffer.qsize() >= self.max_samples:
+                self._beat = time.monotonic()
+                yield None
+            self._begun[str(number)] = self._version
+            yield RolloutPlan(
+                problem=problem,
+                rollouts=range(self.num_rollouts),
+                key=str(number),
+                num_solo=self.assistance.num_solo(self.num_rollouts),
+                solo_first=self.assistance.solo_first,
+            )
 
     def _order(self) -> Iterator[tuple[int, Problem]]:
         """Passes over the problems, each in an order of its own; numbered."""
@@ -149,19 +157,23 @@ class GraphRolloutWorker:
             ):
                 yield next(number), problem
 
-    async def _group(self, number: int, problem: Problem) -> None:
-        version = self._version
-        (group,) = await run_groups(
-            self.graph,
-            self.policy,
-            [RolloutPlan(problem=problem, rollouts=range(self.num_rollouts))],
-            assistance=self.assistance,
-            num_rollouts=self.num_rollouts,
+    async def _one(
+        self, plan: RolloutPlan, rollout: int, ended: Sequence[Trajectory]
+    ) -> Trajectory:
+        rollouts = Rollouts(
+            graph=self.graph,
+            policy=self.policy,
             system_prompt=self.system_prompt,
-            seed=counter_key("group", self.seed, number) >> 96,
-            global_step=version + 1,
+            seed=counter_key("group", self.seed, int(plan.key)) >> 96,
+            global_step=self._begun[plan.key] + 1,
             format_reward=self.format_reward,
+            assistance=self.assistance,
         )
+        return await rollouts.run(plan, rollout, ended)
+
+    def _whole(self, plan: RolloutPlan, group: RolloutGroup) -> None:
+        self._beat = time.monotonic()
+        number, version = int(plan.key), self._begun.pop(plan.key)
         self.on_group(group)
         told = group_metrics([group])
         self.metrics_queue.put({f"eapo/{name}": float(value) for name, value in told.items()})

@@ -20,6 +20,8 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
+from graphs.concurrency import Concurrency
+from graphs.rollout import Rollouts
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
@@ -92,16 +94,19 @@ def train_live(
     objective = objective_of(agent)
     source: RolloutSource
     source = live = LiveRollouts(
-        graph=agent.consult_graph(policy),
-        policy=policy,
+        rollouts=Rollouts(
+            graph=agent.consult_graph(policy),
+            policy=policy,
+            system_prompt=recipe.task.system_prompt,
+            seed=recipe.seed,
+            format_reward=recipe.task.format_reward,
+            assistance=agent.assistance,
+        ),
+        concurrency=Concurrency("auto", agent.engine, agent.pool.rate_limited),
         problems=problems,
         num_rollouts=recipe.train.num_generations,
-        seed=recipe.seed,
-        system_prompt=recipe.task.system_prompt,
-        format_reward=recipe.task.format_reward,
         store=store,
         run_id=run_id,
-        assistance=agent.assistance,
         has_spread=objective.has_spread,
         dynamic_sampling_retries=recipe.train.dynamic_sampling_retries,
         process=processes(recipe).process_index,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
-from graphs.consult import Graph
-from graphs.groups import NO_ASSISTANCE, Assistance, run_groups
-from graphs.rollout import RolloutPlan, group_key
+from graphs.concurrency import Concurrency
+from graphs.failures import runs_again
+from graphs.fill import RolloutPlan, run_plans, run_to_end
+from graphs.rollout import Rollouts, group_key
 from trainers.advantages import has_spread
 
 
@@ -42,16 +41,13 @@ class LiveRollouts:
     replacements: they cost what they cost, and hint-stripped rows may learn from them.
     """
 
-    graph: Graph
-    policy: PolicyChatModel
+    rollouts: Rollouts
+    """How they are run; the training step takes the place of its `global_step`."""
+    concurrency: Concurrency
     problems: Sequence[Problem]
     num_rollouts: int
-    seed: int
-    system_prompt: str
-    format_reward: float
     store: TraceStore
     run_id: str
-    assistance: Assistance = NO_ASSISTANCE
     has_spread: Callable[[RolloutGroup], bool] = has_spread
     """Whether the policy gradient learns from a group."""
     dynamic_sampling_retries: int = 0
@@ -60,6 +56,8 @@ class LiveRollouts:
     num_processes: int = 1
     _earlier: dict[str, list[Trajectory]] | None = field(default=None)
     """Group key -> what an interrupted run had rolled out, from the step on at which it resumes."""
+    _last: int = 0
+    """The last step of which it had rolled out anything."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -69,8 +67,9 @@ class LiveRollouts:
     ) -> list[RolloutGroup]:
         groups = self._run([self.problems[item] for item in items], step)
         taken = {self.problems[item].id for item in (*items, *elsewhere)}
+        seed = self.rollouts.seed
         spare = [problem for problem in self.problems if problem.id not in taken]
-        spare.sort(key=lambda p: counter_key("redraw", self.seed, step, p.id))
+        spare.sort(key=lambda p: counter_key("redraw", seed, step, p.id))
         # each process has its own share, so that none draws what another does
         own = iter(spare[self.process :: self.num_processes])
         for _ in range(self.dynamic_sampling_retries):
@@ -82,26 +81,56 @@ class LiveRollouts:
         return groups
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
-        """The problems' groups: what the store has of them under the present weights, and the rest
-        run now. What other weights sampled at this step, before the run was cut off, stays in the
-        store beside it."""
+        """Return the problems' groups: what the store has of them under the present weights, and
+        the rest run now, each stored as it ends. What other weights sampled at this step, before
+        the run was cut off, stays in the store beside it."""
         if self._earlier is None:
             self._earlier = self._read_earlier(step)
-        weights = self.policy.engine.policy_version.weights
-        plans, keys = [], {}
+        rollouts = replace(self.rollouts, global_step=step)
+        engine = rollouts.policy.engine
+        weights = engine.policy_version.weights
+        plans: list[RolloutPlan] = []
         for problem in problems:
             key = group_key(problem, step)
             earlier = self._earlier.get(key, [])
             usable = [t for t in earlier if t.policy.weights == weights]
-            keys[problem.id] = key if len(usable) == len(earlier) else f"{key}@{weights}"
-            done = {trajectory.rollout for trajectory in usable}
-            missing = [r for r in range(self.num_rollouts) if r not in done]
-            plans.append(RolloutPlan(problem=problem, rollouts=missing, before=usable))
-        ran = self._roll_out([plan for plan in plans if plan.rollouts], step)
-        for group in ran.values():
-            for trajectory in group.trajectories_G:
-                self.store.append(trajectory, run_id=self.run_id, group_key=keys[group.problem.id])
-        return [_joined(plan, ran.get(plan.problem.id)) for plan in plans]
+            failed = self._failed_last(usable, step)
+            key = key if len(usable) == len(earlier) else f"{key}@{weights}"
+            done = {t.rollout for t in usable} - failed
+            plan = rollouts.plan(problem, self.num_rollouts, run_id=self.run_id, key=key)
+            missing = [r for r in plan.rollouts if r not in done]
+            before = [t for t in usable if t.rollout in done]
+            plans.append(replace(plan, rollouts=missing, before=before))
+        whole: dict[str, RolloutGroup] = {}
+
+        def keep(plan: RolloutPlan, trajectory: Trajectory) -> None:
+            again = step == self._last
+            self.store.append(
+                trajectory, run_id=self.run_id, group_key=plan.key, replaces_failed=again
+            )
+
+        try:
+            run_to_end(
+                run_plans(
+                    plans,
+                    rollouts.run,
+                    engine=engine,
+                    concurrency=self.concurrency,
+                    on_trajectory=keep,
+                    on_group=lambda plan, group: whole.__setitem__(plan.key, group),
+                )
+            )
+        except BaseException:
+            self._earlier = None  # what has ended is in the store, for whoever tries again
+            raise
+        return [whole[plan.key] for plan in plans]
+
+    def _failed_last(self, usable: Sequence[Trajectory], step: int) -> set[int]:
+        """Return the rollouts that the infrastructure made fail in the step at which the run was
+        cut off. Those of earlier steps stay: their steps are repeated as they were."""
+        if step != self._last:
+            return set()
+        return {t.rollout for t in usable if runs_again(t.error, "infrastructure")}
 
     def _read_earlier(self, step: int) -> dict[str, list[Trajectory]]:
         found: dict[str, list[Trajectory]] = {}
@@ -110,32 +139,8 @@ class LiveRollouts:
             if trajectory.global_step >= step:
                 key = group_key(trajectory.problem, trajectory.global_step)
                 found.setdefault(key, []).append(trajectory)
+                self._last = max(self._last, trajectory.global_step)
         return found
-
-    def _roll_out(self, plans: Sequence[RolloutPlan], step: int) -> dict[str, RolloutGroup]:
-        if not plans:
-            return {}
-        groups = asyncio.run(
-            run_groups(
-                self.graph,
-                self.policy,
-                plans,
-                assistance=self.assistance,
-                num_rollouts=self.num_rollouts,
-                system_prompt=self.system_prompt,
-                seed=self.seed,
-                global_step=step,
-                format_reward=self.format_reward,
-            )
-        )
-        return {group.problem.id: group for group in groups}
-
-
-def _joined(plan: RolloutPlan, ran: RolloutGroup | None) -> RolloutGroup:
-    """A group of its earlier members and those that have been run now."""
-    members = [*plan.before, *(ran.trajectories_G if ran else ())]
-    members.sort(key=lambda trajectory: trajectory.rollout)
-    return RolloutGroup(problem=plan.problem, trajectories_G=tuple(members))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -177,7 +182,7 @@ class ReplayedRollouts:
 
     def _draw(self, count: int, step: int) -> list[RolloutGroup]:
         """The next of the groups that are young enough, pass after pass."""
-        now = self.live.policy.engine.policy_version.step
+        now = self.live.rollouts.policy.engine.policy_version.step
         bound = self.max_staleness
         own = self.logged[self.live.process :: self.live.num_processes]
         young = [group for group in own if bound is None or now - oldest_step(group) <= bound]

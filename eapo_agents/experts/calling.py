@@ -44,6 +44,8 @@ class _Endpoint:
     tool: BaseTool
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     in_flight: int = 0
+    rate_limited: int = 0
+    """How often it said that it gets too many requests."""
 
 
 class _TooSlow(Exception):
@@ -84,6 +86,8 @@ class _Call:
             raise
         except BaseException as error:
             self.under_way = None
+            if isinstance(error, TransientExpertError):
+                endpoint.rate_limited += error.rate_limited
             if isinstance(error, TransientExpertError | ExpertSetupError):
                 endpoint.breaker.failed(at_once=isinstance(error, ExpertSetupError))
             else:
@@ -157,6 +161,11 @@ class ExpertCaller:
     def available(self) -> bool:
         """Whether some endpoint would take a call now."""
         return any(not endpoint.breaker.open_for_s() for endpoint in self._endpoints)
+
+    @property
+    def rate_limited(self) -> int:
+        """How often its services have said that they get too many requests."""
+        return sum(endpoint.rate_limited for endpoint in self._endpoints)
 
     async def ask(
         self,

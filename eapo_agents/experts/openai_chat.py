@@ -197,7 +197,8 @@ def _explain_status(error: APIStatusError) -> ExpertError:
     if status in (401, 403, 404) or error.code == "insufficient_quota":
         return ExpertSetupError(said)
     if status in (408, 409, 429) or status >= 500:
-        return TransientExpertError(said, _retry_after_s(error.response.headers))
+        wait_s = _retry_after_s(error.response.headers)
+        return TransientExpertError(said, wait_s, rate_limited=status == 429)
     return ExpertError(said)
 
 

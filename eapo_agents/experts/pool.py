@@ -92,6 +92,10 @@ class ExpertPool:
         """Whether an expert's circuit is closed."""
         return self._callers[name].available
 
+    def rate_limited(self) -> int:
+        """Return how often services have said that they get too many requests (HTTP 429)."""
+        return sum(caller.rate_limited for caller in self._callers.values())
+
     def refuse_unpriced(self) -> None:
         """Raise UsageError if an expert has no price, since a budget in money needs one."""
         for expert in self.experts:

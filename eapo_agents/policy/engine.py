@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from eapo_agents.types import PolicyVersion, Sampling
 
@@ -61,7 +61,33 @@ class Engine(Protocol):
         ...
 
     def cohort(self, num_rollouts: int) -> AbstractContextManager[Cohort]:
-        """Announces rollouts that run together, so that their requests can share batches."""
+        """Announce rollouts that are about to send requests, so that a batch waits for those that
+        it can have. Whoever starts one rollout when another ends enters the new one first: in
+        between, a batch would start without it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    """How busy an engine is."""
+
+    waiting: int
+    """Requests in its queue."""
+    cache_used: float
+    """Share of its key-value cache that is in use, from 0 to 1."""
+
+
+@runtime_checkable
+class MeasuredEngine(Engine, Protocol):
+    """An engine that tells how much it can take at once."""
+
+    @property
+    def max_batch_size(self) -> int | None:
+        """Requests that make a full batch; None where that changes with the load."""
+        ...
+
+    async def load(self) -> EngineLoad | None:
+        """Return how busy it is, None where that is not known."""
         ...
 
 

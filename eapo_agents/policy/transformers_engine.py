@@ -15,7 +15,7 @@ import torch
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.batching import Batcher, Request
-from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.engine import Cohort, Completion, EngineLoad, RolloutKey
 from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 from eapo_agents.policy.kv_cache import BatchCache, CachedRow, RowStore
 from eapo_agents.policy.protocols import CausalModel
@@ -66,6 +66,7 @@ class TransformersEngine:
         self._rows = RowStore(cached_tokens)
         self._base = base or base_fingerprint(model)
         self._max_length = int(model.config.max_position_embeddings)
+        self.max_batch_size: int | None = max_batch_size
         self._batcher = Batcher(
             self._run_batch, max_batch_size=max_batch_size, gather_timeout_s=gather_timeout_s
         )
@@ -98,6 +99,10 @@ class TransformersEngine:
         return await self._batcher.submit(
             Request(prompt_ids=tuple(prompt_ids), sampling=sampling, key=key, on_token=on_token)
         )
+
+    async def load(self) -> EngineLoad | None:
+        """Return None: a batch is as large as it is."""
+        return None
 
     @contextmanager
     def cohort(self, num_rollouts: int) -> Iterator[Cohort]:

@@ -13,6 +13,7 @@ a seeded prompt that is read in several pieces raises in the engine.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from eapo_agents.errors import EngineError, ServerError
-from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.engine import Cohort, Completion, EngineLoad, RolloutKey
+from eapo_agents.policy.server_load import load_of
 from eapo_agents.policy.servers import Answer, Server, ServerPool, told_error
 from eapo_agents.types import PolicyVersion, Sampling
 
@@ -176,6 +178,15 @@ class VllmEngine:
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
         }
+
+    @property
+    def max_batch_size(self) -> int | None:
+        """None: servers make their batches themselves, as their cache allows."""
+        return None
+
+    async def load(self) -> EngineLoad | None:
+        """Return how busy the servers are by their own metrics, None where none tells it."""
+        return await asyncio.to_thread(load_of, self._pool)
 
     @contextmanager
     def cohort(self, num_rollouts: int) -> Iterator[Cohort]:

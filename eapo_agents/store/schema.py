@@ -1,6 +1,7 @@
 """Tables of a trace store, the same on SQLite and PostgreSQL.
 
-Nothing in them is ever changed or deleted, except claims. Token ids are little-endian int32,
+Nothing in them is ever changed or deleted, except claims and rollouts that failed and were run
+again, which move to `failed_attempts`. Token ids are little-endian int32,
 logprobs little-endian float32, one blob a turn; a turn holds the tokens that it added to its
 parent.
 """
@@ -71,6 +72,19 @@ trajectories = Table(
     Column("global_step", Integer, nullable=False),
     Column("duration_s", Float, nullable=False),
     UniqueConstraint("run_id", "group_key", "rollout"),
+)
+
+failed_attempts = Table(
+    # rollouts that failed and were run again: what stood in the place of today's trajectory
+    "failed_attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", String, nullable=False),
+    Column("group_key", String, nullable=False),
+    Column("rollout", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("duration_s", Float, nullable=False),
 )
 
 turns = Table(

@@ -140,15 +140,24 @@ class TraceStore:
                 f"({', '.join(differing)}): give this one another name or another store."
             )
 
-    def append(self, trajectory: Trajectory, *, run_id: str, group_key: str) -> bool:
-        """Commits one trajectory. One that is there already (same run, group and rollout) is left
-        as it is.
+    def append(
+        self,
+        trajectory: Trajectory,
+        *,
+        run_id: str,
+        group_key: str,
+        replaces_failed: bool = False,
+    ) -> bool:
+        """Commit one trajectory. One that is there already (same run, group and rollout) is left
+        as it is, or with `replaces_failed` gives up its place if it failed.
 
-        Returns whether it was new.
+        Return whether it was new.
         """
         digest, problem = problem_row(trajectory.problem)
         new = self._insert(schema.trajectories).on_conflict_do_nothing()
         with guard(self.name), self._writing() as connection:
+            if replaces_failed:
+                _move_failed(connection, run_id, group_key, trajectory.rollout)
             if digest not in self._known_problems:
                 insert = self._insert(schema.problems).on_conflict_do_nothing()
                 connection.execute(insert, {"digest": digest, "problem": problem})
@@ -175,6 +184,21 @@ class TraceStore:
             )
             for group_key, rollout in rows:
                 found.setdefault(group_key, set()).add(rollout)
+        return found
+
+    def outcomes(
+        self, run_id: str, group_key: str | None = None
+    ) -> dict[str, dict[int, str | None]]:
+        """Return group key -> rollout -> its error, None where it did not fail, of all that is
+        committed in a run, or in one group of it."""
+        table = schema.trajectories.c
+        query = select(table.group_key, table.rollout, table.error).where(table.run_id == run_id)
+        if group_key is not None:
+            query = query.where(table.group_key == group_key)
+        found: dict[str, dict[int, str | None]] = {}
+        with guard(self.name), self._engine.connect() as connection:
+            for key, rollout, error in connection.execute(query):
+                found.setdefault(key, {})[rollout] = error
         return found
 
     def claim(self, run_id: str, group_key: str) -> bool:
@@ -242,13 +266,20 @@ class TraceStore:
         ]
 
     def trajectories(
-        self, run_id: str | None = None, *, latest: int | None = None
+        self,
+        run_id: str | None = None,
+        *,
+        group_key: str | None = None,
+        latest: int | None = None,
     ) -> Iterator[StoredTrajectory]:
-        """All trajectories, or one run's, or the latest of them, in the order of their commits."""
+        """Yield all trajectories, or those of a run or of a group, or the latest of them, in the
+        order of their commits."""
         table = schema.trajectories
         query = select(table).order_by(table.c.id).limit(_PAGE)
         if run_id is not None:
             query = query.where(table.c.run_id == run_id)
+        if group_key is not None:
+            query = query.where(table.c.group_key == group_key)
         last = -1
         if latest is not None:
             before = query.with_only_columns(table.c.id).order_by(None)
@@ -324,6 +355,20 @@ class TraceStore:
     @cached_property
     def _owner(self) -> str:
         return this_process()
+
+
+def _move_failed(connection: Connection, run_id: str, group_key: str, rollout: int) -> None:
+    """Take a failed trajectory out of its place; its error stays on record."""
+    t, record = schema.trajectories, schema.failed_attempts
+    place = (t.c.run_id == run_id) & (t.c.group_key == group_key) & (t.c.rollout == rollout)
+    failed = place & t.c.error.is_not(None)
+    kept = [column.name for column in record.c if column.name != "id"]
+    moved = select(*(t.c[name] for name in kept)).where(failed)
+    connection.execute(record.insert().from_select(kept, moved))
+    ids = select(t.c.id).where(failed).scalar_subquery()
+    for table in (schema.consultations, schema.turns):
+        connection.execute(table.delete().where(table.c.trajectory_id.in_(ids)))
+    connection.execute(t.delete().where(failed))
 
 
 def _fixed(recipe: Mapping[str, object]) -> Mapping[str, object]:

@@ -7,9 +7,11 @@ from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
 from graphs.collect import Collection, collect
+from graphs.concurrency import Concurrency
 from graphs.consult import UNAVAILABLE, build_consult_graph
-from graphs.groups import Assistance, run_groups, solo_success
-from graphs.rollout import RolloutPlan
+from graphs.fill import run_plans
+from graphs.groups import Assistance, solo_success
+from graphs.rollout import Rollouts
 
 ADAPTIVE = AcceptanceSchedule(kind="adaptive", target=1.0)
 
@@ -36,17 +38,24 @@ def graph_of(policy, acceptance):
 
 async def run(scripted, problem, num_right: int, share: float = 0.5, schedule=ADAPTIVE):
     policy = scripted(asks_unless_alone(num_right))
-    (group,) = await run_groups(
-        graph_of(policy, schedule),
-        policy,
-        [RolloutPlan(problem=problem, rollouts=range(8))],
-        assistance=Assistance(solo_share=share, acceptance=schedule),
-        num_rollouts=8,
+    rollouts = Rollouts(
+        graph=graph_of(policy, schedule),
+        policy=policy,
         system_prompt="Solve.",
         seed=0,
         global_step=5,
+        assistance=Assistance(solo_share=share, acceptance=schedule),
     )
-    return group
+    plan = rollouts.plan(problem, 8, run_id="", key="")
+    groups = []
+    await run_plans(
+        [plan],
+        rollouts.run,
+        engine=policy.engine,
+        concurrency=Concurrency(64, policy.engine),
+        on_group=lambda plan, group: groups.append(group),
+    )
+    return groups[0]
 
 
 async def test_part_of_a_group_runs_without_experts(scripted, problem):

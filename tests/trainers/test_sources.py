@@ -11,25 +11,29 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
+from graphs.concurrency import Concurrency
 from graphs.consult import build_consult_graph
+from graphs.rollout import Rollouts
 from trainers.sources import LiveRollouts
 
 
 def live(policy, pool, acceptance, problem, store) -> LiveRollouts:
     return LiveRollouts(
-        graph=build_consult_graph(policy, pool, acceptance=acceptance, turns=TurnBudget()),
-        policy=policy,
+        rollouts=Rollouts(
+            graph=build_consult_graph(policy, pool, acceptance=acceptance, turns=TurnBudget()),
+            policy=policy,
+            system_prompt="",
+            seed=0,
+        ),
+        concurrency=Concurrency("auto", policy.engine),
         problems=[problem],
         num_rollouts=4,
-        seed=0,
-        system_prompt="",
-        format_reward=0.1,
         store=store,
         run_id="train",
     )
 
 
-def test_a_step_that_meets_a_spent_budget_is_run_again_whole_and_pays_only_for_the_rest(
+def test_a_step_that_meets_a_spent_budget_continues_with_what_is_missing(
     scripted, problem, tmp_path
 ):
     def script(key, prompt):
@@ -53,13 +57,13 @@ def test_a_step_that_meets_a_spent_budget_is_run_again_whole_and_pays_only_for_t
         source = live(policy, pool, always, problem, store)
         with pytest.raises(BudgetError, match="3 of 3 calls"):
             source.groups([0], 1)
-        assert list(store.trajectories()) == []
+        assert [s.trajectory.correct for s in store.trajectories()] == [True] * 3
         pool.budget.calls = 4
         (group,) = source.groups([0], 1)
         assert [t.correct for t in group.trajectories_G] == [True] * 4
         assert len(list(store.trajectories())) == 4
     assert pool.budget.spent_calls == 4
-    assert [row.cached for _, row in pool.store.rows()].count(True) == 3
+    assert [row.cached for _, row in pool.store.rows()] == [False] * 4
 
 
 @pytest.mark.parametrize(("num_left", "weights", "num_run"), [
