@@ -76,6 +76,8 @@ class Concurrency:
 
     def engine_load(self, waiting: int, cache_used: float) -> None:
         """Shrink where requests wait or the cache is nearly full; grow where there is room."""
+        if not self._adapts:
+            return
         if waiting > self._limit / 10 or cache_used > FULL:
             self._set(self._limit * 0.8)
         elif waiting == 0 and cache_used < ROOMY:
