@@ -1,382 +1,398 @@
-"""Recipes: what a run does, as pydantic sections. `recipe_file` reads them from YAML; the resolved
-recipe is printed and saved with the run."""
+"""Recipes: what a run does. `recipe_file` reads them from YAML.
+
+A section is the object that the code uses. Each setting has one default and one docstring, here or
+where the section is defined; docs/recipes.md is made from them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from eapo_agents.experts.budget import BudgetLimits
+from eapo_agents.experts.expert import ExpertSettings
 from eapo_agents.policy.models import EMBEDDED
+from eapo_agents.recipe_rules import refuse_old_keys, refuse_unfit, refuse_unused
+from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from eapo_agents.settings import Settings
+from eapo_agents.trl_fields import refuse_unusable
+from eapo_agents.types import Sampling
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _finite(value: object, key: str = "") -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{key}' must be a finite number, got {value}")
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        _finite(item, f"{key}.{name}" if key else str(name))
+    for item in value if isinstance(value, list) else ():
+        _finite(item, key)
+    return value
 
 
-class SamplingSection(_Section):
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(256, ge=1)
+Options = Annotated[dict[str, object], AfterValidator(_finite)]
+"""Settings whose keys somebody else decides: an expert's kind, a graph, TRL."""
 
 
-class FreshSection(_Section):
-    """A new Llama of random weights with a tokenizer of its own, for studies in minutes."""
+class FreshSection(Settings):
+    """A new Llama with random weights and its own tokenizer, for studies in minutes."""
 
     layers: int = Field(3, ge=1)
+    """Decoder layers."""
     width: int = Field(96, ge=8)
+    """Hidden size."""
     heads: int = Field(4, ge=1)
+    """Attention heads."""
     vocabulary: int = Field(512, ge=300)
-    """Tokens: bytes, special tokens and the commonest pieces of the warm start's texts. Digits are
-    tokens of their own."""
+    """Tokens: bytes, special tokens and the most frequent pieces of the warm start's texts. Each
+    digit is a token."""
 
 
-class PolicySection(_Section):
-    """The policy and the engine behind it."""
+class PolicySection(Settings):
+    """The policy and the engine that samples from it."""
 
     model: str = EMBEDDED
+    """Model folder, GGUF file or cached model's name."""
     fresh: FreshSection | None = None
-    """`eapo warm-start` and `eapo study` make this model, in place of `model`."""
+    """Make this model (`eapo warm-start`, `eapo study`) instead of loading `model`."""
     adapter: str | None = None
     """Folder of a trained adapter to start from."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
     device: str = "cpu"
+    """Device of the embedded engine and of the trainer, such as `cpu` or `cuda`."""
     max_batch_size: int = Field(64, ge=1)
+    """Most sequences that the embedded engine samples at once."""
     gather_timeout_s: float = Field(30.0, gt=0)
-    """How long a batch waits for a rollout that an expert holds up."""
+    """How long the embedded engine's batch waits for a rollout that an expert delays."""
     servers: list[str] = Field(default_factory=list)
-    """vLLM servers that sample, such as http://127.0.0.1:8000 (`eapo serve`); none: the embedded
-    engine, in this process."""
+    """vLLM servers that sample, such as http://127.0.0.1:8000 (`eapo serve`). None: the embedded
+    engine samples, in this process."""
     server_key_env: str | None = None
-    """Environment variable with the servers' key, where they want one."""
+    """Environment variable that holds the servers' key."""
     request_timeout_s: float = Field(600.0, gt=0)
-    """A server that is silent for so long in one request is taken to be down."""
+    """A server that is silent for this long during a request counts as down."""
     server_wait_s: float = Field(300.0, ge=0)
-    """How long work waits for a server to come back while all are down."""
+    """How long work waits while all servers are down."""
     allow_midrollout_updates: bool = False
-    """Whether a rollout may go on with new weights in its middle. Its turns say which sampled
-    them."""
+    """Allow weights to change mid-rollout. Each turn records the weights that sampled it."""
 
 
-class TaskSection(_Section):
-    """Where the problems come from."""
+class TaskSection(Settings):
+    """Where the problems come from, and how an answer is rewarded."""
 
     name: str = "arithmetic"
-    """`arithmetic`, `gsm8k` or a JSONL file of id, question, answer, grader."""
+    """`arithmetic`, `gsm8k`, a JSONL file (id, question, answer, grader) or
+    `package.module:function`: split -> problems."""
     system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
+    """System prompt of every rollout."""
+    reward: str = "paper"
+    """`paper` or `package.module:function`: (answer or None, problem) -> reward, or (reward,
+    whether right). A bare reward counts as right from 1 on."""
     format_reward: float = Field(0.1, ge=0, le=1)
-    """Reward of a wrong answer in the right format (the paper's 0.1)."""
+    """Reward of a wrong answer in the right format (`paper`)."""
     answer_form: str = "Answer: {answer}"
-    """How an answer ends, for experts' solutions that do not end so (distillation)."""
+    """How an answer ends. An expert's solution that ends otherwise is completed with it."""
 
 
-class PriceSection(_Section):
-    """US dollars per million tokens."""
-
-    input_usd: float = Field(ge=0)
-    output_usd: float = Field(ge=0)
-
-
-class ExpertSection(_Section):
-    """One expert, by its name; `eapo_agents.experts.expert.Expert` says what each setting does."""
+class ExpertSection(ExpertSettings):
+    """One expert, under its name."""
 
     kind: str
-    """`openai-chat`, `transformers`, `solver`, `human`, `scripted`, `noisy`, `tool` or `mcp`."""
-    timeout_s: float = Field(30.0, gt=0)
-    queue_timeout_s: float = Field(600.0, gt=0)
-    retries: int = Field(2, ge=0, le=10)
-    concurrency: int | None = Field(None, ge=1)
-    per_minute: float | None = Field(None, gt=0)
-    price: PriceSection | None = None
-    fallback: str | None = None
-    tasks: list[str] = Field(default_factory=list)
-    offered: bool = True
+    """`openai-chat`, `transformers`, `solver`, `human`, `scripted`, `noisy`, `tool`, `mcp` or
+    `package.module:function`: (name, **options) -> LangChain tool."""
     stored: bool | None = None
-    """Whether replies are stored and found again; by default those that cost money or time."""
-    max_reply_chars: int = Field(20_000, ge=1)
-    options: dict[str, Any] = Field(default_factory=dict)
-    """What the kind takes."""
+    """Store replies and reuse them. `null`: only those that cost money or time."""
+    options: Options = Field(default_factory=dict)
+    """Options of the kind; docs/experts.md lists them."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the expert is served, as its options say."""
+        given = self.options.get("base_url") or []
+        return [str(url) for url in given] if isinstance(given, list) else [str(given)]
 
 
-class BudgetSection(_Section):
-    """What a run may spend on experts; it ends with exit status 4 when that is spent, and goes on
-    when it is raised."""
-
-    calls: int | None = Field(None, ge=0)
-    tokens: int | None = Field(None, ge=0)
-    usd: float | None = Field(None, ge=0)
-
-
-class AcceptanceSection(_Section):
-    """See `eapo_agents.schedules.AcceptanceSchedule`."""
-
-    kind: Literal[
-        "inverse", "inverse_sqrt", "linear", "cosine", "constant", "never", "adaptive"
-    ] = "inverse"
-    start: float = Field(1.0, ge=0, le=1)
-    steps: int = Field(1, ge=1)
-    target: float = Field(0.7, gt=0, le=1)
-    per: Literal["reply", "turn", "rollout"] = "reply"
-    """What one coin decides on."""
-
-
-class TurnsSection(_Section):
-    start: int = Field(3, ge=1)
-    end: int = Field(3, ge=1)
-    steps: int = Field(1, ge=1)
-
-
-class ConsultSection(_Section):
-    """The consult graph."""
+class ConsultSection(Settings):
+    """Experts, and when the policy may ask them."""
 
     experts: dict[str, ExpertSection] = Field(
         default_factory=lambda: {"solver": ExpertSection(kind="solver")}
     )
-    acceptance: AcceptanceSection = AcceptanceSection()
+    """The experts, by name."""
+    acceptance: AcceptanceSchedule = AcceptanceSchedule()
+    """How often replies are accepted."""
     solo_share: float = Field(0.0, ge=0, le=1)
-    """Share of each group that rolls out without experts; 1 is self-exploration."""
-    turns: TurnsSection = TurnsSection()
+    """Share of each group's rollouts that run without experts. 1 is self-exploration."""
+    turns: TurnBudget = TurnBudget()
+    """How many turns a rollout may take."""
     max_queries: int = Field(3, ge=1)
-    """K: the most queries that one turn may send."""
+    """K: most queries per turn."""
     routing: Literal["named", "round_robin", "cheapest", "by_task"] = "named"
-    """Who picks the expert: the policy, by name, or the pool."""
+    """Who picks the expert: the policy by name (`named`), or the pool (the others)."""
     ask_all: bool = False
-    """Offers a tool that asks every expert at once."""
+    """Offer a tool that asks every expert at once."""
     quorum: int | None = Field(None, ge=1)
-    """Replies that the tool waits for; all by default."""
-    budget: BudgetSection = BudgetSection()
+    """Replies that this tool waits for. `null`: all."""
+    budget: BudgetLimits = BudgetLimits()
+    """What a run may spend on experts."""
     expert_store: str | None = None
-    """File of the ledger and the stored replies; by default experts.db beside the run's traces."""
+    """File of the ledger and the stored replies. `null`: experts.db beside the run's traces."""
 
 
-class CollectSection(_Section):
+class RolloutsSection(Settings):
+    """How rollouts are run, by every command that runs many."""
+
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Rollouts in flight at once. `auto` follows the engine's capacity and the experts' limits."""
+    rollout_timeout_s: float | None = Field(3600.0, gt=0)
+    """Time limit for one rollout, which then counts as failed. `null` is no limit."""
+    max_error_share: float = Field(0.1, ge=0, le=1)
+    """Largest share of rollouts that may fail. Above it a command ends with exit status 3, and an
+    evaluation gives no score."""
+    retry_failed: Literal["infrastructure", "all", "never"] = "infrastructure"
+    """Failed rollouts that run again when the command is repeated: those that a connection, a
+    timeout or an expert that is down made fail, all, or none."""
+
+    def at_once(self, auto: int) -> int:
+        """Return how many rollouts run at once, where `auto` is so many."""
+        return auto if self.concurrency == "auto" else self.concurrency
+
+
+class CollectSection(Settings):
     """What `eapo collect` runs."""
 
     problems: int = Field(16, ge=1)
+    """Problems of the training split."""
     num_generations: int = Field(4, ge=1)
-    """G: trajectories a problem."""
-    concurrency: int = Field(64, ge=1)
-    """Rollouts in flight at once."""
-    max_error_share: float = Field(0.1, ge=0, le=1)
-    """More failed rollouts than this end in exit status 3."""
+    """G: rollouts per problem."""
 
 
-class LoraSection(_Section):
+class LoraSection(Settings):
+    """The LoRA adapter that is trained."""
+
     r: int = Field(16, ge=1)
+    """Rank."""
     alpha: int = Field(32, ge=1)
+    """Scaling: the update is multiplied by alpha / r."""
     target_modules: str | list[str] = "all-linear"
+    """Layers that get an adapter."""
 
 
-class InternaliseSection(_Section):
-    """Hint-stripped rows: what the policy wrote after an accepted reply, on rewarded trajectories,
-    trained as if it had come to it alone. Not in the paper; weight 0 switches it off."""
+class InternaliseSection(Settings):
+    """Likelihood terms that move what replies taught into the weights. Not in the paper; a weight
+    of 0 switches a term off."""
 
     hint_stripped_weight: float = Field(0.0, ge=0)
-    rehearsal_weight: float = Field(0.0, ge=0)
-    """Weight of the same likelihood on right trajectories as they were, alone or with the reply in
-    sight: what is learned alone is not to cost the use of a reply, which is where it comes from."""
-    solo_answer_weight: float = Field(0.0, ge=0)
-    """Weight of the same likelihood on right answers of members that worked alone, put after the
-    prompt that offers experts: what the policy can do alone it is not to ask. Needs a solo
-    share."""
-    solo_answer_min_accuracy: float = Field(1.0, gt=0, le=1)
-    """Only in groups whose members succeed alone at least this often."""
-    self_distillation_weight: float = Field(0.0, ge=0)
-    """Weight of on-policy self-distillation: on what members sampled alone, the same weights with a
-    reply in sight are the teacher (as in SDPO, by the sampled tokens' log-ratio). Needs a solo
-    share, and a right, helped member in the group."""
+    """Weight of hint-stripped rows: the answer that the policy gave after an accepted reply, on
+    right rollouts, after the prompt without experts."""
     ratio: Literal["none", "importance"] = "none"
-    """`none` makes it a likelihood term; `importance` weighs each token by how likely it is without
-    the reply against with it, truncated at train.importance_ratio_cap."""
+    """How tokens of hint-stripped rows are weighted. `none`: equally. `importance`: by how likely a
+    token is without the reply compared with it, truncated at train.importance_ratio_cap."""
     max_solo_accuracy: float = Field(1.0, ge=0, le=1)
-    """Groups whose members succeed alone more often than this need it no more."""
+    """Groups with a higher solo accuracy give no hint-stripped rows."""
     min_answer_to_reply_ratio: float = Field(0.0, ge=0)
-    """An answer that has fewer tokens than this for each token of the reply that helped it leaves
-    out how it was come to, and nothing can be learned from that alone: the reply itself, ended in
-    the task's form, takes its place. 0: always the policy's own words."""
+    """Answers shorter than this fraction of the reply (in tokens) skip the working; train on the
+    reply instead. 0: always on the answer."""
+    rehearsal_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right rollouts as they were, solo or with the reply. It keeps the
+    use of replies from being forgotten."""
+    solo_answer_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right solo answers after the prompt that offers experts. It ends
+    the asking where the policy can do without."""
+    solo_answer_min_accuracy: float = Field(1.0, gt=0, le=1)
+    """Only groups with at least this solo accuracy give such rows."""
+    self_distillation_weight: float = Field(0.0, ge=0)
+    """Weight of on-policy self-distillation. The teacher of a solo rollout is the policy itself
+    with a reply in its context (as in SDPO, by the log-ratio of the sampled tokens)."""
 
 
-class PenaltySection(_Section):
+class PenaltySection(Settings):
     """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
 
     per_call: float = Field(0.0, ge=0)
-    """For every query, withheld or not: the policy decides on asking, not on the coin."""
+    """Cost of every query, accepted or withheld: the policy decides on asking, not on the coin."""
     per_token: float = Field(0.0, ge=0)
-    """For every token that an expert was paid for."""
+    """Cost of every token that an expert was paid for."""
     min_solo_accuracy: float = Field(0.0, ge=0, le=1)
-    """Only in groups of which this share of the members without experts was right."""
+    """Only groups with at least this solo accuracy are penalised."""
 
 
-class OverlongSection(_Section):
-    """DAPO's soft punishment of long trajectories: nothing up to `tokens - buffer` sampled tokens,
-    then falling to -1 at `tokens`, and -1 beyond."""
+class OverlongSection(Settings):
+    """DAPO's soft punishment of long rollouts: nothing up to `tokens - buffer` sampled tokens, then
+    a fall to -1 at `tokens`, and -1 beyond."""
 
     tokens: int = Field(ge=1)
+    """Sampled tokens from which the punishment is -1."""
     buffer: int = Field(ge=1)
+    """Tokens over which it falls."""
 
 
-class ReplaySection(_Section):
-    """Logged groups among a live run's: part of each step's groups are drawn from a store. Each row
-    is weighted by its truncated importance ratio once the weights are no longer those that sampled
-    it (decoupled: the clip is around the present weights)."""
+class ReplaySection(Settings):
+    """Logged groups in a live run: some groups of each step are drawn from a store. Rows of older
+    weights are weighted by their truncated importance ratio."""
 
     store: str
+    """Trace store to draw from."""
     run_id: str | None = None
-    """One run of the store; by default all its collections."""
+    """One run of the store. `null`: all its collections."""
     share: float = Field(0.5, gt=0, lt=1)
+    """Share of each step's groups that is drawn."""
     max_staleness: int | None = Field(None, ge=0)
-    """Groups that more optimizer steps than this have gone by are drawn no longer."""
+    """Groups older than this many optimizer steps are not drawn. `null` is no limit."""
 
 
-class TrainSection(_Section):
-    """The optimiser and the loss; DAPO's settings by default."""
+class TrainSection(Settings):
+    """The method, the optimizer and the loss. Defaults are DAPO's."""
 
     method: Literal["rollouts", "distillation", "logged", "none"] = "rollouts"
-    """What is learned from: the policy's rollouts; the first expert's own solutions; in a study
-    also a collection that the untrained policy made before, or nothing."""
+    """What the policy learns from: its own rollouts, the first expert's solutions, logged rollouts
+    (`--from-traces`, or a study's collection), or nothing."""
     expert_calls: int | None = Field(None, ge=1)
-    """Distillation: after so many calls the solutions at hand are drawn again."""
+    """Distillation: after this many calls, solutions are drawn again from those at hand."""
     steps: int = Field(10, ge=1)
+    """Training steps."""
     problems_per_step: int = Field(8, ge=1)
+    """Problems (groups) per training step."""
     num_generations: int = Field(8, ge=2)
-    """G: trajectories a problem."""
+    """G: rollouts per problem."""
     learning_rate: float = Field(1e-5, gt=0)
+    """Peak learning rate."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes after the warm-up: it stays, or falls to 0 by the last step."""
+    """Learning rate after the warm-up: constant, or falling to 0 by the last step."""
     warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps over which the learning rate rises."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
     minibatches_per_step: int = Field(1, ge=1)
-    """A step's rows are split into this many optimizer steps (minibatches). With 1 every gradient
-    is on-policy."""
+    """Optimizer steps per training step. With 1, every gradient is on-policy."""
     gradient_accumulation_steps: int = Field(4, ge=1)
-    """An optimizer step's rows are split into this many forward passes (gradient accumulation);
-    more need less memory."""
+    """Forward passes per optimizer step. More need less memory."""
     epsilon: float = Field(0.2, ge=0)
+    """Lower clip of the probability ratio: 1 - epsilon."""
     epsilon_high: float = Field(0.28, ge=0)
+    """Upper clip of the probability ratio: 1 + epsilon_high."""
     advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
-    """Reward minus the group's mean, over its spread; without the spread (Dr. GRPO); or minus the
-    mean of the others (RLOO)."""
+    """`grpo`: reward minus the group's mean, divided by its standard deviation. `dr_grpo`: without
+    the division. `rloo`: reward minus the mean of the others."""
     baseline: Literal["group", "condition"] = "group"
-    """Whom a member is compared with: all of its group, or those that had experts as it had."""
+    """What a rollout is compared with: its whole group, or only the rollouts that had experts (or
+    had none) as it did."""
     beta: float = Field(0.0, ge=0)
-    """Weight of the divergence from the weights without the adapter, or those at the start."""
+    """Weight of the KL divergence from the weights without the adapter, or those at the start."""
     replay: ReplaySection | None = None
+    """Mix logged groups into a live run."""
     penalty: PenaltySection = PenaltySection()
+    """What consulting costs in reward."""
     overlong: OverlongSection | None = None
+    """Punish long rollouts."""
     lora: LoraSection | None = LoraSection()
-    """`null` trains all weights."""
+    """The adapter that is trained. `null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
+    """Likelihood terms beside the policy gradient."""
     dynamic_sampling_retries: int = Field(1, ge=0)
-    """Live: how often groups without spread of reward are joined by new problems, a step."""
+    """Live: how many times per step groups whose rewards are all equal are replaced by new
+    problems."""
     max_staleness: int = Field(0, ge=0)
-    """Logged: traces of a policy more optimizer steps older than this are refused. Traces that are
-    older at all are weighted by their truncated importance ratio."""
+    """Logged: rollouts of a policy older than this many optimizer steps are refused. Older ones
+    that are allowed are weighted by their truncated importance ratio."""
     epochs: int = Field(1, ge=1)
     """Logged: passes over the traces."""
     importance_ratio_cap: float = Field(2.0, gt=0)
-    """Logged and older: the importance ratio is truncated here."""
+    """Importance ratios are truncated here."""
     save_steps: int = Field(1, ge=1)
+    """Training steps between checkpoints."""
     report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
+    """Where TRL reports metrics."""
 
 
-class WarmStartSection(_Section):
+class WarmStartSection(Settings):
     """Scripted episodes that teach the tool-call format before anything else."""
 
     script: Literal["arithmetic", "operations"] = "arithmetic"
-    """`arithmetic`: asking, using the reply, and answering at once. `operations`: also each
-    operation by itself, and answering at once is wrong (for a fresh model)."""
+    """`arithmetic`: asking, using the reply, and answering directly. `operations`: also each
+    operation by itself, with direct answers that are wrong (for a fresh model)."""
     problems: int = Field(32, ge=1)
+    """Problems of the training split."""
     epochs: int = Field(1, ge=1)
+    """Passes over the episodes."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
     rows_per_step: int = Field(8, ge=1)
+    """Rows per optimizer step."""
     warmup_steps: int = Field(2, ge=0)
+    """Optimizer steps over which the learning rate rises."""
     lr_scheduler_type: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls to 0."""
     like_lengths: bool = True
-    """Rows of like length share a step: less padding. Kinds of episodes differ in length, so a
-    model that learns everything from them needs them mixed."""
+    """Put rows of similar length into one step, for less padding. Kinds of episodes differ in
+    length, so a model that learns only from them needs them mixed."""
 
 
-class ExampleSection(_Section):
-    """A question and an answer in the form that the task asks for."""
+class ExampleSection(Settings):
+    """A question with an answer in the form that the task asks for."""
 
     question: str
+    """The question."""
     answer: str
+    """The answer."""
 
 
-class EvalSection(_Section):
-    """Evaluation, tool-free but for the baselines' graphs."""
+class EvalSection(Settings):
+    """Evaluation. Tool-free, except for the baseline graph `workflow`."""
 
-    graph: Literal["solo", "workflow", "leap"] = "solo"
-    """What is evaluated: the policy alone; a fixed pipeline with every expert; or parallel paths
-    that exchange summaries."""
-    paths: int = Field(3, ge=1)
-    """Of `leap`."""
     every: int | None = Field(None, ge=1)
-    """Live training is evaluated after so many steps; not at all by default."""
+    """Training steps between evaluations of a live run. `null`: none."""
     problems: int = Field(300, ge=1)
+    """Problems of the held-out split."""
     samples: int = Field(1, ge=1)
-    """Sampled answers a problem."""
+    """Samples per problem."""
     greedy: bool = True
+    """Also answer each problem once at temperature 0."""
     temperature: float = Field(1.0, gt=0)
+    """Temperature of the samples."""
     max_new_tokens: int = Field(64, ge=1)
-    concurrency: int = Field(128, ge=1)
+    """Most tokens per completion."""
     base_examples: list[ExampleSection] = Field(default_factory=list)
-    """Shown before each problem when the demo evaluates the base model, which nothing else has
-    taught the answer's form."""
+    """Shown before each problem when the demo evaluates the base model, which has not been taught
+    the answer's form."""
 
 
-class Recipe(_Section):
-    """A run, whole."""
+class Recipe(Settings):
+    """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    """Name of the recipe, for people and for run folders."""
     seed: int = Field(0, ge=0)
+    """Seed of every random number."""
+    graph: str = "consult"
+    """The LangGraph graph that every command runs: `consult`, `solo`, `workflow`, `leap` or
+    `package.module:function`: (policy) or (policy, tools) -> compiled graph."""
+    graph_options: Options = Field(default_factory=dict)
+    """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
     policy: PolicySection = PolicySection()
-    sampling: SamplingSection = SamplingSection()
+    sampling: Sampling = Sampling()
+    """How rollouts are sampled."""
     task: TaskSection = TaskSection()
     consult: ConsultSection = ConsultSection()
     warm_start: WarmStartSection | None = None
+    rollouts: RolloutsSection = RolloutsSection()
     collect: CollectSection = CollectSection()
     train: TrainSection = TrainSection()
+    trl: Annotated[Options, AfterValidator(refuse_unusable)] = Field(default_factory=dict)
+    """Further fields of TRL's GRPOConfig, passed through: `loss_type`, `optim`, ..."""
     eval: EvalSection = EvalSection()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_old_keys(cls, given: object) -> object:
+        refuse_old_keys(given)
+        return given
+
     @model_validator(mode="after")
-    def _rollouts_can_be_trained_on(self) -> Recipe:
-        if self.sampling.temperature == 0:
-            raise ValueError("sampling.temperature must be above 0: greedy rollouts have no spread")
-        if self.sampling.top_p != 1:
-            raise ValueError(
-                "sampling.top_p must be 1: the trainer's ratio is over the whole distribution"
-            )
-        adaptive = self.consult.acceptance.kind == "adaptive"
-        if adaptive and not (
-            round(self.consult.solo_share * self.train.num_generations)
-            and round(self.consult.solo_share * self.collect.num_generations)
-        ):
-            raise ValueError(
-                "consult.acceptance.kind adaptive follows the members of a group without experts: "
-                "set consult.solo_share so that there is at least one"
-            )
-        replay = self.train.replay
-        if replay is not None and round(replay.share * self.train.problems_per_step) in (
-            0,
-            self.train.problems_per_step,
-        ):
-            raise ValueError(
-                "train.replay.share must leave each step both live and logged groups: of "
-                f"{self.train.problems_per_step} (train.problems_per_step), {replay.share} is all "
-                "or none"
-            )
-        if self.train.beta and self.train.lora is None:
-            raise ValueError(
-                "train.beta is measured from the weights without the adapter: set train.lora, or "
-                "beta 0"
-            )
-        num_rollouts = self.train.problems_per_step * self.train.num_generations
-        num_passes = self.train.minibatches_per_step * self.train.gradient_accumulation_steps
-        if num_rollouts % num_passes:
-            raise ValueError(
-                f"train.problems_per_step x train.num_generations ({num_rollouts}) must divide by "
-                f"train.minibatches_per_step x train.gradient_accumulation_steps ({num_passes}): "
-                "change one of them"
-            )
+    def _fits_together(self) -> Recipe:
+        refuse_unfit(self)
+        refuse_unused(self)
         return self

@@ -5,7 +5,7 @@ Every key is checked: an unknown one is refused with the known ones listed.
 
 from __future__ import annotations
 
-import difflib
+import copy
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,43 +15,111 @@ import yaml
 from pydantic import ValidationError
 
 from eapo_agents.errors import RecipeError
-from eapo_agents.recipe import ExpertSection, Recipe
+from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_rules import OLD_ARMS, UnusedSettingError
+from eapo_agents.registry import did_you_mean
+from eapo_agents.settings import explain
+
+Section = dict[str, Any]
+"""A section as YAML has it, not checked yet."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file, or a shipped recipe's name, and applies `key.sub=value` overrides.
+    """Read a recipe file, or a shipped recipe by name, and apply `key.sub=value` overrides.
 
     `NAME+ARM` is a recipe with an arm laid over it: a file of the keys that make it another method,
-    in ./recipes/arms or shipped. Several may follow one another.
+    in ./recipes/arms or shipped. Several may follow one another. Where an arm or an override makes
+    a setting of the recipe unused, that setting is taken out.
 
     Raises:
         RecipeError: one sentence that names the key, the rule and what was given.
     """
     base, *arms = [str(path)] if Path(path).exists() else str(path).split("+")
     file = _find(base)
-    data = _read(file)
-    for arm in arms:
-        _merge(data, _read(_find(arm, "arms")))
+    layers = [_read(file), *(_read(_find(arm, "arms")) for arm in arms)]
+    data: Section = {}
+    for layer in layers:
+        _merge(data, copy.deepcopy(layer))
     if arms:
         data["name"] = "-".join([str(data.get("name", "")), *arms])
-    for override in overrides:
-        _apply(data, override)
+    layers += [_apply(data, override) for override in overrides]
     if (key := _secret_url(data)) is not None:
         raise RecipeError(
             f"In the recipe '{file}', '{key}': a URL must hold no user or password, since recipes "
             "are printed and kept with runs: name the environment variable that has the key."
         )
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(f"In the recipe '{file}', {_explain(error)}") from error
+    by_whom = _GivenBy(layers)
+    while True:
+        try:
+            return Recipe.model_validate(data)
+        except ValidationError as error:
+            found = error.errors()[0].get("ctx", {}).get("error")
+            if isinstance(found, UnusedSettingError):
+                _take_out_unused(data, by_whom, found, file)
+            else:
+                raise RecipeError(f"In the recipe '{file}', {explain(error, Recipe)}") from error
 
 
-def fixed_part(recipe: Recipe) -> dict[str, Any]:
-    """What may not change while a run goes on. Its length may, and what experts may cost and how
-    they and the policy's servers are reached."""
+class _GivenBy:
+    """Which layer of a recipe (file, arms, overrides) gave a setting."""
+
+    def __init__(self, layers: Sequence[Section]) -> None:
+        self._layers = layers
+        self._taken_out: dict[str, int] = {}
+
+    def layer(self, key: str) -> int:
+        """Return the last layer that gives a key, or that made it unused; -1 without one."""
+        if key in self._taken_out:
+            return self._taken_out[key]
+        numbers = reversed(range(len(self._layers)))
+        return next((n for n in numbers if _gives(self._layers[n], key)), -1)
+
+    def take_out(self, key: str, layer: int) -> None:
+        """Note which layer made a key unused."""
+        self._taken_out[key] = layer
+
+
+def _gives(layer: Section, key: str) -> bool:
+    place: object = layer
+    for part in key.split("."):
+        if not isinstance(place, dict):
+            return True
+        if part not in place:
+            return False
+        place = place[part]
+    return True
+
+
+def _take_out_unused(
+    data: Section, by_whom: _GivenBy, found: UnusedSettingError, file: Path
+) -> None:
+    """Take out the settings that a later layer made unused.
+
+    Raises:
+        RecipeError: one has had no effect from the start.
+    """
+    causes: dict[str, int] = {}
+    for key, conditions in found.unused.items():
+        for one in conditions:
+            cause = max(by_whom.layer(cause) for cause in one.causes)
+            if cause <= by_whom.layer(key):
+                raise RecipeError(f"In the recipe '{file}', {UnusedSettingError({key: [one]})}.")
+            causes[key] = max(cause, causes.get(key, -1))
+    for key, layer in causes.items():
+        by_whom.take_out(key, layer)
+        *sections, name = key.split(".")
+        place = data
+        for section in sections:
+            place = place[section]
+        del place[name]
+
+
+def fixed_part(recipe: Recipe) -> Section:
+    """Return what may not change while a run continues. Its length may change, what experts may
+    cost, how experts and servers are reached, and how many rollouts run at once."""
     fixed = recipe.model_dump(mode="json")
-    del fixed["train"]["steps"], fixed["consult"]["budget"], fixed["consult"]["expert_store"]
+    del fixed["rollouts"], fixed["train"]["steps"]
+    del fixed["consult"]["budget"], fixed["consult"]["expert_store"]
     for setting in _SERVERS:
         del fixed["policy"][setting]
     for expert in fixed["consult"]["experts"].values():
@@ -70,11 +138,11 @@ _REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price",
 
 
 def to_yaml(recipe: Recipe) -> str:
-    """The resolved recipe, every setting written out."""
+    """Return the resolved recipe as YAML, every setting written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> Section:
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -88,7 +156,7 @@ def _read(file: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(data: dict[str, Any], arm: dict[str, Any]) -> None:
+def _merge(data: Section, arm: Section) -> None:
     """Lays an arm over a recipe. Experts are replaced one by one, each as a whole."""
     for key, value in arm.items():
         section = data.get(key)
@@ -109,30 +177,38 @@ def _find(path: str | Path, kind: str = "") -> Path:
     for folder in folders:
         if file.suffix == "" and (folder / f"{file}.yaml").exists():
             return folder / f"{file}.yaml"
-    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
-    near = difflib.get_close_matches(str(path), known, n=1)
-    hint = f"Did you mean '{near[0]}'? " if near else ""
     what = "arm" if kind else "recipe"
+    if kind and str(path) in OLD_ARMS:
+        raise RecipeError(f"There is no arm '{path}': it is called '{OLD_ARMS[str(path)]}' now.")
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     raise RecipeError(
         f"There is no {what} '{path}': give a YAML file, or the name of one in ./{folders[0]} or "
-        f"of a shipped one. {hint}Known: {', '.join(known)}."
+        f"of a shipped one. {did_you_mean(str(path), known)}Known: {', '.join(known)}."
     )
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: Section, override: str) -> Section:
+    """Set a key of the recipe, and return the override as a layer."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise RecipeError(f"An override must read key.sub=value, got '{override}'.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"The override '{override}' has no YAML value.") from error
     *parents, last = key.split(".")
     section = data
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise RecipeError(f"The override '{override}' does not fit: '{parent}' is no section.")
-    try:
-        section[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"The override '{override}' has no YAML value.") from error
+            raise RecipeError(
+                f"The override '{override}' does not fit: '{parent}' is not a section."
+            )
+    section[last] = value
+    layer: Section = {last: value}
+    for parent in reversed(parents):
+        layer = {parent: layer}
+    return layer
 
 
 def _secret_url(value: Any, key: str = "") -> str | None:
@@ -146,30 +222,6 @@ def _secret_url(value: Any, key: str = "") -> str | None:
         return key
     found = (_secret_url(item, f"{key}.{name}" if key else str(name)) for name, item in inside)
     return next((one for one in found if one is not None), None)
-
-
-def _explain(error: ValidationError) -> str:
-    # a misspelt key is also a missing one: what was written helps more than what was not
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}."
-        return f"there is no key '{key}': {hint}"
-    where = f"'{key}': " if key else ""
-    given = "" if isinstance(first["input"], dict) else f", got {first['input']!r}"
-    return f"{where}{first['msg'].removeprefix('Value error, ')}{given}."
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    section: Any = Recipe
-    for part in location:
-        fields = getattr(section, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else ExpertSection
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((o for o in options if hasattr(o, "model_fields")), section)
-    return sorted(section.model_fields)
 
 
 def _one_line(error: Exception) -> str:

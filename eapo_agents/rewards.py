@@ -3,10 +3,22 @@ right format, else 0."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from eapo_agents.errors import GradingError
 from eapo_agents.grading import Grade, grade
+from eapo_agents.registry import Registry, describe
 from eapo_agents.types import Problem
 
 FORMAT_REWARD = 0.1
+PAPER = "paper"
+Reward = Callable[[str | None, Problem], tuple[float, bool]]
+"""(answer or None, problem) -> (reward, whether right)."""
+Given = Callable[[str | None, Problem], object]
+"""A user's: it may return the reward alone."""
 
 
 def reward(graded: Grade, *, format_reward: float = FORMAT_REWARD) -> float:
@@ -26,3 +38,40 @@ def score_text(
     """
     graded = grade(text or "", problem)
     return reward(graded, format_reward=format_reward), graded.correct
+
+
+def find_reward(name: str, *, format_reward: float = FORMAT_REWARD) -> Reward:
+    """Return the reward of that name: `paper`, or a user's `package.module:function`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    given = REWARDS.find(name)
+    if name in REWARDS:
+        return partial(score_text, format_reward=format_reward)
+    return lambda text, problem: _checked(name, given, text, problem)
+
+
+def _checked(name: str, given: Given, text: str | None, problem: Problem) -> tuple[float, bool]:
+    """A user's reward. It never becomes 0 for want of a score: it raises GradingError."""
+    try:
+        found = given(text, problem)
+    except Exception as error:
+        raise GradingError(
+            f"The reward '{name}' failed on problem '{problem.id}': {type(error).__name__}: {error}"
+        ) from error
+    value, right = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise GradingError(
+            f"The reward '{name}' must return a finite number, or (number, whether right), and "
+            f"returned {describe(found)} ({found!r}) for problem '{problem.id}'."
+        )
+    return float(value), value >= 1 if right is None else bool(right)
+
+
+REWARDS = Registry[Given](
+    "reward",
+    {PAPER: score_text},
+    accept=lambda found: cast(Given, found) if callable(found) else None,
+    rule="a function (answer or None, problem) that returns a number, or (number, whether right)",
+)

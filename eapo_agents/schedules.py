@@ -7,69 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from typing import Literal
 
-from eapo_agents.errors import UsageError
+from pydantic import Field, model_validator
 
-ACCEPTANCE_KINDS = (
-    "inverse",
-    "inverse_sqrt",
-    "linear",
-    "cosine",
-    "constant",
-    "never",
-    "adaptive",
-)
-COIN_PER = ("reply", "turn", "rollout")
-"""What one coin decides on: each reply by itself, all of a turn, or all of a rollout."""
+from eapo_agents.settings import Settings
+
+AcceptanceKind = Literal[
+    "inverse", "inverse_sqrt", "linear", "cosine", "constant", "never", "adaptive"
+]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptanceSchedule:
-    """Global step s -> rho_s, the probability that a reply enters the history."""
+class AcceptanceSchedule(Settings):
+    """Acceptance probability: training step s -> rho_s, with which a reply is accepted."""
 
-    kind: str = "inverse"
-    """`inverse` is the paper's 1/s and `inverse_sqrt` 1/sqrt(s), both times `start`; `linear` and
-    `cosine` fall from `start` at step 1 to 0 after `steps` steps; `constant` stays at `start`;
-    `never` is 0; `adaptive` falls with the share of the group's members that succeed alone, from
-    `start` at none to 0 at `target`."""
-    start: float = 1.0
-    steps: int = 1
-    """Only for `linear` and `cosine`: the number of steps with rho > 0."""
-    target: float = 0.7
-    """Only for `adaptive`: the solo success rate from which nothing is accepted."""
-    per: str = "reply"
-    """What one coin decides on: one of `COIN_PER`."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ACCEPTANCE_KINDS:
-            raise UsageError(
-                f"Unknown acceptance schedule '{self.kind}': use one of "
-                f"{', '.join(ACCEPTANCE_KINDS)}."
-            )
-        if self.per not in COIN_PER:
-            raise UsageError(f"One coin decides per {', '.join(COIN_PER)}, got '{self.per}'.")
-        if not 0.0 <= self.start <= 1.0:
-            raise UsageError(
-                f"The acceptance schedule's start must be from 0 to 1, got {self.start}."
-            )
-        if self.steps < 1:
-            raise UsageError(
-                f"The acceptance schedule's steps must be at least 1, got {self.steps}."
-            )
-        if not 0.0 < self.target <= 1.0:
-            raise UsageError(
-                f"The acceptance schedule's target must be above 0 and at most 1, got "
-                f"{self.target}."
-            )
+    kind: AcceptanceKind = "inverse"
+    """How it falls. `inverse` is the paper's 1/s and `inverse_sqrt` is 1/sqrt(s), both times
+    `start`. `linear` and `cosine` fall from `start` at step 1 to 0 after `steps` steps. `constant`
+    stays at `start`. `never` is 0. `adaptive` follows the solo rollouts of the group: `start` when
+    none is right, 0 from a solo accuracy of `target`."""
+    start: float = Field(1.0, ge=0, le=1)
+    """Acceptance probability at the start."""
+    steps: int = Field(1, ge=1)
+    """Training steps with an acceptance probability above 0 (`linear`, `cosine`)."""
+    target: float = Field(0.7, gt=0, le=1)
+    """Solo accuracy from which no reply is accepted (`adaptive`)."""
+    per: Literal["reply", "turn", "rollout"] = "reply"
+    """What one coin decides: each reply, all replies of a turn, or all replies of a rollout."""
 
     def rho(self, step: int, solo_success: float | None = None) -> float:
-        """Probability at global step `step` (from 1). Step 0, outside training, counts as step
-        1.
+        """Return the acceptance probability at training step `step` (from 1). Step 0, outside
+        training, counts as step 1.
 
         Args:
-            solo_success: share of the group's members without experts that were right; `adaptive`
-                alone reads it, and is at `start` where it is not known.
+            solo_success: share of the group's solo rollouts that were right. Only `adaptive` reads
+                it; None, not known, gives `start`.
         """
         s = max(1, step)
         done = min(1.0, (s - 1) / self.steps)
@@ -90,28 +62,29 @@ class AcceptanceSchedule:
                 return 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnBudget:
-    """Global step s -> T, the most turns one trajectory may take.
+class TurnBudget(Settings):
+    """Turn budget: training step s -> T, the most turns that a rollout may take.
 
-    Falls linearly from `start` at step 1 to `end` at step `steps`, and stays there.
+    It falls linearly from `start` at step 1 to `end` at step `steps`, and stays there.
     """
 
-    start: int = 3
-    end: int = 3
-    steps: int = 1
+    start: int = Field(3, ge=1)
+    """Turns at step 1."""
+    end: int = Field(3, ge=1)
+    """Turns from step `steps` on."""
+    steps: int = Field(1, ge=1)
+    """Training steps over which the budget falls."""
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.end <= self.start:
-            raise UsageError(
-                f"The turn budget needs 1 <= end <= start, got start {self.start} and end "
-                f"{self.end}."
+    @model_validator(mode="after")
+    def _does_not_grow(self) -> TurnBudget:
+        if self.end > self.start:
+            raise ValueError(
+                f"the turn budget needs end <= start, and start is {self.start}, end {self.end}"
             )
-        if self.steps < 1:
-            raise UsageError(f"The turn budget's steps must be at least 1, got {self.steps}.")
+        return self
 
     def turns(self, step: int) -> int:
-        """Most turns at global step `step` (from 1)."""
+        """Return the most turns at training step `step` (from 1)."""
         if self.steps == 1:
             return self.end if step > 1 else self.start
         done = min(1.0, (max(1, step) - 1) / (self.steps - 1))

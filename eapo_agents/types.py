@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 FORMAT_VERSION = 2
 """Version of the record below. A reader refuses another one."""
@@ -94,11 +94,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How completions are drawn. `temperature` 0 is greedy. `top_p` 1 means no truncation."""
+    """How completions are sampled."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
+    """How a recipe checks it: a dataclass has no other way to say so."""
 
     temperature: float = 1.0
+    """Divides the logits; 0 is greedy."""
     top_p: float = 1.0
+    """Nucleus of the distribution; 1 is all of it."""
     max_new_tokens: int = 256
+    """Most tokens per completion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,11 +81,7 @@ def answer(
     )
     policy = agent.policy(protocol.sampling)
     everybody = AcceptanceSchedule(kind="constant", start=1.0)
-    graph = (
-        agent.solo_graph(policy)
-        if mode == SOLO
-        else agent.consult_graph(policy, acceptance=everybody)
-    )
+    graph = agent.solo_graph(policy) if mode == SOLO else agent.graph(policy, acceptance=everybody)
     have = store.have(run_id)
 
     def keep(trajectory: Trajectory) -> None:

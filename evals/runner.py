@@ -87,7 +87,7 @@ def evaluate(
             sampling=sampling,
             policy=agent.engine.policy_version,
         )
-    width = max(1, recipe.eval.concurrency // answers_a_problem)
+    width = max(1, recipe.rollouts.at_once(128) // answers_a_problem)
     have = {mode: store.have(f"{run_id}/{mode}") for mode in modes}
     for start in range(0, len(problems), width):
         wave = problems[start : start + width]
@@ -117,7 +117,7 @@ def evaluate(
             ],
             sampling,
             samples,
-            recipe.collect.max_error_share,
+            recipe.rollouts.max_error_share,
         )
         for mode, (sampling, samples) in modes.items()
     }

@@ -10,12 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
-
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.experts.usage import Price
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.models import LoadedPolicy, identify_policy, is_adapter, load_policy
@@ -25,14 +22,14 @@ from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.policy.vllm_engine import VllmEngine
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
-from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.secrets import read_key
 from eapo_agents.types import PolicyVersion, Problem, Sampling
-from graphs.baselines import build_leap_graph, build_workflow_graph
-from graphs.consult import Graph, build_consult_graph
+from graphs.builders import GRAPHS, AnyGraph, Checkpointer, Parts, build_graph
 from graphs.groups import Assistance
-from graphs.rollout import AnyGraph, first_messages
-from graphs.solo import build_solo_graph
+from graphs.rollout import first_messages
+
+WORKFLOW = "workflow"
 
 _loading = threading.Lock()
 
@@ -87,50 +84,59 @@ class Agent:
     @property
     def sampling(self) -> Sampling:
         """The recipe's settings for rollouts."""
-        return Sampling(**self.recipe.sampling.model_dump())
-
-    @property
-    def acceptance(self) -> AcceptanceSchedule:
-        """The recipe's acceptance schedule."""
-        return AcceptanceSchedule(**self.recipe.consult.acceptance.model_dump())
+        return self.recipe.sampling
 
     @property
     def assistance(self) -> Assistance:
-        """Who in a group may ask, as the recipe has it."""
-        share = self.recipe.consult.solo_share
-        return Assistance(solo_share=share, acceptance=self.acceptance)
+        """Which rollouts of a group may ask, as the recipe has it."""
+        consult = self.recipe.consult
+        return Assistance(solo_share=consult.solo_share, acceptance=consult.acceptance)
 
-    def consult_graph(
+    def graph(
         self,
         policy: PolicyChatModel,
-        checkpointer: BaseCheckpointSaver[Any] | None = None,
+        checkpointer: Checkpointer | None = None,
         *,
         acceptance: AcceptanceSchedule | None = None,
-    ) -> Graph:
-        """The graph with experts, under the recipe's schedules, or another acceptance schedule."""
-        consult = self.recipe.consult
-        return build_consult_graph(
-            policy,
-            self.pool,
-            acceptance=acceptance or self.acceptance,
-            turns=TurnBudget(**consult.turns.model_dump()),
-            max_queries=consult.max_queries,
-            checkpointer=checkpointer,
-        )
+    ) -> AnyGraph:
+        """Build the recipe's graph with experts, under its schedules or another acceptance
+        schedule."""
+        return self._build(policy, checkpointer, acceptance=acceptance)
 
-    def solo_graph(self, policy: PolicyChatModel) -> Graph:
-        """The graph without experts."""
-        return build_solo_graph(policy)
+    def solo_graph(
+        self, policy: PolicyChatModel, checkpointer: Checkpointer | None = None
+    ) -> AnyGraph:
+        """Build the recipe's graph without experts."""
+        return self._build(policy, checkpointer, with_experts=False)
 
     def evaluated_graph(self, policy: PolicyChatModel) -> AnyGraph:
-        """The graph that the recipe evaluates."""
-        match self.recipe.eval.graph:
-            case "workflow":
-                return build_workflow_graph(policy, self.pool)
-            case "leap":
-                return build_leap_graph(policy, paths=self.recipe.eval.paths)
-            case _:
-                return self.solo_graph(policy)
+        """Build the graph that an evaluation runs: the one without experts, unless the recipe's is
+        the baseline `workflow`, which always asks."""
+        return self._build(policy, with_experts=self.recipe.graph == WORKFLOW)
+
+    def _build(
+        self,
+        policy: PolicyChatModel,
+        checkpointer: Checkpointer | None = None,
+        *,
+        with_experts: bool = True,
+        acceptance: AcceptanceSchedule | None = None,
+    ) -> AnyGraph:
+        consult = self.recipe.consult
+        parts = Parts(
+            pool=self.pool,
+            acceptance=acceptance or consult.acceptance,
+            turns=consult.turns,
+            max_queries=consult.max_queries,
+        )
+        return build_graph(
+            self.recipe.graph,
+            policy,
+            parts,
+            self.recipe.graph_options,
+            with_experts=with_experts,
+            checkpointer=checkpointer,
+        )
 
     def solo_prompt(self, problem: Problem) -> list[int]:
         """Token ids of a problem's tool-free prompt."""
@@ -144,8 +150,9 @@ def load_agent(recipe: Recipe) -> Agent:
     Raises:
         ModelError: the model cannot be found or loaded.
         ServerError: the recipe's servers do not answer, or not as they should.
-        UsageError: an expert or a schedule does not fit.
+        UsageError: there is no such graph, or an expert does not fit.
     """
+    GRAPHS.find(recipe.graph)
     pool = make_pool(recipe)
     settings = recipe.policy
     if settings.servers:
@@ -204,7 +211,7 @@ def _connect(recipe: Recipe, loaded: LoadedPolicy, renderer: ChatRenderer) -> Vl
         stop_ids=sorted(renderer.stop_ids),
         allow_midrollout_updates=settings.allow_midrollout_updates,
     )
-    engine.connect(Sampling(**recipe.sampling.model_dump()))
+    engine.connect(recipe.sampling)
     return engine
 
 
@@ -228,13 +235,8 @@ def make_pool(recipe: Recipe) -> ExpertPool:
         UsageError: an expert, the routing or the budget does not fit, or a key is not set.
     """
     consult = recipe.consult
-    experts = []
-    for name, section in consult.experts.items():
-        settings = section.model_dump()
-        price = settings.pop("price")
-        experts.append(make_expert(name=name, price=Price(**price) if price else None, **settings))
     return ExpertPool(
-        experts,
+        [make_expert(name=name, **dict(section)) for name, section in consult.experts.items()],
         routing=consult.routing,
         ask_all=consult.ask_all,
         quorum=consult.quorum,

@@ -19,16 +19,17 @@ from typing import Annotated, Any
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 from typing_extensions import TypedDict
 
+from eapo_agents.errors import UsageError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.tool_calls import parse_turn
+from graphs.builders import AnyGraph, Parts
 from graphs.state import RolloutContext
 
 WITH_REPLIES = "Experts were asked and said:\n{replies}\nNow solve the problem."
@@ -40,9 +41,7 @@ class _WorkflowState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
 
 
-def build_workflow_graph(
-    policy: PolicyChatModel, pool: ExpertPool
-) -> CompiledStateGraph[Any, Any, Any, Any]:
+def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
     """Experts first, all of them, then the policy."""
 
     async def experts(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
@@ -75,6 +74,11 @@ def build_workflow_graph(
     return graph.compile(name="workflow")
 
 
+def build_workflow(policy: PolicyChatModel, parts: Parts) -> AnyGraph:
+    """Build the graph `workflow` of a recipe."""
+    return build_workflow_graph(policy, parts.pool)
+
+
 class _LeapState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
     drafts: Annotated[list[tuple[int, list[AnyMessage]]], operator.add]
@@ -86,9 +90,7 @@ class _Path(TypedDict):
     messages: list[AnyMessage]
 
 
-def build_leap_graph(
-    policy: PolicyChatModel, *, paths: int = 3
-) -> CompiledStateGraph[Any, Any, Any, Any]:
+def build_leap_graph(policy: PolicyChatModel, *, paths: int) -> AnyGraph:
     """Drafts side by side, their summaries exchanged, answers side by side, the majority's."""
 
     async def draft(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
@@ -133,6 +135,17 @@ def build_leap_graph(
     graph.add_edge("answer", "decide")
     graph.add_edge("decide", END)
     return graph.compile(name="leap")
+
+
+def build_leap(policy: PolicyChatModel, parts: Parts, paths: object = 3) -> AnyGraph:
+    """Build the graph `leap` of a recipe, whose `graph_options` may give `paths`.
+
+    Raises:
+        UsageError: `paths` is not a number from 1.
+    """
+    if not isinstance(paths, int) or isinstance(paths, bool) or paths < 1:
+        raise UsageError(f"graph_options.paths must be an integer from 1, got {paths!r}.")
+    return build_leap_graph(policy, paths=paths)
 
 
 def _majority(answers: Sequence[AIMessage]) -> AIMessage:

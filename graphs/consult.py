@@ -32,6 +32,7 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
 from eapo_agents.types import Consultation, ConsultationStatus
+from graphs.builders import Parts
 from graphs.policy_node import BUDGET, make_policy_node
 from graphs.state import AgentState, RolloutContext
 
@@ -131,6 +132,17 @@ def build_consult_graph(
     graph.add_conditional_edges("policy", route, ["consult", END])
     graph.add_edge("consult", "policy")
     return graph.compile(checkpointer=checkpointer, name="consult")
+
+
+def build(policy: PolicyChatModel, parts: Parts) -> Graph:
+    """Build the graph `consult` of a recipe."""
+    return build_consult_graph(
+        policy,
+        parts.pool,
+        acceptance=parts.acceptance,
+        turns=parts.turns,
+        max_queries=parts.max_queries,
+    )
 
 
 def queries_of(message: AIMessage) -> list[dict[str, Any]]:

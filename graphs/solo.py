@@ -8,6 +8,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
 from eapo_agents.policy.chat_model import PolicyChatModel
+from graphs.builders import Parts
 from graphs.consult import Graph
 from graphs.policy_node import make_policy_node
 from graphs.state import AgentState, RolloutContext
@@ -16,9 +17,14 @@ from graphs.state import AgentState, RolloutContext
 def build_solo_graph(
     policy: PolicyChatModel, *, checkpointer: BaseCheckpointSaver[Any] | None = None
 ) -> Graph:
-    """The policy alone. A tool call that it writes out of habit is sent to nobody."""
+    """Build the tool-free graph. A tool call that the policy writes anyway is not sent."""
     graph = StateGraph(AgentState, context_schema=RolloutContext)
     graph.add_node("policy", make_policy_node(policy, lambda context: 1))
     graph.add_edge(START, "policy")
     graph.add_edge("policy", END)
     return graph.compile(checkpointer=checkpointer, name="solo")
+
+
+def build(policy: PolicyChatModel, parts: Parts) -> Graph:
+    """Build the graph `solo` of a recipe."""
+    return build_solo_graph(policy)

@@ -1,4 +1,5 @@
-"""What `langgraph dev` and LangGraph Studio open (langgraph.json): the consult and the solo graph.
+"""What `langgraph dev` and LangGraph Studio open (langgraph.json): the recipe's graph, with experts
+and without.
 
 The recipe is `EAPO_RECIPE`, by default cpu-smol; a trained policy's folder is `EAPO_POLICY`. The
 server imports this file once for each graph when it starts, and brings its own checkpointer; the
@@ -13,7 +14,7 @@ from graphs.agent import agent_of_environment
 _agent = agent_of_environment()
 _policy = _agent.policy(_agent.sampling)
 
-consult = _agent.consult_graph(_policy, acceptance=AcceptanceSchedule(kind="constant"))
-"""The graph with experts, every reply let in."""
+graph = _agent.graph(_policy, acceptance=AcceptanceSchedule(kind="constant"))
+"""The recipe's graph with experts. Every reply is accepted."""
 solo = _agent.solo_graph(_policy)
-"""The graph without experts."""
+"""The recipe's graph without experts."""

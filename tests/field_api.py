@@ -6,8 +6,12 @@ takes the arguments of then.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from eapo_agents import types
+import yaml
+
+from eapo_agents import recipe_file, types
+from eapo_agents.recipe import Recipe
 from trainers import grpo, rows
 from trainers.rows import TrainingRow
 
@@ -33,6 +37,11 @@ RECIPE_KEYS = {
     "policy.mixed_versions": "policy.allow_midrollout_updates",
     "policy.lost_after_s": "policy.server_wait_s",
     "consult.granularity": "consult.acceptance.per",
+    "collect.concurrency": "rollouts.concurrency",
+    "collect.max_error_share": "rollouts.max_error_share",
+    "eval.concurrency": "rollouts.concurrency",
+    "eval.graph": "graph",
+    "eval.paths": "graph_options.paths",
 }
 
 
@@ -58,3 +67,11 @@ class EapoTrainer(grpo.EapoTrainer):
 
     def _batch(self, *groups_and_rows: Sequence[object]) -> dict[str, object]:
         return super()._batch(*groups_and_rows[-2:])
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Then `train.epochs` and `train.max_staleness` were allowed whatever the method was."""
+    given = yaml.safe_load(Path(path).read_text()) if Path(path).exists() else {}
+    if {"epochs", "max_staleness"} & set(given.get("train") or {}):
+        overrides = ["train.method=logged", *overrides]
+    return recipe_file.load_recipe(path, overrides)

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
-from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 
 GIB = 1 << 30
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([BM])(?![a-zA-Z])", re.IGNORECASE)
@@ -53,8 +51,8 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
         RecipeError: the model's size is neither in its files nor in its name.
     """
     settings, consult = recipe.train, recipe.consult
-    acceptance = AcceptanceSchedule(**consult.acceptance.model_dump())
-    turns = TurnBudget(**consult.turns.model_dump())
+    acceptance = consult.acceptance
+    turns = consult.turns
     per_step = settings.problems_per_step * settings.num_generations
     may_ask = per_step - settings.problems_per_step * round(
         consult.solo_share * settings.num_generations
@@ -79,7 +77,7 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
         serving_gib=size.parameters * _BYTES[recipe.policy.dtype] / GIB,
         training_processes=num_processes,
         policy_servers=len(recipe.policy.servers),
-        expert_servers=len(_expert_urls(recipe)),
+        expert_servers=len({url for expert in consult.experts.values() for url in expert.urls}),
     )
 
 
@@ -141,11 +139,3 @@ def _training_bytes(recipe: Recipe, size: ModelSize) -> float:
     lora = recipe.train.lora
     trained = size.parameters if lora is None else size.per_rank * lora.r
     return size.parameters * width + trained * (width + 8 + (4 if width < 4 else 0))
-
-
-def _expert_urls(recipe: Recipe) -> set[str]:
-    urls: set[str] = set()
-    for expert in recipe.consult.experts.values():
-        given: Any = expert.options.get("base_url") or []
-        urls.update([given] if isinstance(given, str) else given)
-    return urls

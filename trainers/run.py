@@ -95,14 +95,15 @@ def train_live(
     source: RolloutSource
     source = live = LiveRollouts(
         rollouts=Rollouts(
-            graph=agent.consult_graph(policy),
+            graph=agent.graph(policy),
             policy=policy,
             system_prompt=recipe.task.system_prompt,
             seed=recipe.seed,
             format_reward=recipe.task.format_reward,
             assistance=agent.assistance,
+            timeout_s=recipe.rollouts.rollout_timeout_s,
         ),
-        concurrency=Concurrency("auto", agent.engine, agent.pool.rate_limited),
+        concurrency=Concurrency(recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited),
         problems=problems,
         num_rollouts=recipe.train.num_generations,
         store=store,

@@ -59,7 +59,7 @@ def collect(
         progress=TERMINAL,
     )
     show(collected.summary, as_json=as_json)
-    tally, most = collected.tally, whole.collect.max_error_share
+    tally, most = collected.tally, whole.rollouts.max_error_share
     if tally.failed > most * max(1, tally.rollouts):
         raise ErrorBudgetError(
             f"{tally.failed} of {tally.rollouts} rollouts failed, and at most {most:.0%} may: "

@@ -48,13 +48,16 @@ def ping(
 ) -> None:
     """Ask every expert one question, without stored replies. Exit with status 1 if one fails."""
     import asyncio
-    from dataclasses import replace
 
     from eapo_agents.errors import ExpertError
     from eapo_agents.experts.pool import ExpertPool
 
     pool = _pool(recipe, overrides)
-    asked = [replace(e, identity=None, fallback=None) for e in pool.experts if not e.interactive]
+    asked = [
+        e.model_copy(update={"identity": None, "fallback": None})
+        for e in pool.experts
+        if not e.interactive
+    ]
     answers = asyncio.run(_ask_each(ExpertPool(asked), [e.name for e in asked], query))
     rows = [
         _answer_facts(expert.name, answer) for expert, answer in zip(asked, answers, strict=True)

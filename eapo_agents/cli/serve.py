@@ -258,8 +258,7 @@ def _expert(recipe: Recipe, named: str) -> Serving:
             "name one of those, or a model."
         )
     model = str(options["model"])
-    urls = options.get("base_url") or []
-    url = urlsplit(urls if isinstance(urls, str) else urls[0]) if urls else None
+    url = urlsplit(section.urls[0]) if section.urls else None
     serving = Serving(model=servable_folder(model), names=[model])
     return replace(serving, port=url.port) if url and url.port else serving
 

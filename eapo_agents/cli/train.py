@@ -49,6 +49,8 @@ def train(
     from eapo_agents.cli.progress import TERMINAL
     from eapo_agents.runs import training
 
+    if from_traces is not None:
+        overrides = [*overrides, "train.method=logged"]
     whole = resolved(recipe, overrides, policy)
     if dry_run:
         show(asdict(training.dry_run(whole, processes)), as_json=as_json)

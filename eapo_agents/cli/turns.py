@@ -32,7 +32,7 @@ def conversation(
     policy = agent.policy(agent.sampling)
     always = AcceptanceSchedule(kind="constant")
     return Conversation(
-        graph=agent.consult_graph(policy, checkpointer, acceptance=always),
+        graph=agent.graph(policy, checkpointer, acceptance=always),
         policy=policy,
         thread_id=thread_id,
         system_prompt=agent.recipe.task.system_prompt,

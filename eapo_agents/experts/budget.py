@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import ConfigDict, Field
 
 from eapo_agents.errors import BudgetError
+from eapo_agents.settings import Settings
 
 
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """Limits and what is spent. None means unlimited.
+class BudgetLimits(Settings):
+    """What a run may spend on experts. A spent budget ends the run with exit status 4, and the same
+    command continues with a larger one.
 
     The limit on calls is exact. Tokens and money are known only when a reply has arrived, so calls
     in flight at that moment may exceed their limits.
     """
 
-    calls: int | None = None
-    tokens: int | None = None
-    usd: float | None = None
+    calls: int | None = Field(None, ge=0)
+    """Most calls. `null` is no limit."""
+    tokens: int | None = Field(None, ge=0)
+    """Most tokens, read and written. `null` is no limit."""
+    usd: float | None = Field(None, ge=0)
+    """Most US dollars, which needs a price for every expert. `null` is no limit."""
+
+
+class Budget(BudgetLimits):
+    """The limits and what is spent."""
+
+    model_config = ConfigDict(frozen=False)
+
     spent_calls: int = 0
     spent_tokens: int = 0
     spent_usd: float = 0.0

@@ -2,47 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from langchain_core.tools import BaseTool
+from pydantic import Field, SkipValidation
 
 from eapo_agents.experts.usage import FREE, NOTHING, Price, Usage
+from eapo_agents.settings import Settings
 from eapo_agents.types import ConsultationStatus
 
-MAX_REPLY_CHARS = 20_000
 
+class ExpertSettings(Settings):
+    """How an expert is called, whatever its kind."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expert:
-    """An expert with its limits, price and fallback. Any LangChain tool can be one."""
-
-    tool: BaseTool
-    replicas: Sequence[BaseTool] = ()
-    """Further endpoints of the same expert. The least busy endpoint is asked first."""
-    kind: str = "tool"
-    timeout_s: float = 30.0
+    timeout_s: float = Field(30.0, gt=0)
     """Limit for one call, including its retries but not its wait in the queue."""
-    queue_timeout_s: float = 600.0
+    queue_timeout_s: float = Field(600.0, gt=0)
     """How long a call may wait for `concurrency` and `per_minute`."""
-    retries: int = 2
+    retries: int = Field(2, ge=0, le=10)
     """Further attempts after a transient failure."""
-    concurrency: int | None = None
-    """Most calls in flight at once."""
-    per_minute: float | None = None
-    """Most calls begun per minute."""
-    price: Price | None = FREE
-    """None if the price is unknown."""
+    concurrency: int | None = Field(None, ge=1)
+    """Most calls in flight at once. `null` is no limit."""
+    per_minute: float | None = Field(None, gt=0)
+    """Most calls begun per minute. `null` is no limit."""
+    price: Price | None = None
+    """Price per million tokens. `null`: unknown for `openai-chat` and your own kinds, else
+    free."""
     fallback: str | None = None
     """Name of the expert that is asked when this one fails."""
-    tasks: Sequence[str] = ()
+    tasks: tuple[str, ...] = ()
     """With routing by task: the tasks that it serves; none means all."""
     offered: bool = True
     """Whether the policy may ask it by name. A mere fallback need not be offered."""
+    max_reply_chars: int = Field(20_000, ge=1)
+    """Longer replies are cut, and marked as cut."""
+
+
+class Expert(ExpertSettings):
+    """An expert, ready to be called. Any LangChain tool can be one."""
+
+    tool: SkipValidation[BaseTool]
+    replicas: tuple[SkipValidation[BaseTool], ...] = ()
+    """Further endpoints of the same expert. The least busy endpoint is asked first."""
+    kind: str = "tool"
+    price: Price | None = FREE
+    """None if the price is unknown."""
     identity: Mapping[str, object] | None = None
     """Names a request together with its arguments. None: replies are not stored."""
-    max_reply_chars: int = MAX_REPLY_CHARS
-    """Longer replies are cut, and marked as cut."""
     interactive: bool = False
     """Asks a person: without timeout or retry, and only by name."""
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
+from eapo_agents.settings import Settings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
@@ -18,12 +22,13 @@ class Usage:
 NOTHING = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """US dollars per million tokens."""
+class Price(Settings):
+    """What an expert's tokens cost, in US dollars per million."""
 
-    input_usd: float = 0.0
-    output_usd: float = 0.0
+    input_usd: float = Field(ge=0)
+    """Price of the tokens that the expert reads."""
+    output_usd: float = Field(ge=0)
+    """Price of the tokens that the expert writes."""
 
     def cost_usd(self, usage: Usage) -> float | None:
         """Return what a call cost; None if its tokens are unknown and not free."""
@@ -33,4 +38,4 @@ class Price:
         return paid / 1e6
 
 
-FREE = Price()
+FREE = Price(input_usd=0.0, output_usd=0.0)

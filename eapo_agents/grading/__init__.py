@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import GradingError
 from eapo_agents.grading import choice, code, mathematics, numbers, texts
 from eapo_agents.grading.extraction import extract_answer
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
 from eapo_agents.grading.texts import normalise
+from eapo_agents.registry import Registry, describe
 from eapo_agents.types import Problem
 
 __all__ = [
@@ -50,7 +51,7 @@ class Grader:
     answer: Callable[[str, Problem], Grade]
 
 
-GRADERS: dict[str, Grader] = {
+_OURS = {
     "exact": Grader(texts.exact, texts.exact_answer),
     "number": Grader(numbers.number, numbers.number_answer),
     "f1": Grader(texts.f1, texts.f1_answer),
@@ -58,6 +59,46 @@ GRADERS: dict[str, Grader] = {
     "choice": Grader(choice.choice, choice.choice_answer),
     "code": Grader(code.code, code.code_answer),
 }
+
+
+def _grader(found: object) -> Grader | None:
+    if isinstance(found, Grader):
+        return found
+    return _users_grader(found) if callable(found) and not isinstance(found, type) else None
+
+
+def _users_grader(function: Callable[[str, Problem], object]) -> Grader:
+    """A user's function of (text, problem), which finds the answer in the text by itself."""
+
+    def answer(text: str, problem: Problem) -> Grade:
+        try:
+            found = function(text, problem)
+        except Exception as error:
+            raise GradingError(
+                f"The grader '{problem.grader}' failed on problem '{problem.id}': "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if isinstance(found, bool):
+            return Grade(score=float(found), formatted=bool(text.strip()), extracted=text)
+        if not isinstance(found, Grade):
+            raise GradingError(
+                f"The grader '{problem.grader}' must return whether the answer is right, or an "
+                f"eapo_agents.grading.Grade, and returned {describe(found)}."
+            )
+        return found
+
+    def whole(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+        return answer(text, problem)
+
+    return Grader(whole, answer)
+
+
+GRADERS = Registry[Grader](
+    "grader",
+    _OURS,
+    accept=_grader,
+    rule="a function (text, problem) that returns whether it is right, or a Grade",
+)
 
 
 def grade(text: str, problem: Problem) -> Grade:
@@ -76,8 +117,9 @@ def grade_answer(answer: str, problem: Problem) -> Grade:
 
 
 def find_grader(name: str) -> Grader:
-    """The grader of that name; an unknown one lists the known ones."""
-    bare = name.removesuffix(LENIENT)
-    if bare not in GRADERS:
-        raise UsageError(f"Unknown grader '{name}': use one of {', '.join(sorted(GRADERS))}.")
-    return GRADERS[bare]
+    """Return the grader of that name: a short one, or `package.module:object`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return GRADERS.find(name.removesuffix(LENIENT))

@@ -81,7 +81,7 @@ def run(recipe: Recipe, options: Options, *, progress: Progress = SILENT) -> Gra
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "policy": asdict(agent.engine.policy_version),
         "seed": recipe.seed,
-        "max_error_share": recipe.collect.max_error_share,
+        "max_error_share": recipe.rollouts.max_error_share,
         "recipe": recipe.model_dump(mode="json"),
         "origins": {b.name: loaded.origin for b, loaded, _ in prepared},
         "benchmarks": {

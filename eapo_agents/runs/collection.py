@@ -168,7 +168,7 @@ def collect_into(
         def on_group(group: RolloutGroup) -> None:
             bar.step()
 
-        return collect_groups(agent.consult_graph(policy), policy, store, wanted, on_group)
+        return collect_groups(agent.graph(policy), policy, store, wanted, on_group)
 
 
 def num_complete(

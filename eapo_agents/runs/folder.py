@@ -42,7 +42,7 @@ def in_a_line(recipe: Recipe) -> str:
     """Return a recipe's name, model, task and seed, for a screen."""
     return (
         f"Recipe {recipe.name}: model {recipe.policy.model}, task {recipe.task.name}, "
-        f"seed {recipe.seed}"
+        f"graph {recipe.graph}, method {recipe.train.method}, seed {recipe.seed}"
     )
 
 

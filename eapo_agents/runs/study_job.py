@@ -133,7 +133,7 @@ def _assisted(
         problems,
         store,
         f"{_CONSULTED}/{step}/{agent.engine.policy_version.weights}",
-        graph_of=lambda policy: agent.consult_graph(policy, acceptance=always),
+        graph_of=lambda policy: agent.graph(policy, acceptance=always),
         # a query needs as many tokens as in training, however few a solo answer may have
         max_new_tokens=recipe.sampling.max_new_tokens,
     )

@@ -128,7 +128,7 @@ def test_two_processes_share_the_work_of_one_store(make_collector, tmp_path):
 
 def test_collecting_again_runs_nothing_and_more_rollouts_only_what_is_new(agent, tmp_path, problem):
     policy = agent.policy(agent.sampling)
-    graph = agent.consult_graph(policy)
+    graph = agent.graph(policy)
 
     def wanted(num_rollouts: int) -> Collection:
         return Collection(

@@ -180,7 +180,7 @@ async def test_a_failed_rollout_is_recorded_and_its_group_goes_on(scripted, prob
 
 async def test_the_same_seed_gives_the_same_trajectories(agent, problem):
     policy = agent.policy(agent.sampling)
-    graph = agent.consult_graph(policy)
+    graph = agent.graph(policy)
 
     async def tokens(seed):
         plans = [RolloutPlan(problem=problem, rollouts=range(4))]

@@ -73,7 +73,7 @@ def client(saved_model, tmp_path_factory):
 
 def test_both_graphs_are_there_with_their_schemas(client):
     assistants = {a["graph_id"]: a for a in client.assistants.search()}
-    assert set(assistants) == {"consult", "solo"}
+    assert set(assistants) == {"agent", "solo"}
     for assistant in assistants.values():
         schemas = client.assistants.get_schemas(assistant["assistant_id"])
         assert "messages" in schemas["input_schema"]["properties"]
@@ -81,7 +81,7 @@ def test_both_graphs_are_there_with_their_schemas(client):
         assert "rho" in schemas["context_schema"]["properties"]
 
 
-@pytest.mark.parametrize("graph", ["consult", "solo"])
+@pytest.mark.parametrize("graph", ["agent", "solo"])
 def test_a_conversation_of_two_questions(client, graph):
     thread = client.threads.create()["thread_id"]
     for number in (1, 2):

@@ -101,7 +101,7 @@ def test_a_warm_started_policys_consultations_agree_to_two_hundredths_in_bfloat1
     agent = load_agent(make_recipe(server.url, changes=changes, adapter=str(folder)))
     policy = agent.policy(agent.sampling)
     plans = [RolloutPlan(problem=p, rollouts=range(2)) for p in problems[:8]]
-    graph = agent.consult_graph(policy)
+    graph = agent.graph(policy)
     system = agent.recipe.task.system_prompt
     run = run_rollouts(graph, policy, plans, system_prompt=system, seed=3)
     found = [t for group in asyncio.run(run) for t in group.trajectories_G]
@@ -261,7 +261,7 @@ def test_servers_that_are_gone_for_too_long_stop_the_work_and_blame_no_rollout(s
     policy = agent.policy(agent.sampling)
     problems = load_problems("arithmetic", split="train", limit=1, seed=0)
     run = run_rollouts(
-        agent.consult_graph(policy),
+        agent.graph(policy),
         policy,
         [RolloutPlan(problem=problems[0], rollouts=range(4))],
         system_prompt="",

@@ -75,7 +75,7 @@ def collected(agent, path, run_id: str = "c") -> list[RolloutGroup]:
             system_prompt="",
             format_reward=0.1,
         )
-        collect(agent.consult_graph(policy), policy, store, wanted)
+        collect(agent.graph(policy), policy, store, wanted)
         groups = list(store.groups(run_id))
     return [
         dataclasses.replace(
