@@ -54,7 +54,8 @@ class Registry(Generic[T]):
         if name not in self._known and ":" not in name:
             raise self._error(
                 f"Unknown {self.what} '{name}'. {did_you_mean(name, self._known)}"
-                f"Known: {', '.join(sorted(self._known))}; or name your own as package.module:object."
+                f"Known: {', '.join(sorted(self._known))}; or name your own as "
+                "package.module:object."
             )
         found = self._known.get(name, name)
         if isinstance(found, str):
