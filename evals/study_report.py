@@ -17,7 +17,9 @@ def study_page(summary: Summary, runs: Sequence[Run] = ()) -> Page:
         sections=[
             Section(table=arm_table(summary), text=[_ARMS]),
             Section(
-                heading="Differences", table=_difference_table(summary.differences), text=[_PAIRED]
+                heading="Differences",
+                table=_difference_table(summary.differences),
+                text=[_PAIRED, _EQUAL],
             ),
             *study_plots(summary, runs),
             Section(heading="Guard rails", bullets=finding_lines(summary)),
@@ -29,6 +31,11 @@ _ARMS = "Means over seeds. The interval is Student's t over seeds, cut to [0%, 1
 _PAIRED = (
     "Paired by seed; intervals and p values are of Student's paired t over seeds. p (Holm) is "
     "corrected for all differences of this table. One seed, or equal differences, give no interval."
+)
+_EQUAL = (
+    "At equal cost: the costlier run counts as it was at its last evaluation within the cheaper "
+    "run's cost. That is a checkpoint in the middle of its training, not a run planned for that "
+    "cost."
 )
 
 

@@ -49,7 +49,7 @@ def study(tmp_path_factory):
             command(out), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
         )
         steps = out / "seed-0" / "eapo" / "steps.jsonl"
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while not (steps.exists() and len(steps.read_text().splitlines()) >= 2):
             assert first.poll() is None, (out.parent / "log").read_text()
             assert time.monotonic() < until

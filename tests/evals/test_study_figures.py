@@ -60,6 +60,8 @@ def test_at_equal_tokens_the_cheaper_run_sets_the_mark():
     (difference,) = summarise(runs).differences
     assert difference.points == pytest.approx(70)
     assert difference.at_equal_tokens.points == pytest.approx(30)
+    # which the report does not call a fair comparison
+    assert "a checkpoint in the middle" in study_page(summarise(runs)).markdown()
 
 
 def test_distillation_is_a_second_reference_at_equal_expert_calls():
