@@ -4,6 +4,8 @@ Every message says what is wrong, the rule, what was found and what to do next. 
 prints the message as one line and exits with `exit_code`.
 """
 
+import errno
+import os
 from typing import ClassVar
 
 
@@ -122,3 +124,17 @@ def innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether an error, of whatever library, says that a disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(words in str(error) for words in _FULL_DISK)
+
+
+_FULL_DISK = (
+    os.strerror(errno.ENOSPC),  # safetensors
+    "PytorchStreamWriter failed writing",  # torch.save
+    "inline_container.cc",  # torch.save too: it finds less in the file than it has written
+)

@@ -109,6 +109,24 @@ def scripted(renderer):
     return make
 
 
+SMALL_DISK_KB = 2048
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MB, half of which is taken by a file `ballast`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_KB}k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a small file system cannot be mounted here: {error}")
+    (folder / "ballast").write_bytes(b"x" * (SMALL_DISK_KB * 512))
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
 class Faulty:
     """A chat endpoint that misbehaves as its path says: tests/experts/faulty_server.py."""
 

@@ -28,7 +28,7 @@ from eapo_agents.cli import (
     warm_start,
     watch,
 )
-from eapo_agents.errors import EapoError
+from eapo_agents.errors import EapoError, innermost, is_full_disk
 
 app = typer.Typer(
     name="eapo",
@@ -93,6 +93,16 @@ def main() -> None:
         if type(error).__module__.startswith(("click", "typer")):
             error.show() if hasattr(error, "show") else print(error, file=sys.stderr)
             sys.exit(getattr(error, "exit_code", 2))
+        cause = innermost(error)
+        if isinstance(cause, EapoError):
+            _fail(str(cause), cause.exit_code)
+        if is_full_disk(cause):
+            file = getattr(cause, "filename", None)
+            _fail(
+                f"The disk is full{f' ({file})' if file else ''}: make room. The same command "
+                "continues where this one stopped.",
+                EapoError.exit_code,
+            )
         raise
 
 

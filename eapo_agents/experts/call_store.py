@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from eapo_agents.errors import StoreError
 from eapo_agents.experts.usage import Usage
 from eapo_agents.write_ahead import use_write_ahead_log
 
+_Row: TypeAlias = tuple[Any, ...]  # what sqlite3 returns
 FORMAT = 1
 _BUSY_S = 30.0
 
@@ -103,8 +104,7 @@ class CallStore:
 
     def _prepare(self) -> None:
         """Create the tables of a new file; several processes may do so at once."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if version > FORMAT or (tables and not version):
@@ -114,8 +114,6 @@ class CallStore:
                 )
             for statement in _SCHEMA.split(";") if version < FORMAT else ():
                 self._db.execute(statement)
-        finally:
-            self._db.execute("COMMIT")
         use_write_ahead_log(self._db, _BUSY_S)
         self._db.execute("PRAGMA synchronous = NORMAL")
 
@@ -146,15 +144,9 @@ class CallStore:
             return
         request, text, usage = reply
         kept = (request, _now(), text, json.dumps(asdict(usage)))
-        with self._guarded():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.execute(insert, values)
-                self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", kept)
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._guarded(), self._transaction():
+            self._db.execute(insert, values)
+            self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", kept)
 
     def spent(self, run_id: str) -> tuple[int, int, float]:
         """Return the calls, tokens and US dollars that a run has cost so far."""
@@ -182,9 +174,20 @@ class CallStore:
             for step, *row in found
         ]
 
-    def _execute(self, sql: str, values: tuple[object, ...] = ()) -> list[Any]:
+    def _execute(self, sql: str, values: tuple[object, ...] = ()) -> list[_Row]:
         with self._guarded():
             return self._db.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite ends it by itself where the disk is full
+                self._db.execute("ROLLBACK")
+            raise
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
