@@ -13,7 +13,7 @@ import threading
 
 from eapo_agents.errors import BenchmarkError, GradingError
 from eapo_agents.experts.call_store import CallSite
-from eapo_agents.experts.costs import costs
+from eapo_agents.experts.costs import CostSummary, costs
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.grading import Grade
 from eapo_agents.grading.extraction import final_text
@@ -140,7 +140,7 @@ class Judge:
             "judge_identity": dict(expert.identity or {}),
         }
 
-    def costs(self) -> list[dict[str, object]]:
+    def costs(self) -> list[CostSummary]:
         """Return what it has cost in this run."""
         rows = self._pool.store.rows(self._pool.run_id)
         return [line.summary() for line in costs(rows)]

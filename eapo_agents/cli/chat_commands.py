@@ -35,24 +35,25 @@ async def _help(chat: Chat, argument: str) -> None:
 
 async def _experts(chat: Chat, argument: str) -> None:
     from eapo_agents.cli.turn_view import money, table_of
-    from eapo_agents.experts.costs import costs
+    from eapo_agents.experts.costs import Costs, costs
 
     pool = chat.agent.pool
-    spent = {line.expert: line.summary() for line in costs(pool.store.rows(pool.run_id))}
+    lines = {line.expert: line for line in costs(pool.store.rows(pool.run_id))}
     rows = []
     for expert in pool.experts:
-        facts = spent.get(expert.name, {})
-        p50_s = facts.get("p50_s")
+        facts = lines.get(expert.name, Costs(expert.name, None)).summary()
+        asked = expert.name in lines
+        p50_s = facts["p50_s"]
         rows.append(
             {
                 "expert": expert.name,
                 "kind": expert.kind,
-                "calls": facts.get("calls", 0),
-                "stored": facts.get("cached", 0),
-                "withheld": facts.get("withheld", 0),
-                "failed": facts.get("failed", 0),
+                "calls": facts["calls"],
+                "stored": facts["cached"],
+                "withheld": facts["withheld"],
+                "failed": facts["failed"],
                 "p50": "" if p50_s is None else f"{p50_s:.2f} s",
-                "cost": money(facts.get("cost_usd", 0.0 if expert.price else None)),
+                "cost": money(facts["cost_usd"] if asked or expert.price else None),
                 "takes calls": "yes" if pool.takes_calls(expert.name) else "not now",
             }
         )

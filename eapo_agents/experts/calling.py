@@ -71,7 +71,7 @@ class _Call:
         """Call one endpoint once and report the outcome to its circuit breaker.
 
         A failed attempt says something about the endpoint only if it is transient or a wrong setup.
-        Any other error belongs to this query, such as one that the service refuses to answer.
+        Every other error belongs to this query, such as one that the service refuses to answer.
         """
         self.tried.append(endpoint)
         self.under_way = endpoint

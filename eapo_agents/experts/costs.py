@@ -1,27 +1,50 @@
-"""Sums up the experts' ledger: what each has cost, and what came of it."""
+"""Sums up the experts' ledger: the cost and the outcomes of each expert."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from eapo_agents.experts.call_store import LedgerRow
 
 
+class CostSummary(TypedDict):
+    """What one expert cost, for people and programs."""
+
+    expert: str
+    step: NotRequired[int]
+    """Present where costs are summed by step."""
+    calls: int
+    cached: int
+    withheld: int
+    failed: int
+    tokens: int
+    cost_usd: float | None
+    """None if some call has no price."""
+    unpriced_calls: int
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    acceptance: float | None
+    """Accepted replies as a share of the queries that could be sent; None if there were none."""
+    attempts: int
+    statuses: dict[str, int]
+
+
 @dataclass(slots=True)
 class Costs:
-    """One expert, at one step or over all."""
+    """One expert's totals, at one step or over all."""
 
     expert: str
     global_step: int | None
-    """None: all steps."""
+    """None means all steps."""
     statuses: Counter[str] = field(default_factory=Counter)
     calls: int = 0
-    """Calls that went out, whatever became of them."""
+    """Calls that were sent, whatever their outcome."""
     cached: int = 0
     attempts: int = 0
     tokens: int = 0
@@ -30,7 +53,7 @@ class Costs:
     latencies_s: list[float] = field(default_factory=list)
 
     def add(self, row: LedgerRow) -> None:
-        """Counts one row."""
+        """Count one row."""
         self.statuses[row.status] += 1
         self.cached += row.cached
         self.attempts += row.attempts
@@ -41,8 +64,8 @@ class Costs:
             self.unpriced_calls += row.cost_usd is None
             self.cost_usd += row.cost_usd or 0.0
 
-    def summary(self) -> dict[str, Any]:
-        """For people and programs. `acceptance` is the share of the queries that could be sent."""
+    def summary(self) -> CostSummary:
+        """Return the totals and latency percentiles."""
         accepted, withheld = self.statuses["accepted"], self.statuses["withheld"]
         failed = sum(self.statuses[status] for status in ("failed", "timeout", "cancelled"))
         decided = accepted + withheld + failed
@@ -51,10 +74,8 @@ class Costs:
             if self.latencies_s
             else (None, None, None)
         )
-        step = {} if self.global_step is None else {"step": self.global_step}
-        return {
+        found: CostSummary = {
             "expert": self.expert,
-            **step,
             "calls": self.calls,
             "cached": self.cached,
             "withheld": withheld,
@@ -69,10 +90,11 @@ class Costs:
             "attempts": self.attempts,
             "statuses": dict(self.statuses),
         }
+        return found if self.global_step is None else {**found, "step": self.global_step}
 
 
 def costs(rows: Iterable[tuple[int, LedgerRow]], *, by_step: bool = False) -> list[Costs]:
-    """Sums up (global step, row) pairs, an entry for each expert, or for each expert and step."""
+    """Sum up (global step, row) pairs, one entry per expert, or per expert and step."""
     found: dict[tuple[str, int | None], Costs] = {}
     for step, row in rows:
         key = (row.expert, step if by_step else None)

@@ -40,7 +40,7 @@ class ExpertSettings(Settings):
 
 
 class Expert(ExpertSettings):
-    """An expert, ready to be called. Any LangChain tool can be one."""
+    """An expert, ready to be called. A LangChain tool of any kind can be one."""
 
     tool: SkipValidation[BaseTool]
     replicas: tuple[SkipValidation[BaseTool], ...] = ()

@@ -29,7 +29,7 @@ UNKNOWN = "?"
 
 
 class ExpertPool:
-    """Named experts. Any LangChain tool can be one."""
+    """Named experts. A LangChain tool of any kind can be one."""
 
     def __init__(
         self,
