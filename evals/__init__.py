@@ -1,1 +1,1 @@
-"""Tool-free evaluation, metrics and reports."""
+"""Tool-free evaluation, metrics and reports. A package of eapo-agents."""

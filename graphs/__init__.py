@@ -1,1 +1,1 @@
-"""LangGraph wiring: consult, solo and rollouts."""
+"""LangGraph wiring: consult, solo and rollouts. A package of eapo-agents."""

@@ -1,1 +1,1 @@
-"""Trajectories to token rows to TRL."""
+"""Trajectories to token rows to TRL. A package of eapo-agents."""

@@ -29,6 +29,7 @@ from eapo_agents.cli import (
     watch,
 )
 from eapo_agents.errors import EapoError, innermost, is_full_disk
+from eapo_agents.foreign import refuse_foreign_packages
 
 app = typer.Typer(
     name="eapo",
@@ -72,14 +73,15 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    refuse_foreign_packages()
 
 
 def main() -> None:
     """Run the command. Print each EapoError as one line on stderr and exit with its status."""
-    # the user's modules (graphs, tasks, rewards, tools) are in the working folder
+    # The user's modules (graphs, tasks, rewards, tools) are in the working folder. It comes last:
+    # a folder there that is called `graphs` or `datasets` must not hide an installed package.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         if app(standalone_mode=False) == _INTERRUPTED:  # what Typer returns after Ctrl-C
             raise KeyboardInterrupt

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eapo_agents.files import write_atomically
+from eapo_agents.foreign import refuse_foreign_packages
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import TRACES, save_recipe
@@ -24,6 +25,7 @@ def evaluate(
     """Return the tool-free accuracy, and the paired difference to an earlier evaluation."""
     from eapo_agents.store import TraceStore
 
+    refuse_foreign_packages()
     before = _read_baseline(baseline) if baseline else None
     split = "all" if recipe.task.name.endswith(".jsonl") else "heldout"
     problems = problems_of(recipe, split, recipe.eval.problems)
