@@ -1,4 +1,7 @@
-"""Intervals and tests. The unit is what was drawn: the problem, or the seed of a training run."""
+"""Intervals and tests. The unit is what was drawn: the problem, or the seed of a training run.
+
+SciPy's statistics take a second to import, so they are imported where they are used.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ _Z95 = 1.959963984540054
 _RESAMPLES = 10_000
 _SLICE = 500
 """Resamples at once: all of a large benchmark's would take gigabytes."""
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t at 97.5% for 1 to 10 degrees of freedom; beyond, the normal's is near enough."""
 _NO_SPREAD = 1e-9
 """Standard deviation that is rounding."""
 MCNEMAR, SIGN_FLIPS = "exact McNemar", "sign flips"
@@ -44,18 +45,14 @@ class PairedDifference(TypedDict):
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95% interval of a share (Wilson 1927); it stays inside [0, 1] and does not collapse at 0 or
     n."""
+    from scipy.stats import binomtest
+
     if not 0 <= successes <= n or n == 0:
         raise UsageError(
             f"An interval needs 0 <= successes <= n and n > 0, got {successes} of {n}."
         )
-    share = successes / n
-    centre = share + _Z95**2 / (2 * n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n**2))
-    scale = 1 + _Z95**2 / n
-    # at 0 and n rounding would leave the share itself just outside
-    low = 0.0 if successes == 0 else (centre - half) / scale
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
+    found = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def student_interval(
@@ -66,17 +63,20 @@ def student_interval(
     It is cut to [low, high]. The mean cannot lie outside, so the cut loses no coverage. None for
     fewer than two values and for equal ones, which say nothing about the spread of others.
     """
+    from scipy.stats import t
+
     if not _spread(values):
         return None
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    half = error * (_T95[len(values) - 2] if len(values) <= len(_T95) + 1 else 1.96)
+    half = error * float(t.ppf(0.975, len(values) - 1))
     return max(low, mean - half), min(high, mean + half)
 
 
 def student_p(differences: Sequence[float]) -> float | None:
-    """Two-sided p value of a mean difference of 0 (paired t test); None until SciPy is
-    installed, which computes it."""
-    return None
+    """Two-sided p value of a mean difference of 0 (paired t test); None as for the interval."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(differences, 0.0).pvalue) if _spread(differences) else None
 
 
 def _spread(values: Sequence[float]) -> bool:
@@ -86,21 +86,28 @@ def _spread(values: Sequence[float]) -> bool:
 def mcnemar(gained: int, lost: int) -> float:
     """Two-sided p value of the exact McNemar test (McNemar 1947): if nothing changed, each problem
     whose verdict changed was as likely gained as lost. 1 where none changed."""
-    n = gained + lost
-    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n))
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
 def sign_flip_test(differences: Sequence[float]) -> float:
     """Two-sided p value of a mean difference of 0 (Fisher's randomisation test, 1935): if nothing
-    changed, each problem's difference was as likely to have the other sign. Ten thousand signs at
-    random."""
-    values, rng = np.array(differences), np.random.default_rng(0)
-    means = [
-        (rng.choice((-1.0, 1.0), (_SLICE, len(values))) * values).mean(axis=1)
-        for _ in range(_RESAMPLES // _SLICE)
-    ]
-    as_large = np.abs(np.concatenate(means)) >= abs(values.mean()) - 1e-12
-    return float((1 + as_large.sum()) / (1 + _RESAMPLES))
+    changed, each problem's difference was as likely to have the other sign. All signs where they
+    are at most ten thousand, else that many at random."""
+    from scipy.stats import permutation_test
+
+    if len(differences) < 2:
+        return 1.0
+    found = permutation_test(
+        (np.array(differences),),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=_RESAMPLES,
+        batch=_SLICE,
+        rng=0,
+    )
+    return float(found.pvalue)
 
 
 def holm(p_values: Mapping[_Key, float]) -> dict[_Key, float]:

@@ -1,6 +1,7 @@
 """Statistics against published figures, and against formulas that are not SciPy's."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from evals.metrics import (
     mcnemar,
     mean_interval,
     paired_differences,
+    sign_flip_test,
     student_interval,
     student_p,
     wilson_interval,
@@ -72,6 +74,12 @@ def test_one_value_and_equal_values_have_no_interval_and_no_p_value():
         assert student_p(values) is None
 
 
+def test_the_p_value_of_a_paired_t_test_is_that_of_the_closed_form():
+    """With 2 degrees of freedom P(|T| > t) = 1 - t / sqrt(t^2 + 2)."""
+    t = 0.2 / (0.1 / math.sqrt(3))
+    assert student_p([0.1, 0.2, 0.3]) == pytest.approx(1 - t / math.sqrt(t**2 + 2))
+
+
 @pytest.mark.parametrize(("gained", "lost"), [(5, 1), (10, 2), (0, 6), (3, 3), (40, 21)])
 def test_mcnemar_is_the_two_sided_binomial_sum(gained, lost):
     n = gained + lost
@@ -82,6 +90,20 @@ def test_mcnemar_is_the_two_sided_binomial_sum(gained, lost):
 
 def test_mcnemar_without_a_changed_verdict_is_1():
     assert mcnemar(0, 0) == 1.0
+
+
+def test_the_sign_flip_test_counts_all_signs():
+    differences = [0.5, 0.25, 0.75, -0.125, 0.5]
+    seen = abs(sum(differences))
+    flips = [
+        sum(s * d for s, d in zip(f, differences, strict=True)) for f in product((1, -1), repeat=5)
+    ]
+    assert sign_flip_test(differences) == pytest.approx(sum(abs(f) >= seen for f in flips) / 32)
+    assert sign_flip_test([0.0, 0.0]) == sign_flip_test([0.25]) == 1.0
+
+
+def test_flipped_signs_of_verdicts_are_mcnemars_test():
+    assert sign_flip_test([1.0] * 7 + [-1.0] * 2 + [0.0] * 3) == pytest.approx(mcnemar(7, 2))
 
 
 def test_holm_gives_the_worked_example():

@@ -24,7 +24,7 @@ def runs_of(arm, *afters):
 def test_an_interval_of_few_seeds_stays_between_0_and_100_percent():
     arms = summarise(runs_of("eapo", 0.6, 1.0, 1.0)).arms
     # mean 13/15, standard error 2/15, t(2) = 4.302653
-    assert arms["eapo"].ci95 == pytest.approx((13 / 15 - 4.302653 * 2 / 15, 1.0), abs=1e-4)
+    assert arms["eapo"].ci95 == pytest.approx((13 / 15 - 4.302653 * 2 / 15, 1.0), abs=1e-6)
     assert "[29.3%, 100.0%]" in study_page(summarise(runs_of("eapo", 0.6, 1.0, 1.0))).markdown()
 
 
@@ -33,6 +33,22 @@ def test_the_gap_is_over_the_seeds_that_were_evaluated_both_ways():
     runs[1]["result"] = {"assisted": {"sampled": {"accuracy": 0.6}}}
     arm = summarise(runs).arms["eapo"]
     assert (arm.after, arm.gap) == (pytest.approx(0.7), pytest.approx(0.1))
+
+
+def test_differences_have_p_values_and_all_of_a_report_are_corrected():
+    runs = [
+        *runs_of("self-exploration", 0.1, 0.2, 0.3),
+        *runs_of("eapo", 0.2, 0.4, 0.6),
+        *runs_of("paper", 0.2, 0.1, 0.4),
+    ]
+    eapo, paper = summarise(runs).differences
+    assert eapo.points == pytest.approx(20)
+    # t = 0.2 / (0.1 / sqrt(3)) = 2 sqrt(3); with 2 degrees p = 1 - t / sqrt(t^2 + 2)
+    assert eapo.p == pytest.approx(1 - (12 / 14) ** 0.5)
+    # differences 0.1, -0.1, 0.1: t = 0.5
+    assert paper.p == pytest.approx(1 - 0.5 / 2.25**0.5)
+    assert eapo.p_holm == pytest.approx(2 * eapo.p)
+    assert paper.p_holm == pytest.approx(paper.p)
 
 
 def test_differences_are_paired_by_seed():
