@@ -3,13 +3,13 @@ solutions are imitated."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import score_text
@@ -27,6 +27,8 @@ from eapo_agents.types import (
     Trajectory,
     Turn,
 )
+from graphs.concurrency import Concurrency
+from graphs.fill import RolloutPlan, fill
 from graphs.rollout import group_key
 from trainers.likelihood import in_form
 
@@ -47,6 +49,9 @@ class ExpertSolutions:
     problems: Sequence[Problem]
     store: TraceStore
     run_id: str
+    engine: Engine
+    """The policy's: it samples nothing here."""
+    concurrency: Concurrency
     _had: dict[str, RolloutGroup] | None = field(default=None)
     """Group key (a problem at a step) -> its solution, those of an interrupted run too."""
 
@@ -61,32 +66,31 @@ class ExpertSolutions:
                 group_key(group.problem, group.trajectories_G[0].global_step): group
                 for group in self.store.groups(self.run_id)
             }
+        had = self._had
         most = self.recipe.train.expert_calls
-        problems = [self.problems[item] for item in items]
-        missing = [p for p in problems if group_key(p, step) not in self._had]
-        if missing and most is not None and len(self._had) >= most:
-            known = sorted(self._had)
+        # steps that are repeated after an interruption must not count, or draw, what came later
+        before = sorted(key for key, group in had.items() if _step(group) < step)
+        if most is not None and len(before) >= most:
             seed = self.recipe.seed
-            return [
-                self._had[known[counter_key("again", seed, step, item) % len(known)]]
-                for item in items
-            ]
-        for group in asyncio.run(self._solve(missing, step)) if missing else ():
-            (trajectory,) = group.trajectories_G
-            key = group_key(group.problem, step)
-            self.store.append(trajectory, run_id=self.run_id, group_key=key)
-            self._had[key] = group
-        return [self._had[group_key(problem, step)] for problem in problems]
-
-    async def _solve(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._one(problem, step)) for problem in problems]
-        return [
-            RolloutGroup(problem=problem, trajectories_G=(task.result(),))
-            for problem, task in zip(problems, running, strict=True)
+            drawn = [counter_key("again", seed, step, item) % len(before) for item in items]
+            return [had[before[index]] for index in drawn]
+        plans = [
+            RolloutPlan(
+                problem=problem, rollouts=(0,), run_id=self.run_id, key=group_key(problem, step)
+            )
+            for problem in (self.problems[item] for item in items)
         ]
+        fill(
+            self.store,
+            [plan for plan in plans if plan.key not in had],
+            lambda plan, rollout, ended: self._solve(plan.problem, step),
+            engine=self.engine,
+            concurrency=self.concurrency,
+            on_group=lambda plan, group: had.__setitem__(plan.key, group),
+        )
+        return [had[plan.key] for plan in plans]
 
-    async def _one(self, problem: Problem, step: int) -> Trajectory:
+    async def _solve(self, problem: Problem, step: int) -> Trajectory:
         name = self.pool.tools[0].name
         # what a solver can read, where the task has it; an LLM gets the question
         query = str(problem.metadata.get("expression", problem.question))
@@ -137,3 +141,7 @@ class ExpertSolutions:
             error=None,
             duration_s=answer.latency_s,
         )
+
+
+def _step(group: RolloutGroup) -> int:
+    return group.trajectories_G[0].global_step

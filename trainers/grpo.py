@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import RepeatSampler, use_adapter
 
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.objective import Objective
@@ -77,6 +78,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             callbacks=list(callbacks),
         )
         self.model_accepts_loss_kwargs = False
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
+        """Return TRL's sampler with the order of each epoch a function of the epoch. TRL's own goes
+        on with its generator, so that a run resumed in the second epoch would repeat the first."""
+        sampler = super()._get_train_sampler(dataset)
+        updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
+        per_epoch = max(1, len(sampler.data_source) // sampler.batch_size * updates)
+        return _EpochSampler(sampler, lambda: self.state.global_step // per_epoch)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
         """TRL's own, but for how a step's rows are split: see `micro_batches`."""
@@ -257,6 +266,24 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._metrics["train"][f"eapo/{name}"].append(float(value))
         if self._on_step and self.accelerator.is_main_process:
             self._on_step(step, metrics)
+
+
+class _EpochSampler(Sampler[int]):
+    """A sampler whose order in an epoch is the one that a run has which was never cut off."""
+
+    def __init__(self, sampler: RepeatSampler, epoch: Callable[[], int]) -> None:
+        self._sampler = sampler
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = self._sampler.generator
+        generator.manual_seed(self._sampler.seed)
+        for _ in range(self._epoch()):
+            torch.randperm(self._sampler.num_samples, generator=generator)
+        return iter(self._sampler)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from eapo_agents.errors import RecipeError, TraceError
-from eapo_agents.policy.models import save_policy
+from eapo_agents.policy.models import POLICY_FILE, save_policy
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
@@ -22,6 +21,7 @@ from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
 from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
+from trainers.continuing import InterruptibleSource, Interrupts, train_on
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examine
 from trainers.grpo import EapoTrainer
@@ -88,6 +88,8 @@ def train_live(
             problems=problems,
             store=store,
             run_id=run_id,
+            engine=agent.engine,
+            concurrency=Concurrency("auto", agent.engine, agent.pool.rate_limited),
         )
         return _train(agent, solutions, folder, recipe.train.steps, on_step, after_step)
     policy = agent.policy(agent.sampling)
@@ -217,11 +219,12 @@ def _train(
     add_adapter(agent)
     engine = agent.engine
     start = engine.policy_version.step
+    interrupts = Interrupts()
     trainer = EapoTrainer(
         model=agent.model,
         tokenizer=agent.loaded.tokenizer,
         args=grpo_config(recipe, folder, steps),
-        source=source,
+        source=InterruptibleSource(source, interrupts),
         objective=objective_of(agent),
         # several passes over a log are one update's minibatches: the clip is around its own policy
         fresh_from=(lambda: start)
@@ -237,12 +240,14 @@ def _train(
             lambda step: publisher.publish(start + step), _publish_every(agent, source, steps)
         )
     )
+    trainer.add_callback(interrupts)
     if after_step is not None:
-        trainer.add_callback(_AfterStep(after_step, recipe.train.minibatches_per_step))
-    checkpoint = _last_whole_checkpoint(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        told = interrupts.interruptible(after_step)
+        trainer.add_callback(_AfterStep(told, recipe.train.minibatches_per_step))
+    finished = train_on(trainer, interrupts, folder)
     policy_folder = folder / POLICY_FOLDER
-    if trainer.accelerator.is_main_process:
+    there = finished and (policy_folder / POLICY_FILE).exists()
+    if trainer.accelerator.is_main_process and not there:
         step = start + trainer.state.global_step
         save_policy(agent.model, policy_folder, base=agent.loaded.base, step=step)
     trainer.accelerator.wait_for_everyone()
@@ -255,18 +260,6 @@ def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
         return 1
     updates = agent.recipe.train.minibatches_per_step
     return steps * updates if isinstance(source, LoggedRollouts) else updates
-
-
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that was written to its end: the trainer's state is its last file."""
-    whole = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            continue
-        whole.append((int(state["global_step"]), checkpoint))
-    return max(whole)[1] if whole else None
 
 
 def processes(recipe: Recipe) -> PartialState:
@@ -343,12 +336,17 @@ class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' c
 
 
 class _AfterStep(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
-    """Tells a step's end, after its weights have been published."""
+    """Tells a step's end, after its weights have been published. The step at which a run continues
+    is told again: what is done after it may have been cut off."""
 
     def __init__(self, after_step: AfterStep, minibatches_per_step: int) -> None:
         self._after_step = after_step
-        self._updates_per_step = minibatches_per_step
+        self._minibatches = minibatches_per_step
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step:
+            self.on_step_end(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self._updates_per_step == 0:
-            self._after_step(state.global_step // self._updates_per_step)
+        if state.global_step % self._minibatches == 0:
+            self._after_step(state.global_step // self._minibatches)

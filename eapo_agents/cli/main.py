@@ -78,6 +78,7 @@ def _root(
 
 def main() -> None:
     """Run the command. Print each EapoError as one line on stderr and exit with its status."""
+    end_on_sigterm()
     # The user's modules (graphs, tasks, rewards, tools) are in the working folder. It comes last:
     # a folder there that is called `graphs` or `datasets` must not hide an installed package.
     if os.getcwd() not in sys.path:

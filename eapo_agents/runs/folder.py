@@ -38,6 +38,16 @@ def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> No
     progress.say(f"{in_a_line(recipe)}. Its settings are in {saved}.")
 
 
+def refuse_other_recipe(recipe: Recipe, folder: Path) -> None:
+    """Raise RecipeError if the folder holds a run of another recipe."""
+    saved = folder / RECIPE
+    if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
+        raise RecipeError(
+            f"'{folder}' holds a run of another recipe (its {RECIPE}): give another --out, or "
+            "delete the folder to start again."
+        )
+
+
 def in_a_line(recipe: Recipe) -> str:
     """Return a recipe's name, model, task and seed, for a screen."""
     return (

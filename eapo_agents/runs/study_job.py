@@ -8,7 +8,6 @@ PARENT is the process id of the study.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from eapo_agents.children import end_with_parent
 from eapo_agents.errors import EapoError
 from eapo_agents.files import write_atomically
+from eapo_agents.interrupts import end_on_sigterm
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.runs.collection import collect_into, tally_of
@@ -142,7 +142,7 @@ def _assisted(
 
 def main() -> None:
     """Run the process."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_on_sigterm()
     # otherwise it would still run when the study is run again with the same job
     end_with_parent(int(sys.argv[3]))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import deque
@@ -17,11 +18,13 @@ from eapo_agents.progress import IS_MAIN, SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import (
     EVALS,
+    RECIPE,
     STEPS,
     TRACES,
     append_line,
     expert_file,
     read_history,
+    refuse_other_recipe,
     save_recipe,
 )
 from eapo_agents.runs.loading import (
@@ -31,6 +34,7 @@ from eapo_agents.runs.loading import (
     quiet_libraries,
     refuse_people,
 )
+from eapo_agents.runs.lock import locked
 from eapo_agents.types import Problem, RolloutGroup
 
 if TYPE_CHECKING:
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
     from graphs.agent import Agent
     from trainers.dry_run import Plan
 
-RESULT = "train.json"
+RESULT, TRACED = "train.json", "traces.json"
+"""What a run left; the traces that it is on, where it has no rollouts of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +81,15 @@ def train(
         run_id: one run of it; by default all its collections.
     """
     started = time.perf_counter()
-    if from_traces is not None:
-        agent, folder = _from_traces(recipe, out, from_traces, run_id, progress)
+    groups = _read_traces(from_traces, run_id) if from_traces is not None else None
+    before = _finished(recipe, out, groups)
+    if before is not None:
+        progress.say(
+            f"The run in '{out}' is finished ({before.steps} optimizer steps): nothing to do."
+        )
+        return before
+    if groups is not None:
+        agent, folder = _from_traces(recipe, out, groups, progress)
     else:
         agent, folder = _live(recipe, out, progress)
     history = read_history(out)
@@ -109,19 +121,62 @@ def dry_run(recipe: Recipe, num_processes: int) -> Plan:
     return plan(recipe, num_processes)
 
 
-def _from_traces(
-    recipe: Recipe, out: Path, store_at: str, run_id: str | None, progress: Progress
-) -> tuple[Agent, Path]:
+def _finished(recipe: Recipe, out: Path, groups: Sequence[RolloutGroup] | None) -> Trained | None:
+    """Return what a finished run left; None where there is something to do.
+
+    Raises:
+        RecipeError: the folder holds a run of another recipe, or on other traces.
+    """
+    if (out / RECIPE).exists():
+        refuse_other_recipe(recipe, out)
+        _refuse_other_traces(out, groups)
+    if not (out / RESULT).exists():
+        return None
+    found = Trained(**json.loads((out / RESULT).read_text()))
+    last = max((step["step"] for step in found.history), default=0)
+    return found if groups is not None or last >= recipe.train.steps else None
+
+
+def _refuse_other_traces(out: Path, groups: Sequence[RolloutGroup] | None) -> None:
+    file = out / TRACED
+    known = json.loads(file.read_text())["digest"] if file.exists() else None
+    if known != _digest(groups):
+        raise RecipeError(
+            f"'{out}' holds a run on other {'rollouts' if known is None else 'traces'}: give "
+            "another --out, or delete the folder to start again."
+        )
+
+
+def _digest(groups: Sequence[RolloutGroup] | None) -> str | None:
+    """Return a name for exactly these traces."""
+    if groups is None:
+        return None
+    trajectories = [t for group in groups for t in group.trajectories_G]
+    said = [
+        (t.problem.id, t.rollout, t.global_step, t.policy.weights, t.reward, t.answer)
+        for t in trajectories
+    ]
+    return hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+
+
+def _read_traces(store_at: str, run_id: str | None) -> list[RolloutGroup]:
     from eapo_agents.store import TraceStore
 
     with TraceStore.open(store_at) as store:
-        groups = logged_groups(store, run_id)
+        return logged_groups(store, run_id)
+
+
+def _from_traces(
+    recipe: Recipe, out: Path, groups: Sequence[RolloutGroup], progress: Progress
+) -> tuple[Agent, Path]:
     agent = load_agent(recipe, progress)
     from trainers.run import usable_groups
 
     usable = usable_groups(agent, groups)
-    save_recipe(recipe, out, progress)
-    return agent, train_logged_into(agent, usable, out, progress=progress)
+    with locked(out):
+        save_recipe(recipe, out, progress)
+        write_atomically(out / TRACED, json.dumps({"digest": _digest(groups)}) + "\n")
+        return agent, train_logged_into(agent, usable, out, progress=progress)
 
 
 def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
@@ -139,10 +194,11 @@ def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
 
     refuse_few_problems(recipe, problems)
     refuse_people(agent.pool, "train")
-    save_recipe(recipe, out, progress)
-    with TraceStore.open(str(out / TRACES), create=True) as store:
-        experts = expert_file(recipe, out)
-        return agent, train_live_into(agent, problems, store, "train", out, experts, progress)
+    with locked(out):
+        save_recipe(recipe, out, progress)
+        with TraceStore.open(str(out / TRACES), create=True) as store:
+            experts = expert_file(recipe, out)
+            return agent, train_live_into(agent, problems, store, "train", out, experts, progress)
 
 
 def train_live_into(
