@@ -30,6 +30,7 @@ from eapo_agents.cli import (
 )
 from eapo_agents.errors import EapoError, innermost, is_full_disk
 from eapo_agents.foreign import refuse_foreign_packages
+from eapo_agents.interrupts import end_on_sigterm
 
 app = typer.Typer(
     name="eapo",
