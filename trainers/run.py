@@ -78,6 +78,7 @@ def train_live(
     """
     recipe = agent.recipe
     refuse_few_problems(recipe, problems)
+    at_once = Concurrency(recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited)
     if recipe.train.method == "distillation":
         solutions = ExpertSolutions(
             pool=agent.pool,
@@ -89,7 +90,7 @@ def train_live(
             store=store,
             run_id=run_id,
             engine=agent.engine,
-            concurrency=Concurrency("auto", agent.engine, agent.pool.rate_limited),
+            concurrency=at_once,
         )
         return _train(agent, solutions, folder, recipe.train.steps, on_step, after_step)
     policy = agent.policy(agent.sampling)
@@ -105,7 +106,7 @@ def train_live(
             assistance=agent.assistance,
             timeout_s=recipe.rollouts.rollout_timeout_s,
         ),
-        concurrency=Concurrency(recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited),
+        concurrency=at_once,
         problems=problems,
         num_rollouts=recipe.train.num_generations,
         store=store,

@@ -12,9 +12,11 @@ from eapo_agents.cli.options import (
     JsonOption,
     PolicyOption,
     RecipeOption,
+    RetryFailedOption,
     SetOption,
     StoreOption,
     resolved,
+    retrying,
 )
 
 
@@ -40,6 +42,7 @@ def collect(
             "--ray", min=1, help="Collect by this many tasks of the Ray cluster at RAY_ADDRESS."
         ),
     ] = None,
+    retry_failed: RetryFailedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run problems x G rollouts of the graph into a trace store."""
@@ -48,7 +51,7 @@ def collect(
     from eapo_agents.errors import ErrorBudgetError
     from eapo_agents.runs.collection import collect as run
 
-    whole = resolved(recipe, overrides, policy)
+    whole = resolved(recipe, retrying(overrides, retry_failed), policy)
     collected = run(
         whole,
         store,

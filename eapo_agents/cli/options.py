@@ -29,6 +29,13 @@ StoreOption = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or a study.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RetryFailedOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Run every failed rollout again. Without it: those that the infrastructure failed.",
+    ),
+]
 SandboxOption = Annotated[
     str,
     typer.Option(
@@ -56,3 +63,8 @@ def resolved(name: str, overrides: list[str], policy: str | None) -> Recipe:
 
     extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []
     return load_recipe(name, [*overrides, *extra])
+
+
+def retrying(overrides: list[str], retry_failed: bool) -> list[str]:
+    """Return the overrides, with what --retry-failed stands for."""
+    return [*overrides, *(["rollouts.retry_failed=all"] if retry_failed else [])]

@@ -163,23 +163,35 @@ def collect_into(
     agent.pool.open(experts, run_id)
     wanted = Collection.of(recipe, run_id, problems, global_step=step, assistance=agent.assistance)
     with progress.bar("Collect (groups)", len(problems)) as bar:
-        bar.at(num_complete(store, run_id, step, problems, recipe))
+        complete = num_complete(store, run_id, step, problems, recipe)
+        bar.at(complete)
+        if complete == len(problems):
+            progress.say(f"The collection '{run_id}' is finished: nothing was run.")
 
         def on_group(group: RolloutGroup) -> None:
             bar.step()
 
-        return collect_groups(agent.graph(policy), policy, store, wanted, on_group)
+        return collect_groups(
+            agent.graph(policy), policy, store, wanted, on_group, agent.pool.rate_limited
+        )
 
 
 def num_complete(
     store: TraceStore, run_id: str, step: int, problems: Sequence[Problem], recipe: Recipe
 ) -> int:
-    """Return how many of the problems have all their rollouts in the store."""
+    """Return how many of the problems have all their rollouts in the store, and none that runs
+    again because it failed."""
+    from graphs.failures import runs_again
     from graphs.rollout import group_key
 
-    have = store.have(run_id)
-    wanted = recipe.collect.num_generations
-    return sum(len(have.get(group_key(problem, step), ())) >= wanted for problem in problems)
+    outcomes = store.outcomes(run_id)
+    retry = recipe.rollouts.retry_failed
+    errors = [outcomes.get(group_key(problem, step), {}) for problem in problems]
+    return sum(
+        len(found) >= recipe.collect.num_generations
+        and not any(runs_again(error, retry) for error in found.values())
+        for found in errors
+    )
 
 
 def tally_of(store: TraceStore, run_id: str) -> Tally:
