@@ -99,7 +99,6 @@ def ratios(
             concurrency=at_once,
             seed=0,
             system_prompt="",
-            format_reward=0.1,
         )
         collect(how.graph, policy, store, wanted)
 

@@ -274,9 +274,10 @@ class TrainSection(Settings):
     """Lower clip of the probability ratio: 1 - epsilon."""
     epsilon_high: float = Field(0.28, ge=0)
     """Upper clip of the probability ratio: 1 + epsilon_high."""
-    advantage: Literal["grpo", "dr_grpo", "rloo"] = "grpo"
+    advantage: str = "grpo"
     """`grpo`: reward minus the group's mean, divided by its standard deviation. `dr_grpo`: without
-    the division. `rloo`: reward minus the mean of the others."""
+    the division. `rloo`: reward minus the mean of the others. Or `package.module:function`: the
+    group's rewards -> one advantage each."""
     baseline: Literal["group", "condition"] = "group"
     """What a rollout is compared with: its whole group, or only the rollouts that had experts (or
     had none) as it did."""

@@ -6,12 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import GradingError
-from eapo_agents.grading import Grade, grade
+from eapo_agents.grading import LENIENT, SLOW, Grade, grade
 from eapo_agents.registry import Registry, describe
 from eapo_agents.types import Problem
+
+if TYPE_CHECKING:
+    from eapo_agents.recipe import Recipe
 
 FORMAT_REWARD = 0.1
 PAPER = "paper"
@@ -38,6 +41,22 @@ def score_text(
     """
     graded = grade(text or "", problem)
     return reward(graded, format_reward=format_reward), graded.correct
+
+
+def reward_of(recipe: Recipe) -> Reward:
+    """Return the reward of a recipe's task.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    return find_reward(recipe.task.reward, format_reward=recipe.task.format_reward)
+
+
+def may_be_slow(reward: Reward, problem: Problem) -> bool:
+    """Return whether scoring may take long: graders in other processes, a user's code."""
+    ours = reward is score_text or isinstance(reward, partial)
+    grader = problem.grader.removesuffix(LENIENT)
+    return not ours or grader in SLOW or ":" in grader
 
 
 def find_reward(name: str, *, format_reward: float = FORMAT_REWARD) -> Reward:

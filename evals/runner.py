@@ -10,6 +10,7 @@ from typing import Any
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Sampling, Trajectory
 from evals.metrics import score_interval
@@ -141,7 +142,7 @@ async def _run_wave(
                     plans[mode],
                     system_prompt=recipe.task.system_prompt,
                     seed=recipe.seed,
-                    format_reward=recipe.task.format_reward,
+                    reward=reward_of(recipe),
                     examples=examples,
                 )
             )

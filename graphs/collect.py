@@ -9,6 +9,7 @@ from typing import Any
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.recipe import Recipe
+from eapo_agents.rewards import Reward, reward_of, score_text
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
@@ -31,7 +32,7 @@ class Collection:
     """Rollouts in flight at once, or `auto`."""
     seed: int
     system_prompt: str
-    format_reward: float
+    reward: Reward = score_text
     global_step: int = 0
     rollout_timeout_s: float | None = None
     """Time limit of one rollout."""
@@ -56,7 +57,7 @@ class Collection:
             retry_failed=recipe.rollouts.retry_failed,
             seed=recipe.seed,
             system_prompt=recipe.task.system_prompt,
-            format_reward=recipe.task.format_reward,
+            reward=reward_of(recipe),
             **more,
         )
 
@@ -115,7 +116,7 @@ def collect(
         system_prompt=wanted.system_prompt,
         seed=wanted.seed,
         global_step=wanted.global_step,
-        format_reward=wanted.format_reward,
+        reward=wanted.reward,
         assistance=wanted.assistance,
         inputs=wanted.inputs,
         answer_of=wanted.answer_of,

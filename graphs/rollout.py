@@ -18,12 +18,11 @@ from eapo_agents.errors import (
     StoreError,
     UsageError,
 )
-from eapo_agents.grading import LENIENT, SLOW
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
-from eapo_agents.rewards import score_text
+from eapo_agents.rewards import Reward, may_be_slow, score_text
 from eapo_agents.types import Problem, Role, RolloutGroup, StopReason, Trajectory, Turn
 from graphs.concurrency import Concurrency
 from graphs.failures import describe
@@ -50,8 +49,8 @@ class Rollouts:
     system_prompt: str
     seed: int
     global_step: int = 0
-    format_reward: float | None = 0.1
-    """None: answers are not graded now. Benchmarks grade afterwards, from what was stored."""
+    reward: Reward | None = score_text
+    """None: answers are not scored now. Benchmarks grade afterwards, from what was stored."""
     examples: Sequence[tuple[str, str]] = ()
     """Questions and answers that stand before the problem in every prompt."""
     assistance: Assistance = NO_ASSISTANCE
@@ -121,7 +120,6 @@ async def run_rollouts(
     system_prompt: str,
     seed: int,
     scored: bool = True,
-    format_reward: float = 0.1,
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
     **options: Any,
 ) -> list[RolloutGroup]:
@@ -134,12 +132,13 @@ async def run_rollouts(
     Raises:
         BudgetError, EngineLostError: as `fill` does.
     """
+    if not scored:
+        options["reward"] = None
     rollouts = Rollouts(
         graph=graph,
         policy=policy,
         system_prompt=system_prompt,
         seed=seed,
-        format_reward=format_reward if scored else None,
         **options,
     )
     found: dict[str, RolloutGroup] = {}
@@ -218,7 +217,7 @@ async def _run_one(
             error=describe(error),
             duration_s=time.perf_counter() - started,
         )
-    reward, correct = await _scored(answer, problem, how.format_reward)
+    reward, correct = await _scored(answer, problem, how.reward)
     return Trajectory(
         **facts,
         turns=turns,
@@ -244,13 +243,13 @@ async def _in_time(work: Awaitable[T], timeout_s: float | None) -> T:
 
 
 async def _scored(
-    answer: str | None, problem: Problem, format_reward: float | None
+    answer: str | None, problem: Problem, reward: Reward | None
 ) -> tuple[float | None, bool | None]:
-    if format_reward is None:
+    if reward is None:
         return None, None
-    if problem.grader.removesuffix(LENIENT) in SLOW:  # not in the loop that serves other rollouts
-        return await asyncio.to_thread(score_text, answer, problem, format_reward=format_reward)
-    return score_text(answer, problem, format_reward=format_reward)
+    if may_be_slow(reward, problem):  # not in the loop that serves other rollouts
+        return await asyncio.to_thread(reward, answer, problem)
+    return reward(answer, problem)
 
 
 def _outcome(

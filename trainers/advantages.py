@@ -5,18 +5,25 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from typing import cast
 
+from eapo_agents.errors import UsageError
+from eapo_agents.registry import Registry
 from eapo_agents.types import RolloutGroup
 from trainers.rows import TrainingRow, trajectory_rows
 
 Advantage = Callable[[Sequence[float]], Sequence[float]]
 """The rewards of a group's scored rollouts (at least two, not all equal) -> one advantage each."""
-ADVANTAGES = {
-    "grpo": "trainers.advantages:grpo",
-    "dr_grpo": "trainers.advantages:dr_grpo",
-    "rloo": "trainers.advantages:rloo",
-}
+ADVANTAGES = Registry[Advantage](
+    "advantage",
+    {
+        "grpo": "trainers.advantages:grpo",
+        "dr_grpo": "trainers.advantages:dr_grpo",
+        "rloo": "trainers.advantages:rloo",
+    },
+    accept=lambda found: cast(Advantage, found) if callable(found) else None,
+    rule="a function from the rewards of a group to one advantage each",
+)
 ADVANTAGE_EPSILON = 1e-4
 """Added to the spread of a group, as TRL does."""
 
@@ -46,15 +53,22 @@ def group_advantages(rewards_G: Sequence[float | None], kind: str = "grpo") -> l
     nothing. A group with fewer than two scores, or with equal ones, gives zeros.
 
     Args:
-        kind: a name of `ADVANTAGES`.
+        kind: a name of `ADVANTAGES`, or `package.module:function`.
+
+    Raises:
+        UsageError: there is none, or it does not give one finite number for each reward.
     """
     scored = [reward for reward in rewards_G if reward is not None]
     if len(scored) < 2 or math.isclose(max(scored), min(scored), abs_tol=1e-9):
         return [None if reward is None else 0.0 for reward in rewards_G]
-    module, _, name = ADVANTAGES[kind].partition(":")
-    advantage: Advantage = getattr(import_module(module), name)
-    found = iter(advantage(scored))
-    return [None if reward is None else next(found) for reward in rewards_G]
+    found = [float(advantage) for advantage in ADVANTAGES.find(kind)(scored)]
+    if len(found) != len(scored) or not all(map(math.isfinite, found)):
+        raise UsageError(
+            f"The advantage '{kind}' must give one finite number for each of {len(scored)} "
+            f"rewards, and gave {found}."
+        )
+    each = iter(found)
+    return [None if reward is None else next(each) for reward in rewards_G]
 
 
 def has_spread(group: RolloutGroup) -> bool:

@@ -24,6 +24,7 @@ import numpy as np
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.rewards import Reward, score_text
 from eapo_agents.schedules import counter_key
 from eapo_agents.types import Problem, RolloutGroup, Trajectory
 from graphs.concurrency import Concurrency
@@ -53,9 +54,9 @@ class GraphRolloutWorker:
     """So many groups' rollouts run at once."""
     seed: int
     system_prompt: str
-    format_reward: float
     set_version: Callable[[int], None]
     """Told each new version before rollouts with it begin."""
+    reward: Reward = score_text
     assistance: Assistance = NO_ASSISTANCE
     advantages_of: Callable[[RolloutGroup], Sequence[float | None]] | None = None
     """Group -> one advantage per rollout, such as `Objective.advantages`; GRPO's by default."""
@@ -166,7 +167,7 @@ class GraphRolloutWorker:
             system_prompt=self.system_prompt,
             seed=counter_key("group", self.seed, int(plan.key)) >> 96,
             global_step=self._begun[plan.key] + 1,
-            format_reward=self.format_reward,
+            reward=self.reward,
             assistance=self.assistance,
         )
         return await rollouts.run(plan, rollout, ended)

@@ -27,6 +27,10 @@ from trainers.objective import Objective
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
+ROW_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
+"""TRL's losses that are means over the rows of a micro-batch."""
+TOKEN_LOSSES = ("bnpo",)
+"""TRL's losses that are means over the tokens of a micro-batch."""
 MOST_NATS = 5.0
 """Where the advantage of self-distillation is cut: one token must not outweigh a whole answer."""
 
@@ -130,13 +134,15 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             at_least=max(gather_object([len(rows)])),
         )
         tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
-        weights = tensors.pop("weights")[:, None] * tensors["tool_mask"]
+        row_weights = tensors.pop("weights")[:, None]
+        weights = row_weights * tensors["tool_mask"]
         is_stripped = torch.zeros(len(weights), 1, device=weights.device)
         is_stripped[len(relative) : len(rows)] = 1
+        counted = row_weights if self.loss_type in ROW_LOSSES else weights
         count = self.accelerator.gather(
-            torch.stack([(weights * (1 - is_stripped)).sum(), (weights * is_stripped).sum()])[None]
+            torch.stack([(counted * (1 - is_stripped)).sum(), (counted * is_stripped).sum()])[None]
         ).sum(0)
-        # each term is a mean over its own tokens: L = L_relative + weight * L_stripped
+        # each term is a mean over its own tokens (or rows): L = L_relative + weight * L_stripped
         total = count[0] if count[0] > 0 else count[1]
         share = torch.where(is_stripped.bool(), total / count[1].clamp(min=1e-9), 1.0)
         old = tensors["old_per_token_logps"]
@@ -223,12 +229,27 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._loss_inputs = trim(inputs)
         try:
             loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
+            loss = loss * self._share_of_step(self._loss_inputs)
         finally:
             self._loss_inputs = None
         self._mismatch.passes_left -= 1
         if self._mismatch.passes_left == 0:
             self._tell_step()
         return loss
+
+    def _share_of_step(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor | float:
+        """What TRL's mean over a micro-batch is to be multiplied with. Ours differ in size and have
+        rows of padding, so that a mean of their means would not be that of the optimizer step."""
+        if self.loss_type in ROW_LOSSES:
+            here: torch.Tensor | float = float(len(inputs["prompt_ids"]))
+        elif self.loss_type in TOKEN_LOSSES:
+            here = (inputs["completion_mask"] * inputs["tool_mask"]).sum()
+        else:
+            return 1.0
+        # of the whole batch, as for the losses that TRL normalises so
+        num_shares = self.args.steps_per_generation * self.accelerator.num_processes
+        scale: torch.Tensor = here * num_shares / inputs["num_items_in_batch"].clamp(min=1e-9)
+        return scale
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's own. In the loss, the likelihood rows' old logprobs become the present ones: their

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.rewards import score_text
+from eapo_agents.rewards import Reward, score_text
 from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
 from graphs.groups import solo_success
 from trainers.rows import TrainingRow, chains, likelihood_row, trajectory_rows
@@ -157,6 +157,8 @@ class StandIn:
     answer_form: str
     min_answer_to_reply_ratio: float
     """Tokens of the policy's answer for each token of the reply."""
+    reward: Reward = score_text
+    """Tells which replies are right."""
 
     def __call__(self, trajectory: Trajectory) -> tuple[int, ...] | None:
         if not self.min_answer_to_reply_ratio:
@@ -169,19 +171,21 @@ class StandIn:
                 num_theirs = len(self.renderer.encode_text(consultation.reply))
                 if num_own >= self.min_answer_to_reply_ratio * num_theirs:
                     continue
-                text = in_form(consultation.reply, trajectory.problem, self.answer_form)
-                if score_text(text, trajectory.problem)[1]:
+                text = in_form(
+                    consultation.reply, trajectory.problem, self.answer_form, self.reward
+                )
+                if self.reward(text, trajectory.problem)[1]:
                     return (*self.renderer.encode_text(text), self.renderer.end_of_turn_id)
         return None
 
 
-def in_form(text: str, problem: Problem, answer_form: str) -> str:
+def in_form(text: str, problem: Problem, answer_form: str, reward: Reward = score_text) -> str:
     """Return a solution. Where it is right but does not end in the form that the task asks for, add
     that end."""
-    if score_text(text, problem)[1]:
+    if reward(text, problem)[1]:
         return text
     lenient = problem.grader.removesuffix(LENIENT) + LENIENT
     loosely = replace(problem, grader=lenient)
-    if not score_text(text, loosely)[1]:
+    if not reward(text, loosely)[1]:
         return text
     return f"{text.rstrip()} {answer_form.format(answer=problem.answer)}"

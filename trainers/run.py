@@ -16,6 +16,7 @@ from eapo_agents.errors import RecipeError, TraceError
 from eapo_agents.policy.models import POLICY_FILE, save_policy
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
+from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, RolloutGroup
 from graphs.agent import Agent
@@ -102,7 +103,7 @@ def train_live(
             policy=policy,
             system_prompt=recipe.task.system_prompt,
             seed=recipe.seed,
-            format_reward=recipe.task.format_reward,
+            reward=reward_of(recipe),
             assistance=agent.assistance,
             timeout_s=recipe.rollouts.rollout_timeout_s,
         ),
@@ -202,6 +203,7 @@ def objective_of(agent: Agent) -> Objective:
     settings = agent.recipe.train
     stand_in = StandIn(
         renderer=agent.renderer,
+        reward=reward_of(agent.recipe),
         answer_form=agent.recipe.task.answer_form,
         min_answer_to_reply_ratio=settings.internalise.min_answer_to_reply_ratio,
     )
@@ -269,7 +271,12 @@ def processes(recipe: Recipe) -> PartialState:
 
 
 def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
-    """TRL's arguments for `steps` steps of rollouts: DAPO's loss and clipping, no KL."""
+    """Return TRL's arguments for `steps` training steps. The loss is DAPO's, unless the recipe's
+    `trl` block says otherwise.
+
+    Raises:
+        RecipeError: the batch does not divide, or TRL refuses a value.
+    """
     settings = recipe.train
     num_rollouts = settings.problems_per_step * settings.num_generations
     num_passes = settings.minibatches_per_step * settings.gradient_accumulation_steps
@@ -281,43 +288,47 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
             "train.minibatches_per_step x train.gradient_accumulation_steps: change one of them."
         )
     on_cpu = recipe.policy.device == "cpu"
-    return GRPOConfig(
-        output_dir=str(folder),
-        max_steps=steps * settings.minibatches_per_step,
-        per_device_train_batch_size=num_rollouts // (num_passes * num_processes),
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        steps_per_generation=num_passes,
-        num_generations=settings.num_generations,
-        num_iterations=1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup"
+    ours: dict[str, object] = {
+        "output_dir": str(folder),
+        "max_steps": steps * settings.minibatches_per_step,
+        "per_device_train_batch_size": num_rollouts // (num_passes * num_processes),
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "steps_per_generation": num_passes,
+        "num_generations": settings.num_generations,
+        "num_iterations": 1,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup"
         if settings.lr_scheduler_type == "constant"
         else settings.lr_scheduler_type,
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=settings.max_grad_norm,
-        weight_decay=0.0,
-        temperature=recipe.sampling.temperature,
-        loss_type="dapo",
-        epsilon=settings.epsilon,
-        epsilon_high=settings.epsilon_high,
-        beta=settings.beta,
-        scale_rewards="group",
-        gradient_checkpointing=not on_cpu,
-        bf16=not on_cpu and recipe.policy.dtype == "bfloat16",
-        fp16=False,
-        use_cpu=on_cpu,
-        logging_steps=1,
-        report_to=settings.report_to or "none",
+        "warmup_steps": settings.warmup_steps,
+        "max_grad_norm": settings.max_grad_norm,
+        "weight_decay": 0.0,
+        "temperature": recipe.sampling.temperature,
+        "loss_type": "dapo",
+        "epsilon": settings.epsilon,
+        "epsilon_high": settings.epsilon_high,
+        "beta": settings.beta,
+        "scale_rewards": "group",
+        "gradient_checkpointing": not on_cpu,
+        "bf16": not on_cpu and recipe.policy.dtype == "bfloat16",
+        "fp16": False,
+        "use_cpu": on_cpu,
+        "logging_steps": 1,
+        "report_to": settings.report_to or "none",
         # between rollouts only: a resumed run must not find half of their rows used
-        save_steps=settings.save_steps * settings.minibatches_per_step,
-        save_total_limit=2,
-        seed=recipe.seed,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=not on_cpu,
+        "save_steps": settings.save_steps * settings.minibatches_per_step,
+        "save_total_limit": 2,
+        "seed": recipe.seed,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": not on_cpu,
         # padding rows go through the whole model too
-        ddp_find_unused_parameters=False,
-    )
+        "ddp_find_unused_parameters": False,
+    }
+    try:
+        return GRPOConfig(**{**ours, **recipe.trl})
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"TRL refuses the recipe's trl block: {error}") from error
 
 
 class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped

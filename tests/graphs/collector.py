@@ -55,7 +55,6 @@ def run(policy: PolicyChatModel, at: str) -> None:
             concurrency=16,
             seed=0,
             system_prompt="Solve.",
-            format_reward=0.1,
         )
         num_run = collect(graph, policy, store, wanted)
         print(f"ran {num_run}", flush=True)

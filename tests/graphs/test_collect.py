@@ -138,7 +138,6 @@ def test_collecting_again_runs_nothing_and_more_rollouts_only_what_is_new(agent,
             concurrency=8,
             seed=0,
             system_prompt="Solve.",
-            format_reward=0.1,
         )
 
     with TraceStore.open(tmp_path / "t.db", create=True) as store:
@@ -173,7 +172,6 @@ def test_a_rollout_that_raises_is_stored_as_the_error_that_it_is(scripted, tmp_p
         concurrency=8,
         seed=0,
         system_prompt="",
-        format_reward=0.1,
     )
     with TraceStore.open(tmp_path / "t.db", create=True) as store:
         store.start_run(

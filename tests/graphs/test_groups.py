@@ -84,7 +84,6 @@ def test_a_collection_that_was_cut_off_knows_who_succeeded_alone(scripted, probl
         concurrency=64,
         seed=0,
         system_prompt="Solve.",
-        format_reward=0.1,
         assistance=Assistance(solo_share=0.5, acceptance=ADAPTIVE),
     )
     with TraceStore.open(tmp_path / "all.db", create=True) as store:

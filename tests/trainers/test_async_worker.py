@@ -27,7 +27,6 @@ def make_worker(agent, **changes) -> GraphRolloutWorker:
         "groups_in_flight": 2,
         "seed": 0,
         "system_prompt": "",
-        "format_reward": 0.1,
         "set_version": agent.engine.weights_changed,
     }
     return GraphRolloutWorker(**{**settings, **changes})

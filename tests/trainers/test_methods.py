@@ -73,7 +73,6 @@ def collected(agent, path, run_id: str = "c") -> list[RolloutGroup]:
             concurrency=64,
             seed=0,
             system_prompt="",
-            format_reward=0.1,
         )
         collect(agent.graph(policy), policy, store, wanted)
         groups = list(store.groups(run_id))
