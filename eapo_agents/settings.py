@@ -41,8 +41,9 @@ def explain(error: ValidationError, model: type[object]) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if unknown:
         known = known_keys(model, first["loc"][:-1])
-        hint = did_you_mean(str(first["loc"][-1]), known) or f"Known here: {', '.join(known)}."
-        return f"there is no key '{key}'. {hint.strip()}"
+        near = did_you_mean(str(first["loc"][-1]), known).strip()
+        hint = near.replace("Did", "did") or f"known here: {', '.join(known)}."
+        return f"there is no key '{key}': {hint}"
     where = f"'{key}': " if key else ""
     given = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
     return f"{where}{first['msg'].removeprefix('Value error, ').rstrip('.')}{given}."

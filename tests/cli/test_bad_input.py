@@ -137,7 +137,7 @@ def test_a_store_of_a_newer_format_is_refused_by_every_command_and_left_alone(ea
         ("collect", "--recipe", recipe, "--store", file),
         ("train", "--recipe", recipe, "--from-traces", file),
     ):
-        refused(eapo(*command), f"has format 99, and eapo 0.1.0 reads up to {FORMAT_VERSION}")
+        refused(eapo(*command), f"has format 99, and eapo 0.1.0 reads format {FORMAT_VERSION}")
     assert file.read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"newer.db"}
 

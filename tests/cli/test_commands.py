@@ -17,7 +17,8 @@ name: small
 policy: {model: MODEL}
 sampling: {max_new_tokens: 16}
 task: {name: problems.jsonl, system_prompt: 'Talk about a problem. Say "Answer: " first.'}
-collect: {problems: 2, num_generations: 12, concurrency: 24}
+rollouts: {concurrency: 24}
+collect: {problems: 2, num_generations: 12}
 train: {steps: 1, problems_per_step: 2, num_generations: 12,
         gradient_accumulation_steps: 4, learning_rate: 1.0e-3}
 eval: {problems: 2, max_new_tokens: 10}

@@ -52,7 +52,8 @@ def write_recipe(folder, experts, **consult):
         "name": "x",
         "sampling": {"max_new_tokens": 400},
         "consult": {"experts": experts, "acceptance": {"kind": "constant"}, **consult},
-        "collect": {"problems": 3, "num_generations": 2, "concurrency": 2},
+        "rollouts": {"concurrency": 2},
+        "collect": {"problems": 3, "num_generations": 2},
     }
     (folder / "r.yaml").write_text(json.dumps(recipe))
 

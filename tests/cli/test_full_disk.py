@@ -10,7 +10,8 @@ RECIPE = """
 name: small
 policy: {model: MODEL}
 sampling: {max_new_tokens: 16}
-collect: {problems: 3, num_generations: 8, concurrency: 8}
+rollouts: {concurrency: 8}
+collect: {problems: 3, num_generations: 8}
 """
 
 

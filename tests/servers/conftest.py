@@ -100,7 +100,8 @@ consult:
   experts: {{solver: {{kind: solver}}}}
   acceptance: {{kind: constant, start: 0.5}}
   turns: {{start: 2, end: 2}}
-collect: {{problems: 8, num_generations: 4, concurrency: 16}}
+rollouts: {{concurrency: 16}}
+collect: {{problems: 8, num_generations: 4}}
 train: {{steps: 3, problems_per_step: 2, num_generations: 2, gradient_accumulation_steps: 1,
          learning_rate: 1.0e-3,
          lora: {{r: 8, alpha: 16}}, internalise: {{hint_stripped_weight: 1.0}}, report_to: []}}

@@ -14,7 +14,8 @@ RECIPE = """
 name: pg
 policy: {model: SmolLM2-135M-Instruct}
 sampling: {max_new_tokens: 4}
-collect: {problems: 12, num_generations: 2, concurrency: 4}
+rollouts: {concurrency: 4}
+collect: {problems: 12, num_generations: 2}
 """
 
 

@@ -18,7 +18,8 @@ RECIPE = """
 name: by-ray
 policy: {model: MODEL}
 sampling: {max_new_tokens: 4}
-collect: {problems: 12, num_generations: 2, concurrency: 2}
+rollouts: {concurrency: 2}
+collect: {problems: 12, num_generations: 2}
 """
 TASK = "ray::eapo collect"
 """What Ray calls a process that runs a task."""

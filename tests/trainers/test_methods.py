@@ -181,7 +181,9 @@ def test_what_the_teacher_with_a_reply_in_sight_finds_likelier_becomes_likelier_
     agent_of, tmp_path
 ):
     agent = agent_of(
-        "train.learning_rate=1e-3", "train.internalise={self_distillation_weight: 1.0}"
+        "train.learning_rate=1e-3",
+        "consult.solo_share=0.75",
+        "train.internalise={self_distillation_weight: 1.0}",
     )
     (group, *_) = collected(agent, tmp_path / "c.db")
     *members, asked = group.trajectories_G
