@@ -97,3 +97,10 @@ class Cohort(Protocol):
     def finished(self) -> None:
         """One rollout of the cohort is over and sends no more requests."""
         ...
+
+
+class NoCohort:
+    """The cohort of an engine whose requests do not wait for one another."""
+
+    def finished(self) -> None:
+        """Do nothing."""

@@ -6,17 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from eapo_agents.policy.engine import Cohort, Completion, RolloutKey
+from eapo_agents.policy.engine import Cohort, Completion, NoCohort, RolloutKey
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.types import PolicyVersion, Sampling
 
 Script = Callable[[RolloutKey, str], str]
 """(which completion, the prompt as text) -> the text to write, without its end of turn."""
-
-
-class _NoCohort:
-    def finished(self) -> None:
-        """Do nothing: no request waits for another."""
 
 
 class ScriptedEngine:
@@ -53,4 +48,4 @@ class ScriptedEngine:
 
     @contextmanager
     def cohort(self, num_rollouts: int) -> Iterator[Cohort]:
-        yield _NoCohort()
+        yield NoCohort()

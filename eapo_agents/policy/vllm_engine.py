@@ -19,26 +19,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TypedDict, cast
 
 from eapo_agents.errors import EngineError, ServerError
-from eapo_agents.policy.engine import Cohort, Completion, EngineLoad, RolloutKey
+from eapo_agents.policy.engine import Cohort, Completion, EngineLoad, NoCohort, RolloutKey
 from eapo_agents.policy.server_load import load_of
-from eapo_agents.policy.servers import Answer, Server, ServerPool, told_error
+from eapo_agents.policy.servers import Answer, Server, ServerPool
+from eapo_agents.policy.vllm_api import (
+    check_answers,
+    load_adapter,
+    sampled,
+    served_models,
+    serves,
+    unload_adapter,
+)
 from eapo_agents.types import PolicyVersion, Sampling
 
 KEPT_VERSIONS = 2
 """Adapters that stay loaded: the present one, and the one before it, which rollouts under way may
 still use."""
-_LOWEST_LOGPROB = -9999.0
-"""vLLM's number for minus infinity."""
-
-
-class ServedModel(TypedDict):
-    """One entry of `/v1/models`."""
-
-    id: str
-    max_model_len: int | None
 
 
 def served_name(version: PolicyVersion) -> str:
@@ -101,7 +99,9 @@ class VllmEngine:
                 server.down, silent = "it does not answer", error
                 continue
             self._prepare(server)
-            self._check_answers(server, sampling)
+            check_answers(
+                self._pool, server, served_name(self._version), min(self._stop_ids), sampling
+            )
         if silent and not self._pool.up:
             raise silent
 
@@ -134,7 +134,7 @@ class VllmEngine:
             self._load(server, name)
 
         def take(piece: Answer) -> None:
-            new_ids, new_logprobs = _sampled(piece)
+            new_ids, new_logprobs = sampled(piece)
             ids.extend(new_ids)
             logprobs.extend(new_logprobs)
             if on_token is not None:
@@ -193,7 +193,7 @@ class VllmEngine:
         """Keep the weights of rollouts until no cohort is left; the servers make the batches."""
         self._live += 1
         try:
-            yield _NoCohort()
+            yield NoCohort()
         finally:
             self._live -= 1
             if not self._live:
@@ -218,7 +218,7 @@ class VllmEngine:
         for name in list(self._adapters)[:-KEPT_VERSIONS]:
             del self._adapters[name]
             for server in self._pool.up:
-                self._unload(server, name)
+                unload_adapter(self._pool, server, name)
         return time.perf_counter() - started
 
     def switch(self, version: PolicyVersion, timeout_s: float) -> float:
@@ -230,7 +230,7 @@ class VllmEngine:
         """
         started = time.perf_counter()
         name = served_name(version)
-        while waiting := [s for s in self._pool.servers if name not in self._served_or_none(s)]:
+        while waiting := [s for s in self._pool.servers if not serves(self._pool, s, name)]:
             if time.perf_counter() - started > timeout_s:
                 raise ServerError(
                     f"The server {waiting[0].url} does not serve '{name}' after {timeout_s:g} s: "
@@ -283,7 +283,7 @@ class VllmEngine:
     def _prepare(self, server: Server) -> None:
         """Make sure that a server has the weights that are sampled."""
         server.loaded.clear()
-        served = self._served(server)
+        served = served_models(self._pool, server)
         name = self._name(self._version)
         if self._base_name not in served and name not in served:
             raise ServerError(
@@ -302,132 +302,5 @@ class VllmEngine:
                 "--policy` of that model."
             )
 
-    def _check_answers(self, server: Server, sampling: Sampling) -> None:
-        """Sample one token for real: token ids and logprobs must come back, and the logprobs must
-        be those at the recipe's temperature.
-
-        At temperature T the distance between the best and the fifth logprob is that at temperature
-        1, divided by T. A server that reports logprobs at temperature 1 shows the same distance
-        twice.
-        """
-        if server.max_length and sampling.max_new_tokens >= server.max_length:
-            raise ServerError(
-                f"sampling.max_new_tokens is {sampling.max_new_tokens}, and {server.url} takes "
-                f"{server.max_length} tokens with the prompt: lower it, or serve with a larger "
-                "--max-model-len."
-            )
-        given: dict[str, object] = {
-            "model": served_name(self._version),
-            "prompt": [min(self._stop_ids)],
-        }
-        given |= {"max_tokens": 1, "return_token_ids": True, "top_p": 1.0, "temperature": 1.0}
-        top = self._top_logprobs(server, given)
-        if sampling.temperature not in (0.0, 1.0):
-            tempered = self._top_logprobs(server, {**given, "temperature": sampling.temperature})
-            spread, tempered_spread = top[0] - top[-1], tempered[0] - tempered[-1]
-            expected = spread / sampling.temperature
-            if abs(tempered_spread - expected) > abs(tempered_spread - spread):
-                raise ServerError(
-                    f"The server {server.url} reports logprobs at temperature 1, not at "
-                    f"{sampling.temperature:g}, at which it samples, and training needs those: "
-                    "start it with `eapo serve`, or with --logprobs-mode processed_logprobs."
-                )
-
-    def _top_logprobs(self, server: Server, given: dict[str, object]) -> list[float]:
-        status, found = self._pool.ask(server, "/v1/completions", {**given, "logprobs": 5})
-        if status != 200:
-            raise ServerError(
-                f"The server {server.url} refuses a completion (HTTP {status}: "
-                f"{told_error(found)}): is it vLLM's OpenAI-compatible server?"
-            )
-        try:
-            answer = cast(Answer, found)
-            _sampled(answer)
-            top = (answer["choices"][0]["logprobs"] or {})["top_logprobs"][0]
-            # a sixth is the drawn token, if it is not among the best five
-            return sorted(map(float, top.values()), reverse=True)[:5]
-        except (EngineError, LookupError, TypeError, AttributeError) as error:
-            raise ServerError(
-                f"The server {server.url} answers without token ids or logprobs, and training "
-                "needs the very tokens that were sampled: use vLLM 0.22 or later (`eapo serve`)."
-            ) from error
-
-    def _served(self, server: Server) -> dict[str, ServedModel]:
-        status, found = self._pool.ask(server, "/v1/models")
-        try:
-            if status != 200:
-                raise TypeError(status)
-            models = cast(dict[str, list[ServedModel]], found)["data"]
-            return {str(model["id"]): model for model in models}
-        except (LookupError, TypeError) as error:
-            said = told_error(found) or "an answer without models"
-            raise ServerError(
-                f"{server.url} does not report which models it serves (HTTP {status}: {said}): "
-                "name a vLLM server in policy.servers, and its key's variable in "
-                "policy.server_key_env."
-            ) from error
-
-    def _served_or_none(self, server: Server) -> dict[str, ServedModel]:
-        try:
-            return self._served(server)
-        except ServerError:
-            return {}
-
     def _load(self, server: Server, name: str) -> None:
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            raise ServerError(
-                f"The server {server.url} no longer serves '{name}', and this process has "
-                "no adapter of that name: start the server as before."
-            )
-        if name in self._served(server):
-            return
-        body = {"lora_name": name, "lora_path": str(adapter.resolve())}
-        status, found = self._pool.ask(server, "/v1/load_lora_adapter", body)
-        said = told_error(found)
-        if status == 200 or "already" in said:
-            server.loaded.add(name)
-            return
-        if status == 404 and said in ("", "Not Found"):
-            why = "it takes no adapters while it runs: start it with `eapo serve`"
-        elif "rank" in said:
-            why = f"{said}: serve with a larger --max-lora-rank, or train with a smaller lora.r"
-        elif "No adapter found" in said:
-            why = f"it does not see the folder {adapter}: servers and trainer must share it"
-        else:
-            why = said or f"HTTP {status}"
-        raise ServerError(f"The server {server.url} does not take the adapter '{name}': {why}.")
-
-    def _unload(self, server: Server, name: str) -> None:
-        if name in server.loaded:
-            server.loaded.discard(name)
-            # whatever it answers: an adapter that is gone already is as good
-            self._pool.ask(server, "/v1/unload_lora_adapter", {"lora_name": name})
-
-
-class _NoCohort:
-    def finished(self) -> None:
-        """Do nothing: no request waits for another."""
-
-
-def _sampled(found: Answer) -> tuple[list[int], list[float]]:
-    """Return token ids and their logprobs from an answer or a piece of one.
-
-    Raises:
-        EngineError: they are missing or do not match.
-    """
-    try:
-        choices = found["choices"]
-        if not choices:
-            return [], []
-        ids = choices[0]["token_ids"]
-        logprobs = (choices[0]["logprobs"] or {}).get("token_logprobs", [])
-        if ids is None or len(ids) != len(logprobs):
-            raise TypeError("no token ids")
-        return [int(token) for token in ids], [
-            max(_LOWEST_LOGPROB, float(logprob)) for logprob in logprobs
-        ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(
-            "The policy server answers without token ids or their logprobs: use vLLM 0.22 or later."
-        ) from error
+        load_adapter(self._pool, server, name, self._adapters.get(name))
