@@ -78,8 +78,8 @@ class Conversation:
 
     async def load(self) -> None:
         """Takes up what the thread's last run left."""
-        kept: Any = (await self.snapshot()).metadata or {}
-        self._rollout = int(kept.get("rollout", 0))
+        kept: Mapping[str, object] = (await self.snapshot()).metadata or {}
+        self._rollout = int(str(kept.get("rollout", 0)))
 
     async def snapshot(self) -> StateSnapshot:
         """The thread's present state."""

@@ -1,16 +1,21 @@
-"""`eapo traces`: looks into a trace store, examines it, exports it."""
+"""`eapo traces`: look into a trace store, examine it, export it, convert it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eapo_agents.errors import TraceError, UsageError
 
-app = typer.Typer(help="Look into a trace store, examine it, export it.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from eapo_agents.store import RunInfo, StoredTrajectory, TraceStore
+
+app = typer.Typer(
+    help="Look into a trace store, examine it, export it, convert it.", no_args_is_help=True
+)
 
 StoreArgument = Annotated[str, typer.Argument(help="Trace store: a file, or an SQLAlchemy URL.")]
 RunOption = Annotated[str | None, typer.Option("--run-id", help="Only this run.")]
@@ -26,7 +31,7 @@ def list_trajectories(
     ] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists the runs, and the latest trajectories."""
+    """List the runs, and the latest trajectories."""
     with _open(store) as opened:
         runs = [_run_facts(run) for run in opened.runs() if run_id in (None, run.run_id)]
         _refuse_unknown(opened, run_id)
@@ -36,7 +41,11 @@ def list_trajectories(
         return
     # 80 columns: times to the minute, and enough of the weights to tell them apart
     brief = [
-        {**run, "created_at": run["created_at"][5:16], "weights": run["weights"][:8]}
+        {
+            **run,
+            "created_at": str(run["created_at"])[5:16],
+            "weights": str(run["weights"])[:8],
+        }
         for run in runs
     ]
     _print_table("Runs", brief)
@@ -49,7 +58,7 @@ def show(
     trajectory: Annotated[int, typer.Argument(help="Number of a trajectory, as `ls` gives it.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Shows one trajectory, turn by turn."""
+    """Show one trajectory, turn by turn."""
     from eapo_agents.store.export import as_record
 
     with _open(store) as opened:
@@ -76,11 +85,13 @@ def show(
 
 @app.command()
 def stats(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = False) -> None:
-    """Counts what the runs hold: rewards, stop reasons, consultations, tokens, errors."""
+    """Count what the runs hold: rewards, stop reasons, consultations, tokens, errors."""
+    from eapo_agents.store.statistics import stats_of
+
     with _open(store) as opened:
         _refuse_unknown(opened, run_id)
         wanted = [run for run in opened.runs() if run_id in (None, run.run_id)]
-        counted = [_stats_of(run, opened.trajectories(run.run_id)) for run in wanted]
+        counted = [stats_of(run, opened.trajectories(run.run_id)) for run in wanted]
     if as_json:
         _print_json({"runs": counted})
         return
@@ -95,7 +106,7 @@ def stats(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = 
 
 @app.command()
 def doctor(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = False) -> None:
-    """Examines traces before training; exit status 5 where something would make the loss wrong."""
+    """Examine traces before training; exit status 5 where something would make the loss wrong."""
     from dataclasses import asdict
 
     from eapo_agents.errors import DoctorError
@@ -148,7 +159,7 @@ def export(
     ] = "trajectories",
     as_json: JsonOption = False,
 ) -> None:
-    """Writes trajectories, or answers for TRL's SFT or DPO, to Parquet or JSONL."""
+    """Write trajectories, or answers for TRL's SFT or DPO, to Parquet or JSONL."""
     from eapo_agents.store.export import export as write
 
     if form not in ("trajectories", "sft", "dpo"):
@@ -182,7 +193,7 @@ def convert(
         _print(f"{num_trajectories} trajectories in {new}")
 
 
-def _export_answers(opened: Any, run_id: str | None, form: str, file: Path) -> int:
+def _export_answers(opened: TraceStore, run_id: str | None, form: str, file: Path) -> int:
     """Answers of training runs and collections: evaluations are not to be trained on."""
     from eapo_agents.store.export import export_rows
     from eapo_agents.store.pairs import dpo_rows, sft_rows
@@ -192,9 +203,7 @@ def _export_answers(opened: Any, run_id: str | None, form: str, file: Path) -> i
         row
         for run in opened.runs()
         if run.kind in ("collect", "train") and run_id in (None, run.run_id)
-        for row in make(
-            opened.groups(run.run_id), str(run.recipe.get("task", {}).get("system_prompt", ""))
-        )
+        for row in make(opened.groups(run.run_id), run.system_prompt)
     ]
     if not rows:
         raise TraceError(
@@ -204,17 +213,13 @@ def _export_answers(opened: Any, run_id: str | None, form: str, file: Path) -> i
     return export_rows(rows, file)
 
 
-def _system_prompt(recipe: Any) -> str:
-    return str(recipe.get("task", {}).get("system_prompt", ""))
-
-
-def _open(store: str) -> Any:
+def _open(store: str) -> TraceStore:
     from eapo_agents.store import TraceStore
 
     return TraceStore.open(store)
 
 
-def _refuse_unknown(opened: Any, run_id: str | None) -> None:
+def _refuse_unknown(opened: TraceStore, run_id: str | None) -> None:
     from eapo_agents.errors import StoreError
 
     known = [run.run_id for run in opened.runs()]
@@ -222,7 +227,7 @@ def _refuse_unknown(opened: Any, run_id: str | None) -> None:
         raise StoreError(f"The store has no run '{run_id}': it has {', '.join(known) or 'none'}.")
 
 
-def _run_facts(run: Any) -> dict[str, Any]:
+def _run_facts(run: RunInfo) -> dict[str, str | int]:
     return {
         "run_id": run.run_id,
         "kind": run.kind,
@@ -233,7 +238,7 @@ def _run_facts(run: Any) -> dict[str, Any]:
     }
 
 
-def _brief(stored: Any) -> dict[str, Any]:
+def _brief(stored: StoredTrajectory) -> dict[str, object]:
     found = stored.trajectory
     consultations = [c for turn in found.turns for c in turn.consultations]
     return {
@@ -249,64 +254,19 @@ def _brief(stored: Any) -> dict[str, Any]:
     }
 
 
-def _stats_of(run: Any, stored: Iterator[Any]) -> dict[str, Any]:
-    from collections import Counter
-
-    stops: Counter[str] = Counter()
-    consulted: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    groups: set[str] = set()
-    rewards: list[float] = []
-    correct = sampled = context = asking = 0
-    expert_tokens, cost_usd = 0, 0.0
-    for item in stored:
-        found = item.trajectory
-        groups.add(item.group_key)
-        stops[found.stop_reason.value] += 1
-        rewards += [found.reward] if found.reward is not None else []
-        correct += bool(found.correct)
-        if found.error:
-            errors[found.error[:200]] += 1
-        asking += any(turn.consultations for turn in found.turns)
-        for turn in found.turns:
-            sampled += len(turn.completion_ids)
-            context += len(turn.context_ids)
-            for c in turn.consultations:
-                consulted[c.status.value] += 1
-                expert_tokens += c.tokens
-                cost_usd += c.cost_usd
-    return {
-        "run_id": run.run_id,
-        "kind": run.kind,
-        "groups": len(groups),
-        "trajectories": sum(stops.values()),
-        "unscored": sum(stops.values()) - len(rewards),
-        "reward": sum(rewards) / len(rewards) if rewards else None,
-        "accuracy": correct / len(rewards) if rewards else None,
-        "asking": asking,
-        "stop_reasons": dict(stops),
-        "consultations": dict(consulted),
-        "sampled_tokens": sampled,
-        "context_tokens": context,
-        "expert_tokens": expert_tokens,
-        "cost_usd": cost_usd,
-        "errors": dict(errors.most_common(5)),
-    }
-
-
 def _print(text: str) -> None:
     from eapo_agents.cli.output import safe_text
 
     print(safe_text(text))
 
 
-def _print_json(value: dict[str, Any]) -> None:
+def _print_json(value: Mapping[str, object]) -> None:
     import json
 
     print(json.dumps(value))
 
 
-def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+def _print_table(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""Exports trajectories to Parquet, which `datasets` loads, or JSONL: one row a trajectory, every
+"""Export trajectories to Parquet, which `datasets` loads, or JSONL: one row a trajectory, every
 token once."""
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from eapo_agents.errors import StoreError, UsageError
 from eapo_agents.store.table_rows import StoredTrajectory
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _ROWS_AT_ONCE = 500
-Writer = Callable[[Iterator[dict[str, Any]], Path], int]
+Record = dict[str, object]
+"""One row as plain data."""
+Writer = Callable[[Iterator[Record], Path], int]
 
 
-def as_record(stored: StoredTrajectory) -> dict[str, Any]:
-    """A trajectory as plain data: what the store holds, under the names of the types."""
+def as_record(stored: StoredTrajectory) -> Record:
+    """Return a trajectory as plain data: what the store holds, under the names of the types."""
+    problem = stored.trajectory.problem
     record = asdict(stored.trajectory)
-    record["problem"]["metadata"] = json.dumps(dict(stored.trajectory.problem.metadata))
+    record["problem"] = {**record["problem"], "metadata": json.dumps(dict(problem.metadata))}
     return {
         "id": stored.id,
         "run_id": stored.run_id,
@@ -32,7 +38,7 @@ def as_record(stored: StoredTrajectory) -> dict[str, Any]:
 
 
 def export(trajectories: Iterable[StoredTrajectory], file: str | Path) -> int:
-    """Writes a .parquet or .jsonl file, whole or not at all; returns the number of rows.
+    """Write a .parquet or .jsonl file, whole or not at all. Return the number of rows.
 
     Raises:
         UsageError: another ending.
@@ -41,7 +47,7 @@ def export(trajectories: Iterable[StoredTrajectory], file: str | Path) -> int:
     return _write(map(as_record, trajectories), Path(file), _WRITERS)
 
 
-def export_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> int:
+def export_rows(rows: Iterable[Record], file: str | Path) -> int:
     """The same for rows of text, such as those of `pairs`.
 
     Raises:
@@ -51,7 +57,7 @@ def export_rows(rows: Iterable[dict[str, Any]], file: str | Path) -> int:
     return _write(iter(rows), Path(file), {**_WRITERS, ".parquet": _write_inferred})
 
 
-def _write(rows: Iterator[dict[str, Any]], file: Path, writers: Mapping[str, Writer]) -> int:
+def _write(rows: Iterator[Record], file: Path, writers: Mapping[str, Writer]) -> int:
     if file.suffix not in writers:
         raise UsageError(
             f"An export is a .parquet or a .jsonl file, got '{file}': give one of these endings."
@@ -70,7 +76,7 @@ def _write(rows: Iterator[dict[str, Any]], file: Path, writers: Mapping[str, Wri
     return num_rows
 
 
-def _write_inferred(rows: Iterator[dict[str, Any]], file: Path) -> int:
+def _write_inferred(rows: Iterator[Record], file: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,7 +85,7 @@ def _write_inferred(rows: Iterator[dict[str, Any]], file: Path) -> int:
     return int(table.num_rows)
 
 
-def _write_jsonl(records: Iterator[dict[str, Any]], file: Path) -> int:
+def _write_jsonl(records: Iterator[Record], file: Path) -> int:
     num_rows = 0
     with file.open("w", encoding="utf-8") as out:
         for record in records:
@@ -88,11 +94,11 @@ def _write_jsonl(records: Iterator[dict[str, Any]], file: Path) -> int:
     return num_rows
 
 
-def _write_parquet(records: Iterator[dict[str, Any]], file: Path) -> int:
+def _write_parquet(records: Iterator[Record], file: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(pa)
+    schema = _schema()
     num_rows = 0
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         while chunk := list(islice(records, _ROWS_AT_ONCE)):
@@ -107,8 +113,10 @@ _WRITERS: dict[str, Writer] = {
 }
 
 
-def _schema(pa: Any) -> Any:
-    """Written out, not inferred: a column of nulls in the first rows must not decide its type."""
+def _schema() -> pa.Schema:
+    """Return the columns' types. Inferred ones would rest on the first rows, which may be null."""
+    import pyarrow as pa
+
     text, real, whole = pa.string(), pa.float64(), pa.int64()
     tokens = pa.list_(pa.int32())
     consultation = pa.struct(

@@ -1,4 +1,4 @@
-"""Opens a store's database, or refuses it in one sentence and leaves it as it was."""
+"""Open a store's database, or refuse it in one sentence and leave it as it was."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import make_url
@@ -76,7 +75,7 @@ def _engine_at(at: str) -> tuple[Engine, str]:
 
 @contextmanager
 def guard(name: str) -> Iterator[None]:
-    """The database's errors as one sentence of ours."""
+    """Raise the database's errors as one sentence of ours."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -109,13 +108,13 @@ def _check_file(file: Path, name: str, *, create: bool) -> None:
         raise StoreError(f"The store '{name}' cannot be read: {error.strerror}.") from error
     if head and head != _MAGIC:  # an empty file is a store that nobody has written to yet
         raise StoreError(
-            f"'{name}' is no trace store: it is not an SQLite file; give another file."
+            f"'{name}' is not a trace store: it is not an SQLite file; give another file."
         )
 
 
 def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, record: Any) -> None:
+    def on_connect(connection: sqlite3.Connection, record: object) -> None:
         connection.isolation_level = None  # transactions begin where we say, DDL included
         connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -131,7 +130,8 @@ def _check_format(engine: Engine, name: str, *, create: bool) -> None:
     if found is None:
         if not create:
             raise StoreError(
-                f"'{name}' is empty and no trace store yet: make one with `eapo collect --store`."
+                f"'{name}' is empty and not a trace store yet: make one with `eapo collect "
+                "--store`."
             )
         _create(engine)
         found = read_format(engine, name)
@@ -144,8 +144,9 @@ def _check_format(engine: Engine, name: str, *, create: bool) -> None:
         )
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
-            dbapi: Any = connection.connection.dbapi_connection
-            use_write_ahead_log(dbapi, _BUSY_TIMEOUT_MS / 1000)
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            use_write_ahead_log(driver, _BUSY_TIMEOUT_MS / 1000)
 
 
 @contextmanager
@@ -173,7 +174,7 @@ def read_format(engine: Engine, name: str) -> int | None:
             select(schema.meta.c.value).where(schema.meta.c.key == "format")
         ).scalar()
     if value is None or not value.isdigit():
-        raise StoreError(f"'{name}' tells no format of its own: it is damaged; restore a copy.")
+        raise StoreError(f"'{name}' does not say its format: it is damaged; restore a copy.")
     return int(value)
 
 

@@ -8,23 +8,22 @@ is the policy alone, also on answers that an expert helped to.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.types import RolloutGroup, StopReason, Trajectory
 
-Row = dict[str, Any]
+Row = dict[str, object]
 
 
 def sft_rows(groups: Iterable[RolloutGroup], system_prompt: str) -> Iterator[Row]:
-    """One row for each different right answer: {prompt, completion}."""
+    """Yield one row for each different right answer: {prompt, completion}."""
     for group in groups:
         for text in _answers(group, right=True):
             yield {"prompt": _prompt(group, system_prompt), "completion": [_said(text)]}
 
 
 def dpo_rows(groups: Iterable[RolloutGroup], system_prompt: str) -> Iterator[Row]:
-    """Right and wrong answers of one problem, paired in their order: {prompt, chosen, rejected}."""
+    """Yield right and wrong answers of one problem, paired in order: {prompt, chosen, rejected}."""
     for group in groups:
         pairs = zip(_answers(group, right=True), _answers(group, right=False), strict=False)
         for chosen, rejected in pairs:
@@ -36,7 +35,7 @@ def dpo_rows(groups: Iterable[RolloutGroup], system_prompt: str) -> Iterator[Row
 
 
 def _answers(group: RolloutGroup, *, right: bool) -> list[str]:
-    """Different answers, in the order of their rollouts."""
+    """Return different answers, in the order of their rollouts."""
     found = [
         parse_turn(trajectory.turns[-1].text).content
         for trajectory in group.trajectories_G

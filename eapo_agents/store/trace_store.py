@@ -61,6 +61,12 @@ class RunInfo:
     """The policy at the start of the run; each trajectory names its own."""
     num_trajectories: int
 
+    @property
+    def system_prompt(self) -> str:
+        """The system prompt of the recipe's task; empty where it has none."""
+        task = self.recipe.get("task")
+        return str(task.get("system_prompt", "")) if isinstance(task, Mapping) else ""
+
 
 class TraceStore:
     """Where trajectories live."""

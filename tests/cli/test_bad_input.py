@@ -119,7 +119,7 @@ def test_a_missing_model_is_refused(eapo, tmp_path, model, says):
 def test_traces_of_no_store_are_refused(eapo, tmp_path, command):
     refused(eapo("traces", command, "missing.db"), "There is no store 'missing.db'")
     (tmp_path / "text.db").write_text("no database")
-    refused(eapo("traces", command, "text.db"), "is no trace store")
+    refused(eapo("traces", command, "text.db"), "is not a trace store")
     assert (tmp_path / "text.db").read_text() == "no database"
 
 

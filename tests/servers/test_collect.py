@@ -28,7 +28,7 @@ def wait_for_trajectories(store, count):
                     return
         except StoreError as error:
             # It is not there, or has been made this moment and has no tables.
-            if not re.search("There is no store|no trace store yet", str(error)):
+            if not re.search("There is no store|not a trace store yet", str(error)):
                 raise
         time.sleep(0.2)
     raise AssertionError("nothing was collected")

@@ -192,7 +192,7 @@ def broken_files(folder):
     [
         ("missing", "There is no store"),
         ("text", "not an SQLite file"),
-        ("empty", "is empty and no trace store yet"),
+        ("empty", "is empty and not a trace store yet"),
         ("folder", "is a folder"),
         ("foreign", "database of something else"),
         ("newer", f"has format {FORMAT_VERSION + 1}"),
