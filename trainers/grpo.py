@@ -3,8 +3,10 @@
 Two private methods are replaced (TRL 1.16; the version range is pinned and a test guards the
 contract). `_generate_and_score_completions` returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
-the honest one; `_prepare_inputs` splits it into micro-batches of rows of like length. The loss is
-TRL's own, but for likelihood rows, whose ratio is held at 1.
+that of the policy that sampled; `_prepare_inputs` splits it into micro-batches of rows of similar
+length. The loss is TRL's own, except that the ratio of likelihood rows is held at 1.
+
+R is rows of a batch, padding rows included; C is tokens of a completion.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from accelerate.utils import gather_object
@@ -22,17 +24,30 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler, use_adapter
 
+from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.objective import Objective
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+Tensors = dict[str, torch.Tensor]
 ROW_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
 """TRL's losses that are means over the rows of a micro-batch."""
 TOKEN_LOSSES = ("bnpo",)
 """TRL's losses that are means over the tokens of a micro-batch."""
 MOST_NATS = 5.0
-"""Where the advantage of self-distillation is cut: one token must not outweigh a whole answer."""
+"""Limit on the advantage of self-distillation: one token must not outweigh a whole answer."""
+
+
+class _Item(TypedDict):
+    """A row of the dataset that TRL draws from."""
+
+    prompt: str
+    item: int
+    """Number of a problem or group in the source."""
 
 
 class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
@@ -41,8 +56,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def __init__(
         self,
         *,
-        model: Any,
-        tokenizer: Any,
+        model: Module,
+        tokenizer: Tokenizer,
         args: GRPOConfig,
         source: RolloutSource,
         objective: Objective,
@@ -51,14 +66,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        """Takes a model (with or without adapter) and TRL's own arguments.
+        """Take a model (with or without adapter) and TRL's own arguments.
 
         Args:
             objective: what is learned from the groups.
-            fresh_from: optimizer steps; rows of trajectories that weights with fewer of them
-                sampled are weighted by their truncated importance ratio.
-            importance_ratio_cap: where that ratio is cut.
-            on_step: told each step's number and metrics.
+            fresh_from: returns a number of optimizer steps. Rows that were sampled by weights with
+                fewer are weighted by their truncated importance ratio.
+            importance_ratio_cap: where that ratio is truncated.
+            on_step: called with each training step's number and metrics.
         """
         self._source = source
         self._objective = objective
@@ -66,10 +81,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._first_step = fresh_from()
         self._importance_cap = importance_ratio_cap
         self._on_step = on_step
-        self._loss_inputs: dict[str, torch.Tensor] | None = None
-        self._buffered_inputs: list[dict[str, torch.Tensor]] | None
+        self._loss_inputs: Tensors | None = None
+        self._buffered_inputs: list[Tensors] | None
         self._mismatch = _Mismatch()
-        self._untold: tuple[int, dict[str, float]] | None = None
+        self._unreported: tuple[int, dict[str, float]] | None = None
         dataset = Dataset.from_dict(
             {"prompt": [""] * len(source), "item": list(range(len(source)))}
         )
@@ -81,20 +96,21 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             processing_class=tokenizer,
             callbacks=list(callbacks),
         )
+        # our loss is normalised by num_items_in_batch already; transformers must not do it again
         self.model_accepts_loss_kwargs = False
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler[int]:
-        """Return TRL's sampler with the order of each epoch a function of the epoch. TRL's own goes
-        on with its generator, so that a run resumed in the second epoch would repeat the first."""
+        """Return TRL's sampler, with the order of each epoch a function of the epoch. TRL's own
+        continues its generator, so that a run resumed in its second epoch repeats the first."""
         sampler = super()._get_train_sampler(dataset)
         updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
         per_epoch = max(1, len(sampler.data_source) // sampler.batch_size * updates)
         return _EpochSampler(sampler, lambda: self.state.global_step // per_epoch)
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, torch.Tensor]:
-        """TRL's own, but for how a step's rows are split: see `micro_batches`."""
+    def _prepare_inputs(self, generation_batch: list[_Item]) -> Tensors:
+        """Do what TRL does, but split a step's rows by length: see `micro_batches`."""
         passes = self.args.steps_per_generation
-        buffered: list[dict[str, torch.Tensor]] | None = self._buffered_inputs
+        buffered: list[Tensors] | None = self._buffered_inputs
         if self._step % passes == 0 or buffered is None:
             batch = self._generate_and_score_completions(generation_batch)
             updates = passes // self.args.gradient_accumulation_steps
@@ -105,28 +121,30 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 widest=widest_of_all_processes,
             )
             self._buffered_inputs = buffered
-        inputs: dict[str, torch.Tensor] = buffered[self._step % passes]
+        inputs: Tensors = buffered[self._step % passes]
         return inputs
 
-    def _generate_and_score_completions(
-        self, inputs: list[dict[str, Any]]
-    ) -> dict[str, torch.Tensor]:
+    def _generate_and_score_completions(self, inputs: list[_Item]) -> Tensors:
+        # TRL repeats each item G times; the source returns whole groups
         items = list(dict.fromkeys(row["item"] for row in inputs))
+        # global_step counts optimizer steps, and a training step has several
         updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
         step = self.state.global_step // updates + 1
+        # the problems of other processes, which dynamic sampling must not draw here
         elsewhere = set(gather_object(items)) - set(items)
         groups = self._source.groups(items, step, elsewhere)
         metrics = merge_metrics(gather_object([group_metrics(groups)]))
-        self._untold = (step, metrics)
+        self._unreported = (step, metrics)
         self._mismatch = _Mismatch(passes_left=self.args.gradient_accumulation_steps)
-        relative = self._objective.relative_rows(groups)
-        stripped = self._objective.likelihood_rows(groups)
-        return self._batch(relative, stripped)
+        return self._batch(
+            self._objective.relative_rows(groups), self._objective.likelihood_rows(groups)
+        )
 
-    def _batch(
-        self, relative: Sequence[TrainingRow], stripped: Sequence[TrainingRow]
-    ) -> dict[str, torch.Tensor]:
-        rows = [*relative, *stripped]
+    def _batch(self, relative: Sequence[TrainingRow], likelihood: Sequence[TrainingRow]) -> Tensors:
+        """Return both kinds of rows as one batch of TRL's."""
+        rows = [*relative, *likelihood]
+        # All processes have equally many rows: TRL gathers figures of each row, and a process with
+        # fewer would wait for ever. Rows that are only padding have masks of 0.
         tensors = pad_rows(
             rows,
             multiple=self.args.steps_per_generation,
@@ -136,34 +154,29 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
         row_weights = tensors.pop("weights")[:, None]
         weights = row_weights * tensors["tool_mask"]
-        is_stripped = torch.zeros(len(weights), 1, device=weights.device)
-        is_stripped[len(relative) : len(rows)] = 1
+        is_likelihood = torch.zeros(len(weights), 1, dtype=torch.bool, device=weights.device)
+        is_likelihood[len(relative) : len(rows)] = True
         counted = row_weights if self.loss_type in ROW_LOSSES else weights
-        count = self.accelerator.gather(
-            torch.stack([(counted * (1 - is_stripped)).sum(), (counted * is_stripped).sum()])[None]
-        ).sum(0)
-        # each term is a mean over its own tokens (or rows): L = L_relative + weight * L_stripped
-        total = count[0] if count[0] > 0 else count[1]
-        share = torch.where(is_stripped.bool(), total / count[1].clamp(min=1e-9), 1.0)
-        old = tensors["old_per_token_logps"]
+        total, share = self._normalisers(counted, is_likelihood)
         advantages = tensors["advantages"][:, None] * weights * share
-        is_stale = torch.zeros(len(weights), 1, dtype=torch.bool, device=weights.device)
+
+        # Rows of other weights, or of another context, get the ratio as a factor of the advantage,
+        # truncated. Their old logprobs become today's: TRL's clip is then around today's policy,
+        # not around one that the row is already far from.
         first = self._fresh_from()
-        is_stale[: len(relative), 0] = torch.tensor(
-            [row.trajectory.policy.step < first for row in relative]
-        )
-        # with logprobs of another context, a hint-stripped row is weighted by their ratio
-        is_stale[len(relative) : len(rows), 0] = torch.tensor(
-            [row.logprobs_T is not None for row in stripped]
-        )
+        is_stale = self._is_stale(relative, likelihood, first, weights)
+        old = tensors["old_per_token_logps"]
         current = self._current_logps(tensors, is_stale[:, 0])
         ratio = torch.exp(current - old).clamp(max=self._importance_cap)
         advantages = torch.where(is_stale, advantages * ratio, advantages)
-        tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
         tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
-        tensors["is_likelihood"] = is_stripped.bool()
-        tensors["is_relative"] = ~is_stale & ~is_stripped.bool()
-        # later passes over a log measure how far the weights have gone, not the engine
+        tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
+
+        # what `_get_per_token_logps_and_entropies` needs to know of each row in the loss
+        tensors["is_likelihood"] = is_likelihood
+        tensors["is_relative"] = ~is_stale & ~is_likelihood
+        # Only rows of today's weights measure the engine. Later passes over a log would measure how
+        # far the weights have moved.
         unmoved = first - self._first_step == self.state.global_step
         tensors["is_fresh"] = tensors["is_relative"] & unmoved
         tensors["num_items_in_batch"] = total
@@ -174,13 +187,49 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             tensors["ref_per_token_logps"] = reference
         return tensors
 
-    def _teachers_view(
-        self, tensors: dict[str, torch.Tensor], rows: Sequence[TrainingRow]
+    def _normalisers(
+        self, counted: torch.Tensor, is_likelihood: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return TRL's one normaliser of the loss, and factors (R, 1) that correct for it.
+
+        Each term is to be a mean over its own tokens (or rows), of all processes: the policy
+        gradient's, and beside it the likelihood's. TRL divides both by one number. So that number
+        is the policy gradient's, and likelihood rows are scaled by the quotient of the two.
+
+        Args:
+            counted: the weight of each token (R, C), or of each row (R, 1).
+        """
+        is_one = is_likelihood.float()
+        sums = torch.stack([(counted * (1 - is_one)).sum(), (counted * is_one).sum()])
+        count = self.accelerator.gather(sums[None]).sum(0)
+        # without a policy gradient (distillation), the likelihood's own number is left
+        total = count[0] if count[0] > 0 else count[1]
+        return total, torch.where(is_likelihood, total / count[1].clamp(min=1e-9), 1.0)
+
+    def _is_stale(
+        self,
+        relative: Sequence[TrainingRow],
+        likelihood: Sequence[TrainingRow],
+        first: int,
+        like: torch.Tensor,
     ) -> torch.Tensor:
-        """By how many nats the teacher finds each sampled token likelier than the student (R, C),
-        cut at `MOST_NATS`; 1 in rows without a teacher. As an advantage on the student's own
-        samples it descends the divergence from student to teacher."""
+        """Return which rows (R, 1) have logprobs that are not those of today's policy on them."""
+        is_stale = torch.zeros(len(like), 1, dtype=torch.bool, device=like.device)
+        num = len(relative)
+        # sampled by older weights: logged or replayed
+        is_stale[:num, 0] = torch.tensor([row.trajectory.policy.step < first for row in relative])
+        # with logprobs, a likelihood row was sampled with a reply in the context that is gone here
+        is_stale[num : num + len(likelihood), 0] = torch.tensor(
+            [row.logprobs_T is not None for row in likelihood]
+        )
+        return is_stale
+
+    def _teachers_view(self, tensors: Tensors, rows: Sequence[TrainingRow]) -> torch.Tensor:
+        """Return by how many nats the teacher finds each sampled token likelier than the student
+        does (R, C), limited to `MOST_NATS`; 1 in rows without a teacher. As an advantage on the
+        student's own samples it lowers the divergence from student to teacher."""
         view = torch.ones_like(tensors["old_per_token_logps"])
+        # all processes or none: the forward passes below wait for each other
         if not any(gather_object([any(row.teacher_ids is not None for row in rows)])):
             return view
         wanted = torch.zeros(len(view), dtype=torch.bool, device=view.device)
@@ -193,21 +242,21 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return torch.where(wanted[:, None], gap.clamp(-MOST_NATS, MOST_NATS), view)
 
     @contextmanager
-    def _reference(self) -> Iterator[Any]:
-        """The model that the divergence is measured from: TRL keeps a copy of an adapter that was
-        trained before, and without one that is the base model."""
+    def _reference(self) -> Iterator[Module]:
+        """Give the model that the divergence is measured from: TRL's copy of an adapter that was
+        trained before, else the base model."""
         model = self.accelerator.unwrap_model(self.model)
         with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             yield self.model
 
     def _current_logps(
-        self, tensors: dict[str, torch.Tensor], wanted_R: torch.Tensor, model: Any = None
+        self, tensors: Tensors, wanted_R: torch.Tensor, model: Module | None = None
     ) -> torch.Tensor:
-        """Logprobs (R, C) of the wanted rows under the present weights, or another model's; 0 in
+        """Return logprobs (R, C) of the wanted rows under today's weights, or another model's; 0 in
         the others."""
         logps = torch.zeros_like(tensors["old_per_token_logps"])
         rows = wanted_R.nonzero()[:, 0]
-        # sharded models need the same forward passes on every rank
+        # a sharded model needs as many forward passes on every rank: one with fewer repeats rows
         most = int(self.accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
         if not most:
             return logps
@@ -225,7 +274,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         logps[rows, :width] = found[: len(rows)]
         return logps
 
-    def _compute_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _compute_loss(self, model: Module, inputs: Tensors) -> torch.Tensor:
         self._loss_inputs = trim(inputs)
         try:
             loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
@@ -234,29 +283,33 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._loss_inputs = None
         self._mismatch.passes_left -= 1
         if self._mismatch.passes_left == 0:
-            self._tell_step()
+            self._report_step()
         return loss
 
-    def _share_of_step(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor | float:
-        """What TRL's mean over a micro-batch is to be multiplied with. Ours differ in size and have
-        rows of padding, so that a mean of their means would not be that of the optimizer step."""
+    def _share_of_step(self, inputs: Tensors) -> torch.Tensor | float:
+        """Return the factor of TRL's mean over a micro-batch. Micro-batches differ in size and have
+        rows of padding, so that the mean of their means is not the mean of the optimizer step."""
         if self.loss_type in ROW_LOSSES:
             here: torch.Tensor | float = float(len(inputs["prompt_ids"]))
         elif self.loss_type in TOKEN_LOSSES:
             here = (inputs["completion_mask"] * inputs["tool_mask"]).sum()
         else:
             return 1.0
-        # of the whole batch, as for the losses that TRL normalises so
+        # of the whole batch, as in the losses that TRL normalises in this way itself
         num_shares = self.args.steps_per_generation * self.accelerator.num_processes
         scale: torch.Tensor = here * num_shares / inputs["num_items_in_batch"].clamp(min=1e-9)
         return scale
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        """TRL's own. In the loss, the likelihood rows' old logprobs become the present ones: their
-        ratio is 1 whatever happened since the rollouts, and their gradient that of the likelihood.
-        Before the first update, what the others differ by is the engine's doing.
+    def _get_per_token_logps_and_entropies(
+        self, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor, object]:
+        """Do what TRL does. In the loss, also set the old logprobs of likelihood rows to today's:
+        their ratio is then 1 in each update, and their gradient that of the likelihood. Before the
+        first update, what the other rows differ by is the engine's doing, and is counted.
         """
-        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        found: tuple[torch.Tensor, torch.Tensor, object] = (
+            super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        )
         inputs = self._loss_inputs
         if inputs is not None:
             present, old = found[0].detach(), inputs["old_per_token_logps"]
@@ -268,13 +321,13 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
 
-    def _tell_step(self) -> None:
-        """Logs a step's rollouts, with the mismatch between the engine that sampled them and the
-        trainer's own logprobs, once the first update has computed those."""
-        if self._untold is None:
+    def _report_step(self) -> None:
+        """Log a step's rollouts, with the mismatch between the engine that sampled them and the
+        trainer's logprobs, after the first update has computed those."""
+        if self._unreported is None:
             return
-        step, metrics = self._untold
-        self._untold = None
+        step, metrics = self._unreported
+        self._unreported = None
         total, count, largest, entropy, num_entropy = self.accelerator.gather(
             self._mismatch.figures(self.accelerator.device)[None]
         ).T
@@ -309,8 +362,8 @@ class _EpochSampler(Sampler[int]):
 
 @dataclass(slots=True)
 class _Mismatch:
-    """|logprob of the trainer - logprob of the engine| over sampled tokens, under weights that are
-    the same: what kernels and number formats make of it."""
+    """|logprob of the trainer - logprob of the engine| over sampled tokens, under the same weights:
+    what kernels and number formats cause."""
 
     passes_left: int = 0
     """Forward passes until the weights change."""
@@ -322,22 +375,22 @@ class _Mismatch:
     num_entropy: float = 0.0
 
     def add(self, difference: torch.Tensor, mask: torch.Tensor) -> None:
-        """Counts the tokens where the mask is 1."""
+        """Count the tokens where the mask is 1."""
         found = difference.abs() * mask
         self.total += float(found.sum())
         self.count += float(mask.sum())
         self.largest = max(self.largest, float(found.max()))
 
     def add_entropy(self, entropy: torch.Tensor, mask: torch.Tensor) -> None:
-        """The same for the policy's entropy."""
+        """Count the policy's entropy at the tokens where the mask is 1."""
         self.entropy += float((entropy * mask).sum())
         self.num_entropy += float(mask.sum())
 
     def figures(self, device: torch.device) -> torch.Tensor:
-        """total, count, largest, entropy and its count, shape (5,)."""
+        """Return total, count, largest, entropy and its count, shape (5,)."""
         figures = [self.total, self.count, self.largest, self.entropy, self.num_entropy]
         return torch.tensor(figures, device=device)
 
 
-def _rewards_ride_on_the_trajectories(**kwargs: Any) -> list[float]:
+def _rewards_ride_on_the_trajectories(**kwargs: object) -> list[float]:
     raise AssertionError("TRL asked for rewards, but trajectories carry their own.")
