@@ -2,6 +2,7 @@
 run again."""
 
 import asyncio
+import heapq
 import random
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from langgraph.graph import START, StateGraph
 
 from eapo_agents.errors import BudgetError, EngineLostError, StoreError
 from eapo_agents.policy.engine import EngineLoad
@@ -18,6 +20,7 @@ from eapo_agents.types import PolicyVersion, Problem, RolloutGroup, Sampling
 from graphs.concurrency import Concurrency
 from graphs.failures import describe, is_infrastructure
 from graphs.fill import RolloutPlan, fill, run_plans
+from graphs.rollout import Rollouts as GraphRollouts
 
 G = 4
 
@@ -327,3 +330,65 @@ async def test_auto_follows_an_engine_that_tells_its_load(load, grows, monkeypat
         await asyncio.sleep(0.001)
     watching.cancel()
     assert (limit.limit > before) is grows
+
+
+class VirtualTime(asyncio.SelectorEventLoop):
+    """A loop in which sleeps take no time: schedules are compared, whatever the machine does."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+
+    def time(self):
+        return self.now
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.now = max(self.now, self._scheduled[0].when())
+        super()._run_once()
+
+
+def ideal_s(seconds, at_once):
+    """When the last ends, where each starts in order on the place that is free first."""
+    free = [0.0] * at_once
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.5])
+def test_rollouts_of_any_spread_take_as_long_as_ideal_list_scheduling(sigma):
+    rng = random.Random(sigma)
+    seconds = {(f"p{n}", r): rng.lognormvariate(0, sigma) for n in range(64) for r in range(G)}
+    rollouts = Rollouts(lambda plan, rollout: seconds[plan.key, rollout])
+    engine = Engine()
+    with asyncio.Runner(loop_factory=VirtualTime) as runner:
+        runner.run(
+            run_plans(
+                plans_of(64), rollouts.run, engine=engine, concurrency=Concurrency(32, engine)
+            )
+        )
+        took_s = runner.get_loop().time()
+    assert took_s <= 1.01 * ideal_s(seconds.values(), 32)
+
+
+def test_a_rollout_that_never_ends_is_cut_off_and_recorded_as_that(store, scripted, problem):
+    async def hangs(state):
+        await asyncio.sleep(3600)
+
+    graph = StateGraph(dict).add_node("hangs", hangs).add_edge(START, "hangs").compile()
+    policy = scripted(["Answer: 19"])
+    limited = GraphRollouts(
+        graph=graph, policy=policy, system_prompt="", seed=0, inputs=lambda p: {}, timeout_s=0.05
+    )
+    plan = limited.plan(problem, 2, run_id="r", key="p0")
+    assert run(store, [plan], limited, engine=policy.engine) == 2
+    errors = [stored.trajectory.error for stored in store.trajectories("r")]
+    assert (
+        errors
+        == [
+            "RolloutTimeoutError: The rollout took longer than rollouts.rollout_timeout_s (0.05 s)."
+        ]
+        * 2
+    )
+    assert not is_infrastructure(errors[0])
