@@ -3,7 +3,6 @@ experts, so that what is imitated is exactly what the graphs render."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -20,6 +19,7 @@ from eapo_agents.tasks.arithmetic import make_problem, worked_steps
 from eapo_agents.types import Problem, Trajectory
 from graphs.agent import Agent, make_pool
 from graphs.consult import UNAVAILABLE, build_consult_graph
+from graphs.fill import run_to_end
 from graphs.rollout import RolloutPlan, run_rollouts
 from graphs.solo import build_solo_graph
 
@@ -140,7 +140,7 @@ def _run(
             turns=TurnBudget(start=2, end=2),
         )
     )
-    groups = asyncio.run(
+    groups = run_to_end(
         run_rollouts(
             graph,
             policy,

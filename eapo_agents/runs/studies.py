@@ -26,6 +26,7 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe, to_yaml
 from eapo_agents.runs.folder import RECIPE
+from eapo_agents.runs.lock import locked
 
 SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
 BASE = "base"
@@ -111,7 +112,14 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
             f"begin with: got {', '.join(wanted.arms)}."
         )
     jobs = wanted.jobs(wanted.arms)
-    _keep_settings(wanted)
+    with locked(wanted.folder):
+        _keep_settings(wanted)
+        if all(job.done for job in jobs):
+            progress.say(f"The study in '{wanted.folder}' is finished: nothing was run.")
+        return _run(wanted, jobs, progress)
+
+
+def _run(wanted: Study, jobs: Sequence[Job], progress: Progress) -> Report:
     if jobs[0].recipe.warm_start is not None:
         run_jobs(wanted, wanted.jobs([BASE]), progress)
     lost = {job.seed for job in wanted.failed}
@@ -202,7 +210,6 @@ def _keep_settings(study: Study) -> None:
         arms = [*kept["arms"], *(arm for arm in study.arms if arm not in kept["arms"])]
     else:
         arms = list(study.arms)
-    study.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({**settings, "arms": arms}, indent=1) + "\n")
 
 
