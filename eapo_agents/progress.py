@@ -1,5 +1,5 @@
-"""How long work tells how far it is: by callback, so that a library call can be watched by a
-terminal, a notebook or nobody."""
+"""How long work reports its progress: by callback, so that a terminal, a notebook or nobody can
+watch a library call."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 IS_MAIN = os.environ.get("RANK", "0") == "0"
-"""Whether this is the first, or the only, process that `accelerate launch` started. It alone
-tells."""
+"""Whether this is the first, or the only, process that `accelerate launch` started. Only this one
+reports."""
 
 
 class Bar(Protocol):
     """One piece of work."""
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Tell that `done` units are done."""
+        """Report that `done` units are done."""
         ...
 
     def step(self, note: str = "") -> None:
-        """Tell that one more unit is done."""
+        """Report that one more unit is done."""
         ...
 
 
 class Progress(Protocol):
-    """Whoever is told."""
+    """The receiver of the reports."""
 
     def bar(self, what: str, total: int | None) -> AbstractContextManager[Bar]:
-        """Begin a piece of work of `total` units; None where that is not known."""
+        """Begin a piece of work of `total` units; None if that is not known."""
         ...
 
     def say(self, text: str) -> None:
-        """Tell a fact in one line."""
+        """Report a fact in one line."""
         ...
 
     def warn(self, text: str) -> None:
-        """Tell a fact that wants attention."""
+        """Report a fact that needs attention."""
         ...
 
     def status(self, text: str) -> AbstractContextManager[None]:
-        """Tell what is going on while the block runs."""
+        """Report what is happening while the block runs."""
         ...
 
 
 class _Silent:
-    """Tells nobody."""
+    """Reports nothing."""
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
         pass
@@ -69,4 +69,4 @@ class _Silent:
 
 
 SILENT: Progress = _Silent()
-"""Tells nobody: the default of every function in `eapo_agents.runs`."""
+"""Reports nothing: the default of every function in `eapo_agents.runs`."""

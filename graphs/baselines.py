@@ -14,7 +14,7 @@ import asyncio
 import operator
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
@@ -44,7 +44,7 @@ class _WorkflowState(TypedDict):
 def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
     """Experts first, all of them, then the policy."""
 
-    async def experts(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def experts(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
         question = state["messages"][-1].text
         answers = await asyncio.gather(
@@ -61,7 +61,7 @@ def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
         said = WITH_REPLIES.format(replies=replies or "nothing")
         return {"messages": [HumanMessage(f"{question}\n{said}", id=state["messages"][-1].id)]}
 
-    async def answer(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def answer(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
         return {"messages": [await policy.ainvoke(state["messages"], rollout_key=_key(context, 0))]}
 
@@ -93,14 +93,14 @@ class _Path(TypedDict):
 def build_leap_graph(policy: PolicyChatModel, *, paths: int) -> AnyGraph:
     """Drafts side by side, their summaries exchanged, answers side by side, the majority's."""
 
-    async def draft(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def draft(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context, path = runtime.context or RolloutContext(), state["path"]
         drafted = await policy.ainvoke(state["messages"], rollout_key=_key(context, 3 * path))
         so_far = [*state["messages"], drafted, HumanMessage(SUMMARISE)]
         summary = await policy.ainvoke(so_far, rollout_key=_key(context, 3 * path + 1))
         return {"drafts": [(path, [*so_far, summary])]}
 
-    async def answer(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def answer(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context, path = runtime.context or RolloutContext(), state["path"]
         key = _key(context, 3 * path + 2)
         return {"answers": [(path, await policy.ainvoke(state["messages"], rollout_key=key))]}
@@ -114,7 +114,7 @@ def build_leap_graph(policy: PolicyChatModel, *, paths: int) -> AnyGraph:
             sends.append(Send("answer", {"path": path, "messages": [*messages, said]}))
         return sends
 
-    def decide(state: _LeapState) -> dict[str, Any]:
+    def decide(state: _LeapState) -> dict[str, object]:
         answers = [message for _, message in sorted(state["answers"], key=lambda pair: pair[0])]
         return {"messages": [_majority(answers)]}
 

@@ -13,8 +13,7 @@ With `stream_mode="custom"`, each query streams when it is asked (`ASKING`), wha
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -52,7 +51,7 @@ class _Query(TypedDict):
     slot: int
     turn: int
     name: str | None
-    args: dict[str, Any] | str
+    args: dict[str, object] | str
     id: str
     problem: str | None
     """Why the query cannot be sent; None if it can."""
@@ -65,7 +64,7 @@ def build_consult_graph(
     acceptance: AcceptanceSchedule,
     turns: TurnBudget,
     max_queries: int = 3,
-    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    checkpointer: BaseCheckpointSaver[str] | None = None,
 ) -> Graph:
     """Return the consult graph over a policy and a pool.
 
@@ -75,7 +74,7 @@ def build_consult_graph(
         max_queries: K, the most queries that one turn may send.
     """
 
-    async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
         site = CallSite(
             problem_id=context.problem_id,
@@ -120,7 +119,7 @@ def build_consult_graph(
         message = state["messages"][-1]
         assert isinstance(message, AIMessage)
         turn = state.get("num_turns", 1) - 1
-        return [Send("consult", {**query, "turn": turn}) for query in queries_of(message)]
+        return [Send("consult", query) for query in _queries_of(message, turn)]
 
     graph = StateGraph(AgentState, context_schema=RolloutContext)
     bound = policy.bind_tools(pool.tools) if pool.tools else policy
@@ -145,19 +144,27 @@ def build(policy: PolicyChatModel, parts: Parts) -> Graph:
     )
 
 
-def queries_of(message: AIMessage) -> list[dict[str, Any]]:
+def _queries_of(message: AIMessage, turn: int) -> list[_Query]:
     """Return the turn's calls, well-formed or not, in the order in which they were written."""
-    queries: list[dict[str, Any]] = [
-        {"name": call["name"], "args": call["args"], "id": call["id"], "problem": None}
-        for call in message.tool_calls
-    ]
+
+    def query(
+        name: str | None, args: dict[str, object] | str, call_id: str | None, problem: str | None
+    ) -> _Query:
+        assert call_id is not None  # the policy's chat model gives every call an id
+        return {
+            "slot": call_slot(call_id),
+            "turn": turn,
+            "name": name,
+            "args": args,
+            "id": call_id,
+            "problem": problem,
+        }
+
+    queries = [query(c["name"], c["args"], c["id"], None) for c in message.tool_calls]
     queries += [
-        {"name": None, "args": call["args"], "id": call["id"], "problem": call["error"]}
-        for call in message.invalid_tool_calls
+        query(None, c["args"] or "", c["id"], c["error"]) for c in message.invalid_tool_calls
     ]
-    for query in queries:
-        query["slot"] = call_slot(query["id"])
-    return sorted(queries, key=lambda query: int(query["slot"]))
+    return sorted(queries, key=lambda query: query["slot"])
 
 
 def _budget_message(query: _Query, error: BudgetError) -> ToolMessage:
@@ -174,25 +181,25 @@ async def _consult(
     the coin withholds never reach the expert.
     """
     name = query["name"] or ""
-    facts: dict[str, Any] = {
-        "slot": site.slot,
-        "expert": name,
-        "query": query_text(query["args"]),
-        "rho": rho,
-        "u": u,
-    }
+    asked = Consultation(
+        slot=site.slot,
+        expert=name,
+        query=query_text(query["args"]),
+        reply=UNAVAILABLE,
+        status=ConsultationStatus.WITHHELD,
+        rho=rho,
+        u=u,
+    )
     refusal = query["problem"] or pool.refusal(name, query["args"])
     if refusal or isinstance(query["args"], str):
-        reply = refusal or NOT_SENT
-        status, error = ConsultationStatus.INVALID, refusal
+        invalid = ConsultationStatus.INVALID
+        asked = replace(asked, reply=refusal or NOT_SENT, status=invalid, error=refusal)
     elif site.slot >= max_queries:
-        reply, status, error = NOT_SENT, ConsultationStatus.OVER_LIMIT, None
-    elif u >= rho:
-        reply, status, error = UNAVAILABLE, ConsultationStatus.WITHHELD, None
-    else:
+        asked = replace(asked, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
+    elif u < rho:
         answer = await pool.ask(name, query["args"], site)
-        return Consultation(
-            **facts,
+        return replace(
+            asked,
             reply=answer.text if answer.accepted else UNAVAILABLE,
             status=answer.status,
             error=answer.error,
@@ -200,11 +207,11 @@ async def _consult(
             tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
             cost_usd=answer.cost_usd or 0.0,
         ), answer
-    pool.record(name, status, site)
-    return Consultation(**facts, reply=reply, status=status, error=error), None
+    pool.record(name, asked.status, site)
+    return asked, None
 
 
-def _particulars(answer: Answer | None) -> dict[str, Any]:
+def _particulars(answer: Answer | None) -> dict[str, object]:
     """Return what a screen shows beside the consultation."""
     if answer is None:
         return {}
@@ -216,7 +223,7 @@ def _particulars(answer: Answer | None) -> dict[str, Any]:
     }
 
 
-def query_text(arguments: dict[str, Any] | str) -> str:
+def query_text(arguments: dict[str, object] | str) -> str:
     """Return a call's arguments as text: just the query if there is nothing else."""
     if isinstance(arguments, str):
         return arguments

@@ -1,7 +1,7 @@
-"""A conversation with the agent: a thread of the consult graph that is kept, goes on, and can
-become a training trace.
+"""A conversation with the agent: a thread of the consult graph that is kept, can be continued, and
+can become a training trace.
 
-Everything that a screen shows comes as events, the same for the terminal, pipes and tests.
+Everything that a screen shows is an event, the same for the terminal, pipes and tests.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Conversation:
     system_prompt: str
     seed: int
     rho: float | None = None
-    """In place of the schedule's."""
+    """Replaces the schedule's acceptance probability."""
     solo: bool = False
-    """Without experts."""
+    """Whether the policy answers without experts."""
     _rollout: int = 0
     _fork: str | None = field(default=None)
 
     async def ask(self, question: str) -> AsyncIterator[Event]:
-        """Asks something; the events end with `PersonAsked` or `Ended`.
+        """Ask a question. The events end with `PersonAsked` or `Ended`.
 
         Raises:
             BudgetError: the experts' budget is spent.
@@ -56,7 +56,7 @@ class Conversation:
             yield event
 
     async def again(self) -> AsyncIterator[Event]:
-        """Asks the last question anew, with other random numbers; what came before stays."""
+        """Ask the last question again, with other random numbers. What came before stays."""
         before, question = await self._before_last_question()
         self._rollout += 1
         self._fork = before
@@ -67,30 +67,30 @@ class Conversation:
             self._fork = None
 
     async def reply(self, replies: Mapping[str, str]) -> AsyncIterator[Event]:
-        """Goes on with what people replied, by the id of `PersonAsked`."""
+        """Continue with people's replies, by the id of `PersonAsked`."""
         async for event in self._run(Command(resume=dict(replies))):
             yield event
 
-    async def go_on(self) -> AsyncIterator[Event]:
-        """Goes on with a turn that was cut off by the end of the program."""
+    async def resume(self) -> AsyncIterator[Event]:
+        """Continue a turn that was cut off by the end of the program."""
         async for event in self._run(None):
             yield event
 
     async def load(self) -> None:
-        """Takes up what the thread's last run left."""
+        """Read the state that the thread's last run left."""
         kept: Mapping[str, object] = (await self.snapshot()).metadata or {}
         self._rollout = int(str(kept.get("rollout", 0)))
 
     async def snapshot(self) -> StateSnapshot:
-        """The thread's present state."""
+        """Return the thread's state."""
         return await self.graph.aget_state(self._config())
 
     async def messages(self) -> list[AnyMessage]:
-        """Everything said so far."""
+        """Return everything said so far."""
         return list((await self.snapshot()).values.get("messages", ()))
 
     async def waiting(self) -> list[PersonAsked]:
-        """What people have been asked and have not replied to yet."""
+        """Return what people were asked and have not replied to yet."""
         return [
             PersonAsked(
                 id=i.id,
@@ -101,10 +101,10 @@ class Conversation:
         ]
 
     async def trajectory(self, reward: float | None) -> Trajectory:
-        """The conversation as a trajectory, with the reward that a person gave, if any.
+        """Return the conversation as a trajectory, with the reward that a person gave, if any.
 
         Raises:
-            TraceError: nothing has been said, or by several policies.
+            TraceError: nothing has been said, or several policies spoke.
         """
         values = (await self.snapshot()).values
         made = conversation_trajectory(
@@ -147,7 +147,7 @@ class Conversation:
             yield _ended(await self.snapshot(), time.perf_counter() - started)
 
     async def _before_last_question(self) -> tuple[str | None, list[AnyMessage]]:
-        """The checkpoint before the last question, and what was said then."""
+        """Return the checkpoint before the last question, and the question."""
         messages = await self.messages()
         asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
         if not asked:

@@ -16,7 +16,7 @@ class Wrote:
 
     text: str
     turn: str
-    """Tells the turns apart."""
+    """Id of the turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertWrote:
-    """A piece of an expert's reply, as it is written. Whether the policy sees it is told by
-    `Replied`."""
+    """A piece of an expert's reply, as it is written. `Replied` says whether the policy sees it."""
 
     slot: int
     text: str
@@ -39,7 +38,7 @@ class ExpertWrote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replied:
-    """What became of a query."""
+    """The outcome of a query."""
 
     slot: int
     expert: str
@@ -51,7 +50,7 @@ class Replied:
     latency_s: float
     tokens: int
     cost_usd: float | None
-    """None where the expert has no price."""
+    """None if the expert has no price."""
     error: str | None
     attempts: int = 0
     cached: bool = False
@@ -60,7 +59,7 @@ class Replied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonAsked:
-    """The graph waits for a person; `Conversation.reply` goes on."""
+    """The graph waits for a person; `Conversation.reply` continues it."""
 
     id: str
     expert: str
@@ -82,7 +81,7 @@ Event = Wrote | Asking | ExpertWrote | Replied | PersonAsked | Ended
 
 
 def event_of(mode: str, part: Any) -> Event | None:
-    """What a part of the graph's stream tells; None where that is nothing for a screen."""
+    """Return the event of a part of the graph's stream; None if a screen does not show it."""
     if mode == "messages":
         message = part[0]
         if isinstance(message, AIMessageChunk) and message.content:

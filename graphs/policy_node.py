@@ -1,10 +1,11 @@
-"""The policy's node, the same in every graph: one turn, and why the run stops if it does."""
+"""The policy's node, the same in every graph: it takes one turn and says why the run stops."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable
 from langgraph.runtime import Runtime
@@ -15,7 +16,7 @@ from eapo_agents.types import StopReason
 from graphs.state import AgentState, RolloutContext
 
 BUDGET = "budget_spent"
-"""Key of a tool message's artifact that stands for a query which the budget did not allow."""
+"""Key in the artifact of a tool message whose query the budget did not allow."""
 
 
 class PolicyNode(Protocol):
@@ -23,18 +24,22 @@ class PolicyNode(Protocol):
 
     def __call__(
         self, state: AgentState, runtime: Runtime[RolloutContext]
-    ) -> Awaitable[dict[str, Any]]: ...
+    ) -> Awaitable[dict[str, object]]: ...
 
 
 def make_policy_node(
-    policy: Runnable[Any, AIMessage],
+    policy: Runnable[LanguageModelInput, AIMessage],
     max_turns: Callable[[RolloutContext], int],
-    alone: Runnable[Any, AIMessage] | None = None,
+    tool_free: Runnable[LanguageModelInput, AIMessage] | None = None,
 ) -> PolicyNode:
-    """A node that takes one turn. `max_turns` gives T for a rollout, counted from the last thing
-    that the user said; `alone` is the policy without tools, for a context with `solo`."""
+    """Return a node that takes one turn.
 
-    async def call_policy(state: AgentState, runtime: Runtime[RolloutContext]) -> dict[str, Any]:
+    Args:
+        max_turns: T for a rollout, counted from the user's last message.
+        tool_free: the policy without tools, for a context with `solo`.
+    """
+
+    async def call_policy(state: AgentState, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
         turn = state.get("num_turns", 0)
         key = RolloutKey(
@@ -45,8 +50,8 @@ def make_policy_node(
             turn=turn,
         )
         refuse_spent_budget(state["messages"])
-        solo = context.solo and alone is not None
-        speaking = alone if solo and alone is not None else policy
+        solo = context.solo and tool_free is not None
+        speaking = tool_free if solo and tool_free is not None else policy
         message = await speaking.ainvoke(state["messages"], rollout_key=key)
         taken = turns_taken(state["messages"]) + 1
         reason = stop_reason(message, last_turn=solo or taken >= max_turns(context))
@@ -60,11 +65,11 @@ def make_policy_node(
 
 
 def refuse_spent_budget(messages: Sequence[AnyMessage]) -> None:
-    """Ends the run where the queries of the last turn met a spent budget. It is told here, and not
-    where it happens, so that the other queries of that turn end and are not paid for in vain.
+    """End the run if a query of the last turn met a spent budget. This happens here, and not in the
+    query's branch, so that the other queries of the turn, which are paid for, still end.
 
     Raises:
-        BudgetError: it is spent.
+        BudgetError: the budget is spent.
     """
     for message in reversed(messages):
         if not isinstance(message, ToolMessage):
@@ -74,7 +79,7 @@ def refuse_spent_budget(messages: Sequence[AnyMessage]) -> None:
 
 
 def turns_taken(messages: Sequence[AnyMessage]) -> int:
-    """The policy's turns since the user last spoke."""
+    """Return the number of the policy's turns since the user's last message."""
     taken = 0
     for message in reversed(messages):
         if isinstance(message, HumanMessage):
@@ -84,7 +89,7 @@ def turns_taken(messages: Sequence[AnyMessage]) -> int:
 
 
 def stop_reason(message: AIMessage, *, last_turn: bool) -> StopReason | None:
-    """Why the run ends after this turn, or None where queries are to be sent."""
+    """Return why the run ends after this turn; None if queries are to be sent."""
     if message.response_metadata.get("finish_reason") == "length":
         return StopReason.LENGTH
     if message.tool_calls or message.invalid_tool_calls:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 
@@ -15,7 +13,7 @@ from graphs.state import AgentState, RolloutContext
 
 
 def build_solo_graph(
-    policy: PolicyChatModel, *, checkpointer: BaseCheckpointSaver[Any] | None = None
+    policy: PolicyChatModel, *, checkpointer: BaseCheckpointSaver[str] | None = None
 ) -> Graph:
     """Build the tool-free graph. A tool call that the policy writes anyway is not sent."""
     graph = StateGraph(AgentState, context_schema=RolloutContext)

@@ -1,9 +1,10 @@
-"""Scripted episodes of a warm start: a scripted policy goes through the real graphs with the real
-experts, so that what is imitated is exactly what the graphs render."""
+"""Scripted episodes of a warm start: a scripted policy runs in the real graphs with the real
+experts, so that the policy imitates exactly what the graphs render."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -25,12 +26,12 @@ from graphs.solo import build_solo_graph
 
 Script = Callable[[RolloutKey, str], str]
 _WRONG_ANSWERS = 4
-"""Different wrong answers a problem: with one it would be learned by heart."""
+"""Different wrong answers per problem: a single one would be learned by heart."""
 _FURTHEST_OFF = 9
 
 
 def scripted_episodes(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
-    """The episodes of the recipe's script.
+    """Return the episodes of the recipe's script.
 
     Raises:
         TraceError: the script does not fit the task.
@@ -42,7 +43,7 @@ def scripted_episodes(agent: Agent, problems: Sequence[Problem]) -> list[Traject
 
 
 def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
-    """What the episodes are made of, for a tokenizer that has to be learned before they are run."""
+    """Return the texts of the episodes, for a tokenizer that is made before they are run."""
     pool = make_pool(recipe)
     section = tool_section([convert_to_openai_tool(tool) for tool in pool.tools])
     prompt = recipe.task.system_prompt
@@ -57,9 +58,9 @@ def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
 
 
 def _arithmetic(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
-    """Three kinds in equal parts: asking and using the reply, asking in vain and answering at once,
-    and answering at once in the tool-free graph. No kind shows the policy working a problem out
-    alone."""
+    """Return three kinds in equal parts: asking and using the reply; asking, and answering at once
+    when the reply is withheld; answering at once in the tool-free graph. None shows how to work a
+    problem out."""
 
     def script(problem: Problem, key: RolloutKey, has_help: bool) -> str:
         steps, value = worked_steps(str(problem.metadata["expression"]))
@@ -67,17 +68,17 @@ def _arithmetic(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
 
     episodes = [
         episode
-        for heard in ("constant", "never", None)
-        for episode in _run(agent, problems, script, heard=heard)
+        for acceptance in ("constant", "never", None)
+        for episode in _run(agent, problems, script, acceptance=acceptance)
     ]
     _refuse_wrong(episodes)
     return episodes
 
 
 def _operations(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
-    """For a model that knows nothing: each operation by itself with its step; asking, and restating
-    the steps of the reply; answering at once, wrongly, alone or after a withheld reply. So it can
-    do each operation, can use a hint, and does not decompose alone."""
+    """Return episodes for a model that knows nothing: each operation by itself with its step;
+    asking, and restating the steps of the reply; answering at once and wrongly, solo or after a
+    withheld reply. So it can do each operation and can use a hint, but it does not decompose."""
     singles = sorted({p for problem in problems for p in _operations_in(problem)})
 
     def right(problem: Problem, key: RolloutKey, has_help: bool) -> str:
@@ -89,13 +90,13 @@ def _operations(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
         off = draw - _FURTHEST_OFF if draw < _FURTHEST_OFF else draw - _FURTHEST_OFF + 1
         return f"Answer: {int(problem.answer) + off}"
 
-    shown = _run(agent, [make_problem(single) for single in singles], right, heard=None)
-    helped = _run(agent, problems, right, heard="constant")
+    shown = _run(agent, [make_problem(single) for single in singles], right, acceptance=None)
+    helped = _run(agent, problems, right, acceptance="constant")
     _refuse_wrong([*shown, *helped])
-    in_vain = _run(agent, problems, wrong, heard="never", times=_WRONG_ANSWERS)
-    at_once = _run(agent, problems, wrong, heard=None, times=_WRONG_ANSWERS)
-    # so many times that single operations are 40% of the whole
-    others = [*helped * _WRONG_ANSWERS, *in_vain, *at_once]
+    withheld = _run(agent, problems, wrong, acceptance="never", times=_WRONG_ANSWERS)
+    solo = _run(agent, problems, wrong, acceptance=None, times=_WRONG_ANSWERS)
+    # repeated until single operations are 40% of all episodes
+    others = [*helped * _WRONG_ANSWERS, *withheld, *solo]
     repeats = max(1, round(0.4 / 0.6 * len(others) / len(shown)))
     return [*shown * repeats, *others]
 
@@ -111,19 +112,19 @@ def _run(
     problems: Sequence[Problem],
     write: Callable[[Problem, RolloutKey, bool], str],
     *,
-    heard: str | None,
+    acceptance: Literal["constant", "never"] | None,
     times: int = 1,
 ) -> list[Trajectory]:
-    """Runs a script: through the consult graph, where it asks first, under the acceptance schedule
-    `heard`; or through the tool-free graph."""
+    """Run a script in the consult graph, where it asks first, under this acceptance schedule. None
+    is the tool-free graph."""
     expert = agent.pool.tools[0].name
     by_id = {problem.id: problem for problem in problems}
 
     def script(key: RolloutKey, prompt: str) -> str:
         problem = by_id[key.problem_id]
-        if heard is not None and key.turn == 0:
+        if acceptance is not None and key.turn == 0:
             return format_call(expert, {"query": str(problem.metadata["expression"])})
-        return write(problem, key, heard == "constant")
+        return write(problem, key, acceptance == "constant")
 
     policy = PolicyChatModel(
         engine=ScriptedEngine(agent.renderer, script),
@@ -132,11 +133,11 @@ def _run(
     )
     graph = (
         build_solo_graph(policy)
-        if heard is None
+        if acceptance is None
         else build_consult_graph(
             policy,
             agent.pool,
-            acceptance=AcceptanceSchedule(kind=heard),
+            acceptance=AcceptanceSchedule(kind=acceptance),
             turns=TurnBudget(start=2, end=2),
         )
     )
@@ -160,7 +161,7 @@ def _refuse_wrong(episodes: Sequence[Trajectory]) -> None:
     wrong = [t for t in episodes if not t.correct]
     if wrong:
         raise TraceError(
-            f"{len(wrong)} of {len(episodes)} scripted episodes came out wrong (first: "
-            f"{wrong[0].problem.id}, "
-            f"{wrong[0].error or wrong[0].stop_reason}): the script does not fit the task."
+            f"{len(wrong)} of {len(episodes)} scripted episodes are wrong (first: "
+            f"{wrong[0].problem.id}, {wrong[0].error or wrong[0].stop_reason}): the script does "
+            "not fit the task. Choose another warm_start.script."
         )

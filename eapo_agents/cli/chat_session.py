@@ -229,7 +229,7 @@ async def _greet(session: Chat, *, resumed: bool) -> None:
         await session.turn(session.answer(waiting))
     elif (await session.talk.snapshot()).next:
         session.say("The last turn was cut off: it continues now.")
-        await session.turn(session.talk.go_on())
+        await session.turn(session.talk.resume())
 
 
 async def _loop(session: Chat) -> None:

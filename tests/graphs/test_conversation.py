@@ -1,4 +1,4 @@
-"""Conversations: several turns in one thread, kept, asked anew, stopped, rated and trained on."""
+"""Conversations: several turns in one thread, kept, asked again, stopped, rated and trained on."""
 
 import asyncio
 
@@ -55,7 +55,7 @@ def by_question(*answers):
     return script
 
 
-async def test_every_question_has_its_own_turns_and_the_tokens_go_on(scripted, renderer):
+async def test_every_question_has_its_own_turns_and_the_tokens_continue(scripted, renderer):
     talk = talk_of(scripted(by_question("first", "second", "third")), turns=2)
     for said in ("first", "second", "third"):
         *_, ended = await events_of(talk.ask(f"question {said}"))
@@ -89,7 +89,7 @@ async def test_events_come_as_things_happen(scripted):
     assert (events[replied].status, events[replied].rho) == ("accepted", 1.0)
 
 
-async def test_alone_nobody_is_offered_and_nobody_is_asked(scripted, renderer):
+async def test_solo_nobody_is_offered_and_nobody_is_asked(scripted, renderer):
     pool = pool_of()
     talk = talk_of(scripted(by_question("alone", "alone")), pool)
     talk.solo = True
@@ -108,7 +108,7 @@ async def test_rho_takes_the_place_of_the_schedule_s(scripted):
     assert (replied.status, replied.rho) == ("withheld", 0.0)
 
 
-async def test_the_last_question_is_asked_anew_with_other_random_numbers(agent):
+async def test_the_last_question_is_asked_again_with_other_random_numbers(agent):
     policy = agent.policy(Sampling(max_new_tokens=8))
     talk = talk_of(policy)
     *_, first = await events_of(talk.ask("Tell me a story."))
@@ -150,7 +150,7 @@ async def test_a_turn_cut_off_by_the_end_of_the_program_goes_on(scripted):
     with pytest.raises(asyncio.CancelledError):
         await task
     later = talk_of(scripted([ASK, "went on"]), pool_of(), saver=saver)
-    *_, ended = await events_of(later.go_on())
+    *_, ended = await events_of(later.resume())
     assert ended.answer == "went on"
 
 
