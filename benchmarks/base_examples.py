@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.evaluation import score_policy
+from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.store import TraceStore
-from eapo_agents.tasks import load_problems
-from evals.runner import evaluate
 from graphs.agent import load_agent
 
 RECIPE = "cpu-smol"
@@ -17,7 +17,6 @@ RECIPE = "cpu-smol"
 def main() -> None:
     recipe = load_recipe(RECIPE)
     agent = load_agent(recipe)
-    problems = load_problems("arithmetic", split="heldout", limit=recipe.eval.problems, seed=0)
     worked = [(example.question, example.answer) for example in recipe.eval.base_examples]
     bare = [(question, answer[answer.index("Answer:") :]) for question, answer in worked]
     shown = {"none": [], "1 worked": worked[:1], "3 worked": worked}
@@ -27,8 +26,8 @@ def main() -> None:
         TraceStore.open(Path(folder) / "traces.db", create=True) as store,
     ):
         for name, examples in shown.items():
-            scores = evaluate(agent, problems, store, name, examples=examples)
-            facts = {mode: [s.accuracy, s.formatted] for mode, s in scores.items()}
+            scores = score_policy(agent, task_part(recipe, examples=examples), store, name)
+            facts = {condition: [s.score, s.formatted] for condition, s in scores.items()}
             print(json.dumps({"benchmark": "base_examples", "shown": name, **facts}), flush=True)
 
 

@@ -1,128 +1,90 @@
-"""Answers benchmarks with a policy: the tool-free graph, or the graph with experts that all reply.
+"""Answers a benchmark with a policy, under each of its conditions.
 
-Every sample is kept as a trajectory as soon as its wave ends, so that the same command goes on
-where it stopped; grading comes afterwards, from what was kept.
+Every answer is kept as a trajectory the moment it ends, so that the same call continues where it
+stopped. Grading comes afterwards, from what was kept.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict
 
+from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem, Sampling, Trajectory
-from evals.benchmark import Benchmark
+from evals.conditions import ASSISTED, Condition, Part
 from evals.sealing import seal
 from graphs.agent import Agent
-from graphs.rollout import RolloutPlan, run_rollouts
+from graphs.concurrency import Concurrency, Wanted
+from graphs.fill import fill
+from graphs.rollout import AnyGraph, Rollouts
 
-SOLO, ASSISTED = "solo", "assisted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
-    """How answers are sampled."""
-
-    samples: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-
-    @classmethod
-    def of(cls, benchmark: Benchmark, **changed: Any) -> Protocol:
-        """The benchmark's own protocol, where nothing (None) is changed."""
-        own = {
-            "samples": benchmark.samples,
-            "temperature": benchmark.temperature,
-            "top_p": benchmark.top_p,
-            "max_new_tokens": benchmark.max_new_tokens,
-        }
-        return cls(**{**own, **{k: v for k, v in changed.items() if v is not None}})
-
-    @property
-    def sampling(self) -> Sampling:
-        """For the engine."""
-        return Sampling(
-            temperature=self.temperature, top_p=self.top_p, max_new_tokens=self.max_new_tokens
-        )
+BENCHMARK_CONCURRENCY = 32
+"""In this process, where nothing else is wanted. The prompts of benchmarks are long, and more at
+once is a matter of memory."""
 
 
 def answer(
     agent: Agent,
-    benchmark: Benchmark,
-    problems: Sequence[Problem],
-    protocol: Protocol,
+    part: Part,
+    condition: Condition,
     store: TraceStore,
     run_id: str,
     *,
-    mode: str = SOLO,
-    concurrency: int,
-    on_sample: Callable[[Trajectory], None] = lambda trajectory: None,
-) -> None:
-    """Samples what the store does not have yet under `run_id`.
+    concurrency: int | None = None,
+    on_ended: Callable[[], None] = lambda: None,
+) -> int:
+    """Sample what the store does not have yet under `run_id`; return how many answers.
 
     Args:
-        mode: `solo`, or `assisted`: the consult graph, where every expert's reply is accepted.
-        concurrency: samples in flight at once; batches are made of them.
+        concurrency: rollouts in flight at once; by default the recipe's.
+        on_ended: called when an answer is kept.
 
     Raises:
-        BudgetError: the experts' budget is spent; the samples that needed no more of it are kept.
+        BudgetError: the experts' budget is spent; answers that needed no more of it are kept.
     """
-    recipe = agent.recipe
+    benchmark, recipe = part.benchmark, agent.recipe
     store.start_run(
         run_id,
         kind="eval",
-        recipe={"seed": recipe.seed, "benchmark": benchmark.name, **asdict(protocol)},
-        sampling=protocol.sampling,
+        recipe={"seed": recipe.seed, "benchmark": benchmark.name, **asdict(condition)},
+        sampling=condition.sampling,
         policy=agent.engine.policy_version,
     )
-    policy = agent.policy(protocol.sampling)
-    everybody = AcceptanceSchedule(kind="constant", start=1.0)
-    graph = agent.solo_graph(policy) if mode == SOLO else agent.graph(policy, acceptance=everybody)
-    have = store.have(run_id)
-
-    def keep(trajectory: Trajectory) -> None:
-        kept = seal(trajectory) if benchmark.sealed else trajectory
-        store.append(kept, run_id=run_id, group_key=trajectory.problem.id)
-        on_sample(trajectory)
-
-    for plans in _waves(problems, protocol.samples, have, concurrency):
-        asyncio.run(_run(graph, policy, plans, recipe.seed, keep))
-
-
-async def _run(
-    graph: Any,
-    policy: Any,
-    plans: Sequence[RolloutPlan],
-    seed: int,
-    keep: Callable[[Trajectory], None],
-) -> None:
-    await run_rollouts(
-        graph,
-        policy,
-        plans,
-        system_prompt="",  # the benchmarks' prompts are whole
-        seed=seed,
-        scored=False,
-        on_trajectory=keep,
+    policy = agent.policy(condition.sampling)
+    rollouts = Rollouts(
+        graph=_graph(agent, condition, policy),
+        policy=policy,
+        system_prompt=benchmark.system_prompt,
+        examples=benchmark.examples,
+        seed=recipe.seed,
+        reward=None,
+        timeout_s=recipe.rollouts.rollout_timeout_s,
+    )
+    wanted = concurrency or _wanted(agent, part)
+    return fill(
+        store,
+        [
+            rollouts.plan(problem, condition.samples, run_id=run_id, key=problem.id)
+            for problem in part.loaded.problems
+        ],
+        rollouts.run,
+        engine=agent.engine,
+        concurrency=Concurrency(wanted, agent.engine, agent.pool.rate_limited),
+        retry=recipe.rollouts.retry_failed,
+        stored_as=seal if benchmark.sealed else lambda trajectory: trajectory,
+        on_trajectory=lambda plan, trajectory: on_ended(),
     )
 
 
-def _waves(
-    problems: Sequence[Problem], samples: int, have: dict[str, set[int]], size: int
-) -> Iterator[list[RolloutPlan]]:
-    """What is missing, in waves of at most `size` samples."""
-    missing = [
-        (problem, rollout)
-        for problem in problems
-        for rollout in range(samples)
-        if rollout not in have.get(problem.id, ())
-    ]
-    for start in range(0, len(missing), size):
-        wave: dict[str, tuple[Problem, list[int]]] = {}
-        for problem, rollout in missing[start : start + size]:
-            wave.setdefault(problem.id, (problem, []))[1].append(rollout)
-        yield [RolloutPlan(problem=p, rollouts=rollouts) for p, rollouts in wave.values()]
+def _graph(agent: Agent, condition: Condition, policy: PolicyChatModel) -> AnyGraph:
+    if condition.name == ASSISTED:
+        return agent.graph(policy, acceptance=AcceptanceSchedule(kind="constant"))
+    return agent.evaluated_graph(policy)
+
+
+def _wanted(agent: Agent, part: Part) -> Wanted:
+    wanted = agent.recipe.rollouts.concurrency
+    if wanted == "auto" and not part.benchmark.is_task and not agent.samples_from_servers:
+        return BENCHMARK_CONCURRENCY
+    return wanted

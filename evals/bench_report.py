@@ -1,96 +1,92 @@
-"""The report of a benchmark run."""
+"""The report of an evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
 
-from evals.benchmarks import find_benchmark
 from evals.page import Page, Section
 from evals.plots import benchmark_plots
-from evals.results import BenchmarkResult
-from evals.tables import Table, difference_text, interval, number, percent
-
-Results = Mapping[str, BenchmarkResult]
-"""By benchmark and mode, such as `gsm8k solo`."""
-
-
-class EvaluatedPolicy(TypedDict):
-    """The policy, as a run's settings name it."""
-
-    model: str
-    weights: str
-    step: int
-
-
-class RunSettings(TypedDict):
-    """What the page says of the run's settings."""
-
-    policy: EvaluatedPolicy
-    seed: int
-    package_version: str
-    created_at: str
+from evals.results import Score
+from evals.run_folder import Results, RunSettings
+from evals.tables import NONE, Table, difference_text, interval, number, percent
 
 
 def benchmark_page(run: RunSettings, results: Results) -> Page:
-    """Scores, plots, and a table of details for each benchmark and mode."""
-    policy = run["policy"]
+    """Return scores, plots, and a table of details for each benchmark and condition."""
+    policy, scores = run.policy, results.results
     return Page(
-        title=f"Benchmarks of {policy['model']}",
-        subtitle=f"weights {policy['weights'][:12]}, step {policy['step']}, seed {run['seed']}, "
-        f"eapo-agents {run['package_version']}, {run['created_at']}",
+        title=f"Evaluation of {policy.model}",
+        subtitle=f"weights {policy.weights[:12]}, step {policy.step}, seed {run.seed}, "
+        f"eapo-agents {run.package_version}, {run.created_at}",
         sections=[
-            Section(table=score_table(results)),
-            *benchmark_plots(results),
+            Section(bullets=missing_lines(results)),
+            Section(table=score_table(scores)),
+            *benchmark_plots(scores),
             *(
-                Section(heading=f"{result['title']} ({key})", table=facts(result))
-                for key, result in results.items()
+                Section(heading=f"{score.title} ({key})", table=facts(score))
+                for key, score in scores.items()
             ),
         ],
     )
 
 
-def score_table(results: Results) -> Table:
-    """A line for each benchmark and mode."""
+def score_table(scores: Mapping[str, Score]) -> Table:
+    """Return a line for each benchmark and condition."""
     return Table(
         [
             {
                 "benchmark": key,
-                "metric": r["metric"],
-                "score": percent(r["score"]),
-                "95% interval": interval(r["ci95"]),
-                "n": str(r["n"]),
-                "samples": str(r["samples"]),
-                "in form": percent(r["formatted"], 0),
-                "cut off": percent(r["cut_off"], 0),
+                "metric": s.metric,
+                "score": percent(s.score),
+                "95% interval": interval(s.ci95),
+                "n": str(s.n),
+                "samples": str(s.samples),
+                "in form": percent(s.formatted, 0),
+                "cut off": percent(s.cut_off, 0),
+                "without a grade": ungraded(s),
             }
-            for key, r in results.items()
+            for key, s in scores.items()
         ],
         num_text_columns=2,
     )
 
 
-def facts(result: BenchmarkResult) -> Table:
-    """What else one benchmark's run gave."""
-    found = {name: percent(value) for name, value in result["metrics"].items()}
-    found["95% interval, clustered standard error"] = interval(result["ci95_clustered"])
-    if result["samples"] > 1:
-        found[f"mean over {result['samples']} samples"] = percent(result["score"])
-        found["variance over samples"] = f"{result['variance']:.4f}"
-        found["majority vote"] = percent(result["majority"])
-        found |= {f"pass@{k}": percent(v) for k, v in result["pass_at"].items() if k != "1"}
-    if "gap" in result:
-        found["assisted - solo"] = difference_text(result["gap"])
-    found |= published(result)
-    found["sampled tokens"] = number(result["sampled_tokens"])
-    found["consultations"] = number(result["consultations"])
-    found["seconds"] = number(result["seconds"])
+def missing_lines(results: Results) -> list[str]:
+    """Return a sentence for each score of an interrupted run that is not whole."""
+    return [
+        f"{key}: INCOMPLETE, {count} answers are missing: run its command again to continue."
+        for key, count in results.missing.items()
+    ]
+
+
+def ungraded(score: Score) -> str:
+    """Return how many answers have no part in the score, and why."""
+    found = [(score.missing, "MISSING"), (score.failed, "failed")]
+    return ", ".join(f"{count} {what}" for count, what in found if count) or NONE
+
+
+def facts(score: Score) -> Table:
+    """Return what else one benchmark's run gave."""
+    found = {name: percent(value) for name, value in score.metrics.items()}
+    found["95% interval, clustered standard error"] = interval(score.ci95_clustered)
+    if score.pass_at is not None and score.variance is not None:
+        found[f"mean over {score.samples} samples"] = percent(score.score)
+        found["variance over samples"] = f"{score.variance:.4f}"
+        found["majority vote"] = percent(score.majority)
+        found |= {f"pass@{k}": percent(v) for k, v in score.pass_at.items() if k != "1"}
+    if score.gap is not None:
+        found["assisted - solo"] = difference_text(score.gap)
+    found |= published(score)
+    found["answers without a grade"] = ungraded(score)
+    found["sampled tokens"] = number(score.sampled_tokens)
+    found["consultations"] = number(score.consultations)
+    found["seconds"] = number(score.seconds)
     return Table([{"figure": name, "value": value} for name, value in found.items()])
 
 
-def published(result: BenchmarkResult) -> dict[str, str]:
-    """Figures of others for the benchmark."""
+def published(score: Score) -> dict[str, str]:
+    """Return figures of others for the benchmark."""
     return {
         f"{name} (published; another policy)": f"{value:.2f}%"
-        for name, value in find_benchmark(result["benchmark"]).published.items()
+        for name, value in score.published.items()
     }

@@ -77,14 +77,15 @@ class Loaded:
 
 def accuracy(items: Sequence[Item]) -> dict[str, float]:
     """Mean over problems of the share of right answers."""
-    return {"accuracy": _mean([_share_correct(item) for item in items])}
+    return {"accuracy": mean([_share_correct(item) for item in items])}
 
 
 def _share_correct(item: Item) -> float:
-    return _mean([float(g.correct) for g in item.grades])
+    return mean([float(g.correct) for g in item.grades])
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, and 0 of nothing."""
     return sum(values) / len(values) if values else 0.0
 
 
@@ -93,7 +94,7 @@ def mean_details(*names: str) -> Callable[[Sequence[Item]], dict[str, float]]:
 
     def metrics(items: Sequence[Item]) -> dict[str, float]:
         return {
-            name: _mean([_mean([g.details.get(name, 0.0) for g in item.grades]) for item in items])
+            name: mean([mean([g.details.get(name, 0.0) for g in item.grades]) for item in items])
             for name in names
         }
 
@@ -115,18 +116,30 @@ class Benchmark:
     title: str
     version: str
     """Of prompt, extraction and protocol; raised with each change, so that runs are not mixed."""
-    hub: Hub | None
-    file: str
+    is_task: bool = False
+    """Whether it is a recipe's task."""
+    hub: Hub | None = None
+    file: str = ""
     """Where upstream's file lies in the folder that EAPO_DATA names; a glob."""
-    licence: str
+    licence: str = ""
     obtain: str = ""
     """How to get the data where the hub alone will not do."""
-    problem: Callable[[Record, int], Problem | None]
+    problem: Callable[[Record, int], Problem | None] = field(default=lambda record, number: None)
     """Upstream's record and its number -> a problem; None leaves it out."""
+    system_prompt: str = ""
+    """Of a task. The prompts of upstream's benchmarks are whole."""
+    examples: tuple[tuple[str, str], ...] = ()
+    """Questions and answers that are shown before each problem."""
     temperature: float = 0.0
     top_p: float = 1.0
     max_new_tokens: int = 512
+    max_assisted_tokens: int | None = None
+    """Of a turn with experts, where it is another number."""
     samples: int = 1
+    greedy: bool = False
+    """Whether each problem is answered greedily too, as a condition of its own."""
+    grades_unfinished: bool = True
+    """Whether an answer that was cut off is graded by what there is of it, such as a box."""
     metric: str = "accuracy"
     """The one that is reported first."""
     metrics: Callable[[Sequence[Item]], dict[str, float]] = accuracy

@@ -1,124 +1,143 @@
-"""Compares two benchmark runs, problem by problem; refuses where their settings differ."""
+"""Compares two evaluations, problem by problem; refuses where their settings differ."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from eapo_agents.errors import BenchmarkError
+from eapo_agents.types import PolicyVersion
 from evals.metrics import PairedDifference, gained_and_lost, paired_differences
 from evals.page import Page, Section
+from evals.results import Score
+from evals.run_folder import Results, ResultSettings, read_results, read_settings
 from evals.tables import Table, p_value, percent, points
 
-RUN_FORMAT = 1
-RUN_FILE, RESULTS_FILE = "run.json", "results.json"
 _SHOWN = 200
 
 
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """Settings and results of a run's folder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One benchmark under one condition, before and after."""
+
+    metric: str
+    before: float
+    after: float
+    paired: PairedDifference
+    gained: Sequence[str]
+    """Problems that only `after` has right."""
+    lost: Sequence[str]
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as one object."""
+        whole = asdict(self)
+        return {**whole, **whole.pop("paired")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of two evaluations."""
+
+    folder: str
+    policy: PolicyVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """b - a for every result that both have."""
+
+    a: Side
+    b: Side
+    benchmarks: Mapping[str, Compared]
+    """By key, such as `gsm8k solo`."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as one object."""
+        return {
+            "a": asdict(self.a),
+            "b": asdict(self.b),
+            "benchmarks": {key: c.to_json() for key, c in self.benchmarks.items()},
+        }
+
+
+def compare_runs(folder_a: str, folder_b: str) -> Comparison:
+    """Compare two folders.
 
     Raises:
-        BenchmarkError: it is no benchmark run, unfinished, or of a newer format.
+        BenchmarkError: their settings differ, and which; they have nothing in common; one of them
+        is not whole.
     """
-    folder = Path(folder)
-    found: dict[str, Any] = {}
-    for name in (RUN_FILE, RESULTS_FILE):
-        try:
-            found[name] = json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            started = name == RESULTS_FILE
-            advice = (
-                "run its command again, which goes on where it stopped"
-                if started
-                else "give the --out folder of an `eapo eval --benchmarks ...`"
-            )
-            what = "unfinished" if started else "no benchmark run"
-            raise BenchmarkError(f"'{folder}' is {what} (it has no {name}): {advice}.") from error
-        except (OSError, ValueError) as error:
-            raise BenchmarkError(f"'{folder / name}' cannot be read: {error}.") from error
-    run = found[RUN_FILE]
-    if not isinstance(run, dict) or run.get("format") != RUN_FORMAT:
-        raise BenchmarkError(
-            f"'{folder / RUN_FILE}' is not of format {RUN_FORMAT}: use the version of eapo-agents "
-            "that made it."
-        )
-    return {"settings": run, "results": found[RESULTS_FILE]}
+    settings = [read_settings(Path(folder)).results for folder in (folder_a, folder_b)]
+    common = comparable(*settings, folders=(folder_a, folder_b))
+    a, b = (_whole(folder, common) for folder in (folder_a, folder_b))
+    paired = paired_differences(
+        {key: (a.results[key].per_problem, b.results[key].per_problem) for key in common}
+    )
+    return Comparison(
+        a=Side(folder=folder_a, policy=a.policy),
+        b=Side(folder=folder_b, policy=b.policy),
+        benchmarks={key: _compared(a.results[key], b.results[key], paired[key]) for key in common},
+    )
 
 
-def differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Which of two benchmarks' settings differ, each with both values."""
-    return [
-        f"{key} ({_short(a.get(key))} and {_short(b.get(key))})"
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key)
-    ]
-
-
-def compare_runs(folder_a: str, folder_b: str) -> dict[str, Any]:
-    """b - a for every benchmark and mode that both have.
+def comparable(
+    a: Mapping[str, ResultSettings], b: Mapping[str, ResultSettings], *, folders: tuple[str, str]
+) -> list[str]:
+    """Return the keys that both have.
 
     Raises:
         BenchmarkError: their settings differ, and which; or they have nothing in common.
     """
-    a, b = read_run(folder_a), read_run(folder_b)
-    settings_a, settings_b = a["settings"]["benchmarks"], b["settings"]["benchmarks"]
-    common = [name for name in settings_a if name in settings_b]
+    common = [key for key in b if key in a]
     if not common:
         raise BenchmarkError(
-            f"'{folder_a}' and '{folder_b}' have no benchmark in common "
-            f"({', '.join(settings_a)} and {', '.join(settings_b)})."
+            f"'{folders[0]}' and '{folders[1]}' have no benchmark and condition in common "
+            f"({', '.join(a)} and {', '.join(b)})."
         )
-    for name in common:
-        differing = differing_settings(settings_a[name], settings_b[name])
-        if differing:
+    for key in common:
+        if differing := a[key].differences(b[key]):
             raise BenchmarkError(
-                f"The two runs of {name} differ in {'; '.join(differing)}: a difference between "
+                f"The two runs of {key} differ in {'; '.join(differing)}: a difference between "
                 "them would not be the policies'. Run one of them again with the other's settings."
             )
-    sides = {
-        key: (before, after)
-        for key, after in b["results"]["results"].items()
-        if (before := a["results"]["results"].get(key)) and after["benchmark"] in common
-    }
-    paired = paired_differences(
-        {key: (x["per_problem"], y["per_problem"]) for key, (x, y) in sides.items()}
+    return common
+
+
+def _whole(folder: str, keys: Sequence[str]) -> Results:
+    found = read_results(Path(folder))
+    lacking = [k for k in keys if found is None or k in found.missing or k not in found.results]
+    if found is None or lacking:
+        raise BenchmarkError(
+            f"'{folder}' is unfinished (answers are missing: {', '.join(lacking)}): run its "
+            "command again, which continues where it stopped."
+        )
+    return found
+
+
+def _compared(before: Score, after: Score, paired: PairedDifference) -> Compared:
+    gained, lost = gained_and_lost(before.per_problem, after.per_problem)
+    return Compared(
+        metric=after.metric,
+        before=before.score,
+        after=after.score,
+        paired=paired,
+        gained=gained,
+        lost=lost,
     )
-    return {
-        "a": {"folder": folder_a, "policy": a["settings"]["policy"]},
-        "b": {"folder": folder_b, "policy": b["settings"]["policy"]},
-        "benchmarks": {key: _compared(*sides[key], paired[key]) for key in sides},
-    }
 
 
-def _compared(
-    before: Mapping[str, Any], after: Mapping[str, Any], paired: PairedDifference
-) -> dict[str, Any]:
-    gained, lost = gained_and_lost(before["per_problem"], after["per_problem"])
-    return {
-        "metric": after["metric"],
-        "before": before["score"],
-        "after": after["score"],
-        **paired,
-        "gained": gained,
-        "lost": lost,
-    }
-
-
-def comparison_page(comparison: Mapping[str, Any]) -> Page:
-    """The report for people."""
-    benchmarks = comparison["benchmarks"]
+def comparison_page(comparison: Comparison) -> Page:
+    """Return the comparison for people."""
     return Page(
-        title=f"{comparison['b']['folder']} - {comparison['a']['folder']}",
+        title=f"{comparison.b.folder} - {comparison.a.folder}",
         sections=[
-            Section(table=_table(benchmarks), text=[_METHOD]),
+            Section(table=_table(comparison.benchmarks), text=[_METHOD]),
             *(
-                Section(heading=f"{key}, {side}", text=[_some(c[side])])
-                for key, c in benchmarks.items()
-                for side in ("gained", "lost")
-                if c[side]
+                Section(heading=f"{key}, {side}", text=[_some(ids)])
+                for key, c in comparison.benchmarks.items()
+                for side, ids in (("gained", c.gained), ("lost", c.lost))
+                if ids
             ),
         ],
     )
@@ -130,21 +149,21 @@ _METHOD = (
 )
 
 
-def _table(benchmarks: Mapping[str, Mapping[str, Any]]) -> Table:
+def _table(benchmarks: Mapping[str, Compared]) -> Table:
     return Table(
         [
             {
                 "benchmark": key,
-                "metric": c["metric"],
-                "n": str(c["n"]),
-                "before": percent(c["before"]),
-                "after": percent(c["after"]),
-                "difference": points(c["difference"], c["ci95"]),
-                "test": c["test"],
-                "p": p_value(c["p"]),
-                "p (Holm)": p_value(c["p_holm"]),
-                "gained": str(len(c["gained"])),
-                "lost": str(len(c["lost"])),
+                "metric": c.metric,
+                "n": str(c.paired["n"]),
+                "before": percent(c.before),
+                "after": percent(c.after),
+                "difference": points(c.paired["difference"], c.paired["ci95"]),
+                "test": c.paired["test"],
+                "p": p_value(c.paired["p"]),
+                "p (Holm)": p_value(c.paired["p_holm"]),
+                "gained": str(len(c.gained)),
+                "lost": str(len(c.lost)),
             }
             for key, c in benchmarks.items()
         ],
@@ -155,8 +174,3 @@ def _table(benchmarks: Mapping[str, Mapping[str, Any]]) -> Table:
 def _some(ids: Sequence[str]) -> str:
     more = len(ids) - _SHOWN
     return f"{', '.join(ids[:_SHOWN])}{f' and {more} more' if more > 0 else ''}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

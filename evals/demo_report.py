@@ -11,10 +11,10 @@ from evals.page import Page, Section
 from evals.tables import NONE, Table, difference_text, number, share
 
 
-class ModeScore(TypedDict):
-    """A score under one way of sampling."""
+class ShortScore(TypedDict):
+    """A score under one condition."""
 
-    accuracy: float
+    score: float
     ci95: tuple[float, float]
     n: int
     samples: int
@@ -22,7 +22,7 @@ class ModeScore(TypedDict):
     formatted: float
 
 
-class FullScore(ModeScore):
+class FullScore(ShortScore):
     """A score with what it was made of."""
 
     sampled_tokens: int
@@ -33,8 +33,8 @@ class Phase(TypedDict, total=False):
     """What a phase of the demo leaves: its seconds, and the figures of its kind."""
 
     seconds: float
-    sampled: FullScore
-    greedy: FullScore
+    scores: dict[str, FullScore]
+    """By condition: solo and, where the recipe asks for it, greedy."""
     episodes: int
     expert_calls: int
     expert_calls_withheld: int
@@ -54,10 +54,10 @@ class DemoReport:
     base_examples: int
     """Shown to the base model before each problem."""
     warm_start_episodes: int
-    scores: dict[str, dict[str, ModeScore]]
-    """base, before or after -> sampled or, where the recipe asks for it, greedy."""
+    scores: dict[str, dict[str, ShortScore]]
+    """base, before or after -> solo or, where the recipe asks for it, greedy."""
     differences: dict[str, PairedDifference]
-    """Such as `after - before, sampled`."""
+    """Such as `after - before, solo`."""
     experts: dict[str, int]
     tokens: dict[str, int]
     """Sampled, by what for."""
@@ -72,7 +72,7 @@ def demo_report(
 ) -> DemoReport:
     """The report of finished phases."""
     live, collect = phases["train_live"]["history"], phases["collect"]
-    evaluated = {name: _by_mode(phases[name]) for name in ("base", "before", "after")}
+    evaluated = {name: phases[name]["scores"] for name in ("base", "before", "after")}
     seconds = {name: phase["seconds"] for name, phase in phases.items()}
     return DemoReport(
         model=model,
@@ -81,17 +81,17 @@ def demo_report(
         base_examples=base_examples,
         warm_start_episodes=phases["warm_start"]["episodes"],
         scores={
-            name: {mode: _short(score) for mode, score in scores.items()}
+            name: {condition: _short(score) for condition, score in scores.items()}
             for name, scores in evaluated.items()
         },
         differences=paired_differences(
             {
-                f"after - {name}, {mode}": (
-                    evaluated[name][mode]["per_problem"],
+                f"after - {name}, {condition}": (
+                    evaluated[name][condition]["per_problem"],
                     score["per_problem"],
                 )
                 for name in ("before", "base")
-                for mode, score in evaluated["after"].items()
+                for condition, score in evaluated["after"].items()
             }
         ),
         experts={
@@ -146,14 +146,9 @@ def demo_page(report: DemoReport) -> Page:
     )
 
 
-def _by_mode(phase: Phase) -> dict[str, FullScore]:
-    greedy = {"greedy": phase["greedy"]} if "greedy" in phase else {}
-    return {"sampled": phase["sampled"], **greedy}
-
-
-def _short(score: FullScore) -> ModeScore:
-    return ModeScore(
-        accuracy=score["accuracy"],
+def _short(score: FullScore) -> ShortScore:
+    return ShortScore(
+        score=score["score"],
         ci95=score["ci95"],
         n=score["n"],
         samples=score["samples"],
@@ -176,9 +171,10 @@ def _score_table(report: DemoReport) -> Table:
         [
             {
                 "policy": label,
-                "n": str(report.scores[name]["sampled"]["n"]),
+                "n": str(next(iter(report.scores[name].values()))["n"]),
                 **{
-                    mode: share(s["accuracy"], s["ci95"]) for mode, s in report.scores[name].items()
+                    condition: share(s["score"], s["ci95"])
+                    for condition, s in report.scores[name].items()
                 },
             }
             for name, label in policies.items()

@@ -123,9 +123,9 @@ def _reward_up_accuracy_down(history: History, evals: Sequence[Mapping[str, obje
 
 
 def _accuracy(entry: Mapping[str, object]) -> float:
-    sampled = entry["sampled"]
-    assert isinstance(sampled, Mapping)
-    return float(sampled["accuracy"])
+    scores = entry["scores"]
+    assert isinstance(scores, Mapping)
+    return float(next(iter(scores.values()))["score"])
 
 
 _GUARDS: tuple[Callable[[History], str | None], ...] = (

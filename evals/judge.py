@@ -13,12 +13,13 @@ import threading
 
 from eapo_agents.errors import BenchmarkError, GradingError
 from eapo_agents.experts.call_store import CallSite
-from eapo_agents.experts.costs import CostSummary, costs
+from eapo_agents.experts.costs import costs
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.grading import Grade
 from eapo_agents.grading.extraction import final_text
 from eapo_agents.types import Problem
 from evals.benchmark import Prediction
+from evals.run_folder import Judged
 
 JUDGE_VERSION = "1"
 MAX_JUDGED_CHARS = 20_000
@@ -97,6 +98,7 @@ class Judge:
         if known[name].interactive:
             raise BenchmarkError(f"The expert '{name}' is a person: a judge must be a model.")
         self._pool, self.name = pool, name
+        self._identity = dict(known[name].identity or {})
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -133,14 +135,18 @@ class Judge:
 
     def settings(self) -> dict[str, object]:
         """Return what its grades depend on."""
-        (expert,) = (e for e in self._pool.experts if e.name == self.name)
         return {
             "judge": self.name,
             "judge_version": JUDGE_VERSION,
-            "judge_identity": dict(expert.identity or {}),
+            "judge_identity": self._identity,
         }
 
-    def costs(self) -> list[CostSummary]:
-        """Return what it has cost in this run."""
+    def report(self) -> Judged:
+        """Return what its grades depend on, and what they have cost in this run."""
         rows = self._pool.store.rows(self._pool.run_id)
-        return [line.summary() for line in costs(rows)]
+        return Judged(
+            judge=self.name,
+            judge_version=JUDGE_VERSION,
+            judge_identity=self._identity,
+            costs=[line.summary() for line in costs(rows)],
+        )

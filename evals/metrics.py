@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import numpy as np
+
+# pydantic reads it from results.json, and on Python 3.11 refuses typing's own
+from typing_extensions import TypedDict
 
 from eapo_agents.errors import UsageError
 

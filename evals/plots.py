@@ -11,7 +11,7 @@ from evals.page import Section
 if TYPE_CHECKING:
     import altair
 
-    from evals.results import BenchmarkResult
+    from evals.results import Score
     from evals.study import Run, Summary
 
 Point = Mapping[str, str | float]
@@ -19,7 +19,7 @@ _BIN = 20
 """Steps that one point of a training curve stands for, at most: a curve has about that many."""
 
 
-def benchmark_plots(results: Mapping[str, BenchmarkResult]) -> list[Section]:
+def benchmark_plots(results: Mapping[str, Score]) -> list[Section]:
     """Scores with their intervals; where there are several samples, what more of them give."""
     return _drawn(lambda: _benchmark_charts(results))
 
@@ -69,12 +69,12 @@ def _drawn(charts: Callable[[], Iterator[tuple[str, altair.TopLevelMixin]]]) -> 
 
 
 def _benchmark_charts(
-    results: Mapping[str, BenchmarkResult],
+    results: Mapping[str, Score],
 ) -> Iterator[tuple[str, altair.TopLevelMixin]]:
     import altair
 
     scores = [
-        {"run": key, "score": r["score"], "low": r["ci95"][0], "high": r["ci95"][1]}
+        {"run": key, "score": r.score, "low": r.ci95[0], "high": r.ci95[1]}
         for key, r in results.items()
     ]
     base = altair.Chart(altair.Data(values=scores)).encode(
@@ -84,16 +84,18 @@ def _benchmark_charts(
     bars = base.mark_bar(color="#4c8bc4").encode(x=x.axis(format="%"))
     whiskers = base.mark_rule(strokeWidth=2, color="#8a94a3").encode(x="low:Q", x2="high:Q")
     yield "Scores", (bars + whiskers).properties(width=420, height=28 * len(results))
-    sampled = {key: r for key, r in results.items() if r["samples"] > 1}
+    sampled = {key: (r, r.pass_at) for key, r in results.items() if r.pass_at is not None}
     if not sampled:
         return
     colour = altair.Color("run:N", title=None)
     curves = [
         {"run": key, "k": int(k), "pass@k": value}
-        for key, r in sampled.items()
-        for k, value in r["pass_at"].items()
+        for key, (_, pass_at) in sampled.items()
+        for k, value in pass_at.items()
     ]
-    k_axis = altair.Axis(values=sorted({int(k) for r in sampled.values() for k in r["pass_at"]}))
+    k_axis = altair.Axis(
+        values=sorted({int(k) for _, pass_at in sampled.values() for k in pass_at})
+    )
     yield (
         "pass@k",
         altair.Chart(altair.Data(values=curves))
@@ -107,8 +109,8 @@ def _benchmark_charts(
     )
     shares = [
         {"run": key, "share": share}
-        for key, r in sampled.items()
-        for share in r["per_problem"].values()
+        for key, (r, _) in sampled.items()
+        for share in r.per_problem.values()
     ]
     share_axis = altair.Axis(title="share of right samples", format="%")
     yield (

@@ -1,18 +1,16 @@
-"""From stored samples to figures: grades, the benchmark's own metrics, intervals, votes."""
+"""From stored answers to figures: grades, the benchmark's own metrics, intervals, votes."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any, NotRequired, TypedDict
+from dataclasses import asdict, dataclass, field, replace
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.grading import Grade
 from eapo_agents.grading.texts import normalise
-from eapo_agents.types import Problem, StopReason, Trajectory
-from evals.benchmark import Benchmark, GradePrediction, Item, Prediction
+from eapo_agents.types import StopReason, Trajectory
+from evals.benchmark import Benchmark, GradePrediction, Item, Prediction, mean
+from evals.conditions import ASSISTED, SOLO, Condition, Part
 from evals.metrics import (
     PairedDifference,
     clustered_interval,
@@ -20,7 +18,7 @@ from evals.metrics import (
     pass_at_k,
     score_interval,
 )
-from evals.scoring import benchmark_metrics
+from evals.scoring import benchmark_metrics, grade_all
 from evals.sealing import open_text
 
 
@@ -35,8 +33,8 @@ class Sample:
     tokens: int
     consultations: int
 
-    def record(self) -> dict[str, Any]:
-        """As a line of items.jsonl."""
+    def record(self) -> dict[str, object]:
+        """Return it as a line of items.jsonl has it."""
         grade = self.grade
         return {
             "id": self.problem_id,
@@ -53,11 +51,14 @@ class Sample:
         }
 
 
-class BenchmarkResult(TypedDict):
-    """One benchmark's figures in one mode, as results.json has them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The figures of one benchmark under one condition. Failed and missing answers have no part in
+    any mean."""
 
     benchmark: str
     title: str
+    condition: str
     metric: str
     """The one that is reported first."""
     score: float
@@ -65,133 +66,193 @@ class BenchmarkResult(TypedDict):
     ci95: tuple[float, float]
     ci95_clustered: tuple[float, float]
     n: int
-    """Problems."""
+    """Problems with an answer."""
     samples: int
-    """Of each problem."""
+    """Answers of each problem."""
+    missing: int
+    """Answers that have not been sampled yet: the run was interrupted."""
+    failed: int
+    """Rollouts that failed."""
+    temperature: float
     metrics: dict[str, float]
     formatted: float
+    """Share of answers from which something could be extracted."""
     cut_off: float
+    """Share of answers that reached `max_new_tokens`."""
+    asked: float
+    """Share of answers for which an expert was asked."""
     sampled_tokens: int
     consultations: int
-    seconds: float
+    seconds: float = 0.0
     """Of answering and grading."""
     per_problem: dict[str, float]
-    variance: NotRequired[float]
+    variance: float | None = None
     """With several samples, as the two below: of a problem's samples, then the mean."""
-    pass_at: NotRequired[dict[str, float]]
-    majority: NotRequired[float]
-    gap: NotRequired[PairedDifference]
-    """assisted - solo, in a result with help."""
+    pass_at: dict[str, float] | None = None
+    majority: float | None = None
+    gap: PairedDifference | None = None
+    """assisted - solo, in the score with help."""
+    published: dict[str, float] = field(default_factory=dict)
+    """Figures of others for the benchmark, in percent."""
+
+    @property
+    def accuracy(self) -> float:
+        """Return the mean over problems of the share of right answers; the score itself where the
+        benchmark has no such metric."""
+        return self.metrics.get("accuracy", self.score)
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything, as results.json has it."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def summary(self) -> dict[str, object]:
+        """Return everything but the single problems."""
+        return {key: value for key, value in self.to_json().items() if key != "per_problem"}
 
 
-def grade_samples(
-    benchmark: Benchmark,
-    problems: Mapping[str, Problem],
+def grade_answers(
+    part: Part,
+    condition: Condition,
     trajectories: Iterable[Trajectory],
     grader: GradePrediction,
     *,
     num_threads: int,
     max_error_share: float,
     on_graded: Callable[[], None] = lambda: None,
-) -> list[Sample]:
-    """Grades every stored sample of these problems, in the order of problem and sample.
+) -> tuple[list[Sample], Score]:
+    """Grade the stored answers of a part, in the order of problem and sample.
 
     Raises:
         ErrorBudgetError: more rollouts failed than allowed: they have no grade, and are not 0.
         GradingError: a grader failed.
     """
-    found = [t for t in trajectories if t.problem.id in problems]
+    benchmark = part.benchmark
+    problems = {problem.id: problem for problem in part.loaded.problems}
+    found = [t for t in trajectories if t.problem.id in problems and t.rollout < condition.samples]
     failed = [t for t in found if t.error is not None]
-    if len(failed) > max_error_share * len(found) or len(failed) == len(found):
-        first = open_text(failed[0].error or "") if failed else "there is no sample"
-        raise ErrorBudgetError(
-            f"{len(failed)} of {len(found)} samples of {benchmark.title} failed (first: "
-            f"{'sealed' if benchmark.sealed else first}), and at most {max_error_share:.0%} may: "
-            "mend the cause, and run it again with another --out."
-        )
-
-    def one(trajectory: Trajectory) -> Sample:
-        problem = problems[trajectory.problem.id]
-        graded = grader(problem, Prediction(completion=answer_text(trajectory)))
-        if benchmark.sealed:  # what is no letter may quote the question
-            letter = graded.extracted if len(graded.extracted or "") == 1 else None
-            graded = replace(graded, extracted=letter, note="")
-        on_graded()
-        return Sample(
-            problem_id=problem.id,
-            rollout=trajectory.rollout,
-            grade=graded,
-            stop_reason=trajectory.stop_reason.value,
-            tokens=sum(len(turn.completion_ids) for turn in trajectory.turns),
-            consultations=sum(len(turn.consultations) for turn in trajectory.turns),
-        )
-
-    with ThreadPoolExecutor(num_threads) as threads:
-        samples = list(threads.map(one, [t for t in found if t.error is None]))
+    _refuse_failures(benchmark, failed, len(found), max_error_share)
+    answered = [t for t in found if t.error is None]
+    jobs = [
+        (problems[t.problem.id], Prediction(completion=answer_text(t, benchmark))) for t in answered
+    ]
+    grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
+    samples = [
+        _sample(t, _sealed(grade) if benchmark.sealed else grade)
+        for t, grade in zip(answered, grades, strict=True)
+    ]
     order = {key: number for number, key in enumerate(problems)}
-    return sorted(samples, key=lambda s: (order[s.problem_id], s.rollout))
+    samples.sort(key=lambda s: (order[s.problem_id], s.rollout))
+    missing = part.num_answers(condition) - len(found)
+    return samples, _score(part, condition, samples, missing=missing, failed=len(failed))
 
 
-def answer_text(trajectory: Trajectory) -> str:
-    """What is graded: the answer, or an unfinished one, in which a box may stand already."""
+def _refuse_failures(
+    benchmark: Benchmark, failed: Sequence[Trajectory], num_found: int, max_error_share: float
+) -> None:
+    if num_found and len(failed) <= max_error_share * num_found and len(failed) < num_found:
+        return
+    first = open_text(failed[0].error or "") if failed else "there is no answer"
+    raise ErrorBudgetError(
+        f"{len(failed)} of {num_found} rollouts of {benchmark.title} failed (first: "
+        f"{'sealed' if benchmark.sealed else first}), and at most {max_error_share:.0%} may: "
+        "mend the cause, and run it again with another --out."
+    )
+
+
+def answer_text(trajectory: Trajectory, benchmark: Benchmark) -> str:
+    """Return what is graded: the answer, or what there is of one that was cut off."""
     if trajectory.answer is not None:
         return open_text(trajectory.answer)
-    if trajectory.stop_reason is StopReason.LENGTH and trajectory.turns:
+    cut_off = trajectory.stop_reason is StopReason.LENGTH and trajectory.turns
+    if cut_off and benchmark.grades_unfinished:
         return open_text(trajectory.turns[-1].text)
     return ""
 
 
-def summarise(
-    benchmark: Benchmark, problems: Mapping[str, Problem], samples: Sequence[Sample]
-) -> BenchmarkResult:
-    """One benchmark's figures; `seconds` is added by who measured them."""
-    by_problem: dict[str, list[Sample]] = {key: [] for key in problems}
+def _sealed(grade: Grade) -> Grade:
+    """Return the grade without what may quote the question: all but a letter."""
+    letter = grade.extracted if len(grade.extracted or "") == 1 else None
+    return replace(grade, extracted=letter, note="")
+
+
+def _sample(trajectory: Trajectory, grade: Grade) -> Sample:
+    return Sample(
+        problem_id=trajectory.problem.id,
+        rollout=trajectory.rollout,
+        grade=grade,
+        stop_reason=trajectory.stop_reason.value,
+        tokens=sum(len(turn.completion_ids) for turn in trajectory.turns),
+        consultations=sum(len(turn.consultations) for turn in trajectory.turns),
+    )
+
+
+def _score(
+    part: Part, condition: Condition, samples: Sequence[Sample], *, missing: int, failed: int
+) -> Score:
+    benchmark = part.benchmark
+    by_problem: dict[str, list[Sample]] = {}
     for sample in samples:
-        by_problem[sample.problem_id].append(sample)
-    by_problem = {key: found for key, found in by_problem.items() if found}
-    values = {key: [_value(benchmark, s) for s in found] for key, found in by_problem.items()}
-    per_problem = {key: sum(v) / len(v) for key, v in values.items()}
+        by_problem.setdefault(sample.problem_id, []).append(sample)
     items = [
-        Item(problem=problems[key], grades=tuple(s.grade for s in found))
-        for key, found in by_problem.items()
+        Item(problem=problem, grades=tuple(s.grade for s in by_problem[problem.id]))
+        for problem in part.loaded.problems
+        if problem.id in by_problem
     ]
-    num_samples = min(len(v) for v in values.values())
-    result: BenchmarkResult = {
-        "benchmark": benchmark.name,
-        "title": benchmark.title,
-        "metric": benchmark.metric,
-        "score": sum(per_problem.values()) / len(per_problem),
-        "ci95": score_interval(per_problem),
-        "ci95_clustered": clustered_interval(values),
-        "n": len(per_problem),
-        "samples": num_samples,
-        "metrics": benchmark_metrics(benchmark, items),
-        "formatted": _share(s.grade.formatted for s in samples),
-        "cut_off": _share(s.stop_reason == StopReason.LENGTH for s in samples),
-        "sampled_tokens": sum(s.tokens for s in samples),
-        "consultations": sum(s.consultations for s in samples),
-        "seconds": 0.0,
-        "per_problem": per_problem,
-    }
-    if num_samples > 1:
+    values = {key: [_value(benchmark, s) for s in found] for key, found in by_problem.items()}
+    per_problem = {key: mean(v) for key, v in values.items()}
+    score = Score(
+        benchmark=benchmark.name,
+        title=benchmark.title,
+        condition=condition.name,
+        metric=benchmark.metric,
+        score=mean(list(per_problem.values())),
+        ci95=score_interval(per_problem),
+        ci95_clustered=clustered_interval(values),
+        n=len(per_problem),
+        samples=condition.samples,
+        missing=missing,
+        failed=failed,
+        temperature=condition.sampling.temperature,
+        metrics=benchmark_metrics(benchmark, items),
+        formatted=_share(s.grade.formatted for s in samples),
+        cut_off=_share(s.stop_reason == StopReason.LENGTH for s in samples),
+        asked=_share(s.consultations > 0 for s in samples),
+        sampled_tokens=sum(s.tokens for s in samples),
+        consultations=sum(s.consultations for s in samples),
+        per_problem=per_problem,
+        published=dict(benchmark.published),
+    )
+    return _of_several(score, by_problem, values) if condition.samples > 1 else score
+
+
+def _of_several(
+    score: Score,
+    by_problem: Mapping[str, Sequence[Sample]],
+    values: Mapping[str, Sequence[float]],
+) -> Score:
+    """Return the score with what several samples of each problem tell."""
+    least = min(map(len, by_problem.values()))
+    return replace(
+        score,
         # the paper's "variance"
-        result["variance"] = sum(_variance(v) for v in values.values()) / len(values)
-        result["pass_at"] = {
-            str(k): _mean_pass(by_problem, num_samples, k) for k in _powers_of_two(num_samples)
-        }
-        result["majority"] = sum(_vote(found) for found in by_problem.values()) / len(by_problem)
-    return result
+        variance=mean([_variance(v) for v in values.values()]),
+        pass_at={str(k): _mean_pass(by_problem, k) for k in _powers_of_two(least)},
+        majority=mean([vote(found) for found in by_problem.values()]),
+    )
 
 
-def add_gaps(results: Mapping[str, BenchmarkResult]) -> None:
-    """Add to each benchmark's assisted result what help is worth there, problem by problem."""
+def with_gaps(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Return the scores; each assisted one has what help is worth there, problem by problem."""
+    solo = {s.benchmark: s for s in scores.values() if s.condition == SOLO}
     pairs = {
-        key: (results[solo]["per_problem"], result["per_problem"])
-        for key, result in results.items()
-        if key.endswith(" assisted") and (solo := key.replace(" assisted", " solo")) in results
+        key: (solo[s.benchmark].per_problem, s.per_problem)
+        for key, s in scores.items()
+        if s.condition == ASSISTED and s.benchmark in solo
+        if not s.missing and not solo[s.benchmark].missing
+        if s.per_problem.keys() == solo[s.benchmark].per_problem.keys()
     }
-    for key, gap in paired_differences(pairs).items():
-        results[key]["gap"] = gap
+    gaps = paired_differences(pairs)
+    return {key: replace(score, gap=gaps.get(key)) for key, score in scores.items()}
 
 
 def _value(benchmark: Benchmark, sample: Sample) -> float:
@@ -199,42 +260,30 @@ def _value(benchmark: Benchmark, sample: Sample) -> float:
 
 
 def _variance(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return sum((v - mean) ** 2 for v in values) / len(values)
+    return mean([(v - mean(values)) ** 2 for v in values])
 
 
-def _mean_pass(by_problem: Mapping[str, Sequence[Sample]], num_samples: int, k: int) -> float:
-    values = [
-        pass_at_k(len(found), sum(s.grade.correct for s in found), k)
-        for found in by_problem.values()
-        if len(found) >= k
-    ]
-    return sum(values) / len(values)
+def _mean_pass(by_problem: Mapping[str, Sequence[Sample]], k: int) -> float:
+    return mean(
+        [pass_at_k(len(v), sum(s.grade.correct for s in v), k) for v in by_problem.values()]
+    )
 
 
-def _vote(samples: Sequence[Sample]) -> float:
-    """How right the most frequent answer is; the mean over those that are as frequent."""
+def vote(samples: Sequence[Sample]) -> float:
+    """Return how right the most frequent answer is; the mean over those that are as frequent."""
     answers: dict[str, list[float]] = {}
     for sample in samples:
         if sample.grade.extracted is not None:
             answers.setdefault(normalise(sample.grade.extracted), []).append(sample.grade.score)
     if not answers:
         return 0.0
-    votes = Counter({key: len(scores) for key, scores in answers.items()})
-    most = max(votes.values())
-    scores = [sum(answers[key]) / len(answers[key]) for key, n in votes.items() if n == most]
-    return sum(scores) / len(scores)
+    most = max(map(len, answers.values()))
+    return mean([mean(scores) for scores in answers.values() if len(scores) == most])
 
 
 def _powers_of_two(limit: int) -> list[int]:
-    found = []
-    k = 1
-    while k <= limit:
-        found.append(k)
-        k *= 2
-    return found
+    return [2**k for k in range(limit.bit_length())]
 
 
 def _share(flags: Iterable[bool]) -> float:
-    values = [bool(flag) for flag in flags]
-    return sum(values) / len(values) if values else 0.0
+    return mean([float(flag) for flag in flags])

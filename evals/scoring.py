@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from eapo_agents.errors import BenchmarkError, GradingError
 from eapo_agents.grading import Grade
@@ -18,37 +17,26 @@ _DETAIL_METRICS = {"base": "base_pass@", "plus": "plus_pass@"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Items with their metrics."""
+    """Graded items."""
 
     benchmark: Benchmark
     items: tuple[Item, ...]
 
     def metrics(self) -> dict[str, float]:
-        """All that upstream's script reports."""
+        """Return all that upstream's script reports."""
         return benchmark_metrics(self.benchmark, self.items)
-
-    def summary(self, names: dict[str, str] | None = None) -> dict[str, Any]:
-        """For programs; `names` are the ids under which items are listed, None lists none."""
-        result: dict[str, Any] = {
-            "benchmark": self.benchmark.name,
-            "n": len(self.items),
-            "metrics": self.metrics(),
-        }
-        if names is not None:
-            result["items"] = [_listed(item, names) for item in self.items]
-        return result
 
 
 def score(
     benchmark: Benchmark,
     loaded: Loaded,
-    predictions: dict[str, tuple[Prediction, ...]],
+    predictions: Mapping[str, tuple[Prediction, ...]],
     *,
     grader: GradePrediction | None = None,
     num_threads: int = 1,
     on_graded: Callable[[], None] = lambda: None,
 ) -> Scored:
-    """Grades every prediction.
+    """Grade every prediction.
 
     Args:
         predictions: problem id -> its samples. grader: where the benchmark's own needs a judge.
@@ -56,28 +44,43 @@ def score(
     Raises:
         GradingError: a grader failed; nothing is counted as wrong for want of a grade.
     """
-    grade = grader or benchmark.grader(loaded)
+    grader = grader or benchmark.grader(loaded)
     jobs = [(p, prediction) for p in loaded.problems for prediction in predictions.get(p.id, ())]
+    grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
+    by_problem: dict[str, list[Grade]] = {}
+    for (problem, _), graded in zip(jobs, grades, strict=True):
+        by_problem.setdefault(problem.id, []).append(graded)
+    items = tuple(Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems)
+    return Scored(benchmark=benchmark, items=items)
+
+
+def grade_all(
+    jobs: Sequence[tuple[Problem, Prediction]],
+    grader: GradePrediction,
+    *,
+    num_threads: int = 1,
+    on_graded: Callable[[], None] = lambda: None,
+) -> list[Grade]:
+    """Grade predictions, several at once; the grades are in the order of the predictions.
+
+    Raises:
+        GradingError: a grader failed.
+    """
 
     def run(job: tuple[Problem, Prediction]) -> Grade:
         try:
-            graded = grade(*job)
+            graded = grader(*job)
         except RecursionError as error:
             raise GradingError(f"The answer to '{job[0].id}' cannot be graded: {error}.") from error
         on_graded()
         return graded
 
     # the longest first, so that the last ones do not leave cores idle
-    expected_seconds = getattr(grade, "expected_seconds", lambda problem: 0.0)
+    expected_seconds = getattr(grader, "expected_seconds", lambda problem: 0.0)
     order = sorted(range(len(jobs)), key=lambda i: -expected_seconds(jobs[i][0]))
     with ThreadPoolExecutor(num_threads) as threads:
         found = dict(zip(order, threads.map(run, (jobs[i] for i in order)), strict=True))
-    grades = [found[i] for i in range(len(jobs))]
-    by_problem: dict[str, list[Grade]] = {}
-    for (problem, _), graded in zip(jobs, grades, strict=True):
-        by_problem.setdefault(problem.id, []).append(graded)
-    items = tuple(Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems)
-    return Scored(benchmark=benchmark, items=items)
+    return [found[i] for i in range(len(jobs))]
 
 
 def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, float]:
@@ -98,7 +101,9 @@ def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, 
     return found
 
 
-def refuse_ungraded(predictions: dict[str, tuple[Prediction, ...]], benchmark: Benchmark) -> None:
+def refuse_ungraded(
+    predictions: Mapping[str, tuple[Prediction, ...]], benchmark: Benchmark
+) -> None:
     """Raises BenchmarkError where a judge is needed and there is none."""
     for samples in predictions.values():
         if any(sample.verdict is None for sample in samples):
@@ -118,19 +123,17 @@ def _mean_pass(items: Sequence[Item], k: int, detail: str | None) -> float:
     return sum(values) / len(values)
 
 
-def _listed(item: Item, names: dict[str, str]) -> dict[str, Any]:
-    listed: dict[str, Any] = {
+def listed(item: Item, names: Mapping[str, str]) -> dict[str, object]:
+    """Return an item for people and programs; `names` are the ids that the predictions have."""
+    found: dict[str, object] = {
         "id": names.get(item.problem.id, item.problem.id),
         "score": item.score,
     }
-    if item.grades:
-        first = item.grades[0]
-        listed |= {name: value for name, value in first.details.items() if len(item.grades) == 1}
-        if len(item.grades) > 1:
-            listed["samples"] = [g.score for g in item.grades]
-        notes = [g.note for g in item.grades if g.note]
-        if notes:
-            listed["note"] = notes[0]
+    if not item.grades:
+        return {**found, "missing": True}
+    if len(item.grades) == 1:
+        found |= item.grades[0].details
     else:
-        listed["missing"] = True
-    return listed
+        found["samples"] = [g.score for g in item.grades]
+    notes = [g.note for g in item.grades if g.note]
+    return {**found, "note": notes[0]} if notes else found

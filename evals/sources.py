@@ -9,10 +9,11 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from eapo_agents.errors import BenchmarkError
+from eapo_agents.schedules import counter_key
 from evals.benchmark import Benchmark, Loaded, Record
 
 
@@ -56,6 +57,23 @@ def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
     )
 
 
+def load_limited(benchmark: Benchmark, path: str | Path | None, limit: int | None) -> Loaded:
+    """Load the benchmark's problems, the first `limit` of them in an order that their ids decide.
+    Raises as `load` does."""
+    loaded = load(benchmark, path)
+    if limit is None or limit >= len(loaded.problems):
+        return loaded
+    numbers = sorted(
+        range(len(loaded.problems)), key=lambda i: counter_key("limit", 0, loaded.problems[i].id)
+    )[:limit]
+    numbers.sort()
+    return replace(
+        loaded,
+        problems=tuple(loaded.problems[i] for i in numbers),
+        records=tuple(loaded.records[i] for i in numbers),
+    )
+
+
 def read_records(path: Path) -> list[Record]:
     """Records of a .jsonl, .json, .csv or .parquet file, gzipped or not.
 
@@ -71,6 +89,7 @@ def read_records(path: Path) -> list[Record]:
         return list(csv.DictReader(io.StringIO(text)))
     if name.endswith(".json") and text.lstrip().startswith("["):
         found = _json(text, str(path))
+        assert isinstance(found, list)
         return [_record(item, path, i) for i, item in enumerate(found)]
     return read_lines(text, path)
 
@@ -103,14 +122,15 @@ def read_text(path: Path) -> str:
         raise BenchmarkError(f"'{path}' cannot be read as text: {error}.") from error
 
 
-def _json(text: str, where: str) -> Any:
+def _json(text: str, where: str) -> object:
     try:
-        return json.loads(text)
+        found: object = json.loads(text)
+        return found
     except (ValueError, RecursionError) as error:
         raise BenchmarkError(f"'{where}' is no JSON: {error}.") from error
 
 
-def _record(item: Any, path: Path, number: int) -> Record:
+def _record(item: object, path: Path, number: int) -> Record:
     if not isinstance(item, dict):
         raise BenchmarkError(
             f"Record {number} of '{path}' is {type(item).__name__}: JSON objects are needed."

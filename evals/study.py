@@ -20,24 +20,21 @@ REFERENCES = ("self-exploration", "distillation")
 History = Sequence[Mapping[str, float]]
 
 
-class ModeScore(TypedDict):
-    """What a report reads of a score under one way of sampling."""
+class ShortScore(TypedDict):
+    """What a report reads of a score under one condition."""
 
-    accuracy: float
+    score: float
+    """Accuracy."""
     asked: NotRequired[float]
+    """Share of answers for which an expert was asked."""
 
 
-class Scores(TypedDict):
-    """Scores of one policy."""
-
-    sampled: ModeScore
-    greedy: NotRequired[ModeScore]
-
-
-class Evaluation(Scores):
+class Evaluation(TypedDict):
     """Scores on the way of a training."""
 
     step: int
+    scores: Mapping[str, ShortScore]
+    """By condition; the first is the one that is reported: solo, or a baseline graph's."""
 
 
 class Collected(TypedDict):
@@ -50,7 +47,7 @@ class Collected(TypedDict):
 class RunResult(TypedDict, total=False):
     """What a finished run leaves."""
 
-    assisted: Scores | None
+    assisted: ShortScore | None
     collected: Collected | None
     leaks: Mapping[str, object]
     seconds: float
@@ -170,7 +167,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
 def _run_figures(run: Run) -> RunFigures:
     history, evals = run["history"], run["evals"]
     result: RunResult = run["result"] or {}
-    curve = [(int(e["step"]), e["sampled"]["accuracy"]) for e in evals]
+    curve = [(int(e["step"]), headline(e)) for e in evals]
     collected, assisted = result.get("collected"), result.get("assisted")
     tokens_at = _spent(curve, history, "sampled_tokens", collected and collected["sampled_tokens"])
     calls_at = _spent(curve, history, "experts/calls", collected and collected["expert_calls"])
@@ -183,9 +180,9 @@ def _run_figures(run: Run) -> RunFigures:
         before=curve[0][1] if curve else None,
         after=curve[-1][1] if curve else None,
         best=max((accuracy for _, accuracy in curve), default=None),
-        greedy=evals[-1]["greedy"]["accuracy"] if evals and "greedy" in evals[-1] else None,
-        assisted=assisted["sampled"]["accuracy"] if assisted else None,
-        asks=assisted["sampled"].get("asked") if assisted else None,
+        greedy=_greedy(evals[-1]) if evals else None,
+        assisted=assisted["score"] if assisted else None,
+        asks=assisted.get("asked") if assisted else None,
         gained_points=gained,
         expert_calls=calls,
         calls_withheld=_total(history, "experts/withheld"),
@@ -201,6 +198,16 @@ def _run_figures(run: Run) -> RunFigures:
         calls_at=calls_at,
         findings=[*findings(history, evals), *leak_findings(result.get("leaks") or {})],
     )
+
+
+def headline(evaluation: Evaluation) -> float:
+    """Return the accuracy that is reported of an evaluation."""
+    return next(iter(evaluation["scores"].values()))["score"]
+
+
+def _greedy(evaluation: Evaluation) -> float | None:
+    found = [s["score"] for name, s in evaluation["scores"].items() if name.endswith("greedy")]
+    return found[0] if found else None
 
 
 def _spent(

@@ -11,16 +11,20 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from eapo_agents.grading import grade
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.evaluation import score_policy
+from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import EVALS, read_history
 from eapo_agents.runs.loading import load_agent, problems_of
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks.arithmetic import make_problem
 from eapo_agents.types import Problem, Trajectory
-from evals.runner import SAMPLED, evaluate
+from evals.conditions import SOLO
 
 STEP = re.compile(r"(\d+) ([+*]) (\d+) = (\d+)")
 
@@ -31,9 +35,14 @@ def operands(problem: Problem) -> tuple[int, int, int]:
     return a, b, c
 
 
+def is_right(trajectory: Trajectory) -> bool:
+    """Return whether the answer is."""
+    return grade(trajectory.answer or "", trajectory.problem).correct
+
+
 def mistake(trajectory: Trajectory) -> str:
     """The first thing that is wrong in an answer."""
-    if trajectory.correct:
+    if is_right(trajectory):
         return "right"
     a, b, c = operands(trajectory.problem)
     steps = STEP.findall(trajectory.turns[-1].text)
@@ -50,13 +59,13 @@ def mistake(trajectory: Trajectory) -> str:
 
 
 def last_answers(folder: Path) -> list[Trajectory]:
-    """Sampled answers alone, at the end of an arm."""
+    """Return the solo answers at the end of an arm."""
     step = int(read_history(folder, EVALS)[-1]["step"])
     with TraceStore.open(folder / "traces.db") as store:
         return [
             stored.trajectory
             for stored in store.trajectories()
-            if re.fullmatch(rf"eval/{step}(/.*)?/{SAMPLED}", stored.run_id)
+            if re.fullmatch(rf"eval/{step}(/.*)?/{SOLO}", stored.run_id)
         ]
 
 
@@ -68,8 +77,10 @@ def by_itself(recipe: Recipe, expressions: Sequence[str]) -> str:
         tempfile.TemporaryDirectory() as folder,
         TraceStore.open(Path(folder) / "t.db", create=True) as store,
     ):
-        score = evaluate(agent, problems, store, "single")[SAMPLED]
-    return f"{score.accuracy:.1%} of {score.n}"
+        part = task_part(recipe)
+        part = replace(part, loaded=replace(part.loaded, problems=tuple(problems)))
+        score = score_policy(agent, part, store, "single")[SOLO]
+    return f"{score.score:.1%} of {score.n}"
 
 
 def describe(folder: Path) -> str:
@@ -82,7 +93,7 @@ def describe(folder: Path) -> str:
     right: dict[bool, list[bool]] = {True: [], False: []}
     for answer in answers:
         a, b, c = operands(answer.problem)
-        right[(a, b * c) in shown].append(bool(answer.correct))
+        right[(a, b * c) in shown].append(is_right(answer))
     parts = [
         f"{name} {sum(found)}/{len(found)} ({sum(found) / len(found):.1%})"
         for name, found in (("sum shown", right[True]), ("not shown", right[False]))

@@ -14,11 +14,11 @@ def compare(
     run_b: Annotated[str, typer.Argument(metavar="RUN_B")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two benchmark runs problem by problem, B - A. Runs whose settings differ are
+    """Compare two evaluations problem by problem, B - A. Evaluations whose settings differ are
     refused."""
     import json
 
     from evals.compare import compare_runs, comparison_page
 
     comparison = compare_runs(run_a, run_b)
-    print(json.dumps(comparison) if as_json else comparison_page(comparison).markdown())
+    print(json.dumps(comparison.to_json()) if as_json else comparison_page(comparison).markdown())

@@ -20,84 +20,82 @@ from eapo_agents.cli.options import (
     UnsafeOption,
     resolved,
 )
+from eapo_agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from eapo_agents.runs.rescoring import Graded
+    from eapo_agents.runs.grading import Evaluation
+
+
+BaselineOption = Annotated[
+    str | None,
+    typer.Option("--baseline", help="Folder of an earlier evaluation to compare with."),
+]
+BenchmarksOption = Annotated[
+    str | None,
+    typer.Option(
+        "--benchmarks",
+        "-b",
+        help="Names such as gsm8k,humaneval; default: the recipe's task.",
+    ),
+]
+SamplesOption = Annotated[
+    int | None, typer.Option("--samples", min=1, help="Answers of each problem.")
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")
+]
+TopPOption = Annotated[
+    float | None, typer.Option("--top-p", min=0.0, max=1.0, help="Nucleus sampling.")
+]
+TokensOption = Annotated[
+    int | None, typer.Option("--max-new-tokens", min=1, help="Tokens of a turn, at most.")
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="Problems of each benchmark; always the same ones."),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option("--concurrency", min=1, help="Rollouts in flight at once.")
+]
+AssistedOption = Annotated[
+    bool,
+    typer.Option("--assisted", help="Evaluate with all experts' help too; show the gap."),
+]
 
 
 def evaluate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option("--baseline", help="Evaluation to compare with: an --out folder's eval.json."),
-    ] = None,
-    benchmarks: Annotated[
-        str | None,
-        typer.Option(
-            "--benchmarks", "-b", help="Such as aime24,humaneval; else the recipe's task."
-        ),
-    ] = None,
+    baseline: BaselineOption = None,
+    benchmarks: BenchmarksOption = None,
     data: DataOption = [],  # noqa: B006
-    samples: Annotated[int | None, typer.Option("--samples", min=1, help="A problem.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0)] = None,
-    top_p: Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0)] = None,
-    max_new_tokens: Annotated[int | None, typer.Option("--max-new-tokens", min=1)] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Problems a benchmark; always the same.")
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="Samples in flight at once.")
-    ] = None,
-    assisted: Annotated[
-        bool, typer.Option("--assisted", help="Also with every expert's help, and the gap.")
-    ] = False,
+    samples: SamplesOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
+    max_new_tokens: TokensOption = None,
+    limit: LimitOption = None,
+    concurrency: ConcurrencyOption = None,
+    assisted: AssistedOption = False,
     judge: JudgeOption = None,
     sandbox: SandboxOption = "auto",
     unsafe_code: UnsafeOption = False,
     out: OutOption = Path("runs/eval"),
     as_json: JsonOption = False,
 ) -> None:
-    """Score the policy without experts, on the recipe's task or on benchmarks, with intervals."""
-    from eapo_agents.cli.output import show
+    """Score the policy without experts, on the recipe's task or on benchmarks, with intervals. The
+    same command continues."""
     from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.runs.evaluation import evaluate as run
 
-    if benchmarks is None:
-        _refuse_benchmark_options(
-            {
-                "--data": data,
-                "--samples": samples,
-                "--temperature": temperature,
-                "--top-p": top_p,
-                "--max-new-tokens": max_new_tokens,
-                "--limit": limit,
-                "--concurrency": concurrency,
-                "--assisted": assisted,
-                "--judge": judge,
-                "--unsafe-code": unsafe_code,
-            }
-        )
-        from eapo_agents.runs import evaluation
-
-        result = evaluation.evaluate(
-            resolved(recipe, overrides, policy), out, baseline=baseline, progress=TERMINAL
-        )
-        show(result if as_json else evaluation.readable(result), as_json=as_json)
-        return
-    if baseline is not None:
-        from eapo_agents.errors import UsageError
-
-        raise UsageError(
-            "--baseline is for the recipe's task: compare benchmark runs with `eapo compare A B`."
-        )
-    from eapo_agents.runs import benchmark_runs as bench
-
-    options = bench.Options(
-        names=[name.strip() for name in benchmarks.split(",") if name.strip()],
-        data=bench.data_option(data),
+    evaluation = run(
+        resolved(recipe, overrides, policy),
+        out,
+        progress=TERMINAL,
+        benchmarks=_names(benchmarks),
+        data=data_files(data),
         samples=samples,
         temperature=temperature,
         top_p=top_p,
@@ -105,66 +103,81 @@ def evaluate(
         limit=limit,
         concurrency=concurrency,
         assisted=assisted,
+        baseline=baseline,
         judge=judge,
         sandbox=sandbox,
-        unsafe=unsafe_code,
-        out=out,
+        unsafe_code=unsafe_code,
     )
-    graded = bench.run(resolved(recipe, overrides, policy), options, progress=TERMINAL)
-    print_graded(graded, as_json=as_json)
+    print_evaluation(evaluation, as_json=as_json)
 
 
-def _refuse_benchmark_options(options: Mapping[str, object]) -> None:
-    given = [name for name, value in options.items() if value]
-    if given:
-        from eapo_agents.errors import UsageError
-
-        raise UsageError(
-            f"{', '.join(given)} belong to --benchmarks, which was not given: name some, or set "
-            "the recipe's eval section (--set eval.samples=4)."
-        )
+def _names(benchmarks: str | None) -> list[str]:
+    names = [name.strip() for name in (benchmarks or "").split(",") if name.strip()]
+    if benchmarks is not None and not names:
+        raise UsageError("--benchmarks names nothing: give names such as gsm8k,humaneval.")
+    return names
 
 
-def print_graded(graded: Graded, *, as_json: bool) -> None:
-    """Print a graded run: one JSON object, or a table with what stands beside it."""
+def data_files(given: list[str]) -> dict[str, str]:
+    """Return `--data gsm8k=test.jsonl` as name and file."""
+    from evals.benchmarks import find_benchmark, is_benchmark
+
+    found = {}
+    for item in given:
+        name, separator, file = item.partition("=")
+        if not separator or not file:
+            raise UsageError(f"--data must be BENCHMARK=FILE, got '{item}'.")
+        found[find_benchmark(name).name if is_benchmark(name) else name] = file
+    return found
+
+
+def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    """Print an evaluation: one JSON object, or a table with what stands beside it."""
     import json
 
-    report, judge, out = graded.report, graded.judge, graded.out
-    results, changed = report["results"], report.get("changed", {})
     if as_json:
-        short = {
-            key: {k: v for k, v in r.items() if k != "per_problem"} for key, r in results.items()
-        }
-        print(json.dumps({**report, "results": short, "out": str(out)}))
+        print(json.dumps(evaluation.to_json()))
         return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from evals.bench_report import published, score_table
-    from evals.tables import difference_text
+    from evals.bench_report import score_table
 
     screen = Console()
     if not screen.is_terminal:
         screen = Console(width=120)
-    scores = score_table(results)
+    scores = score_table(evaluation.scores)
     table = Table()
     for name in scores.header:
         table.add_column(name, no_wrap=True)
     for row in scores.cells():
         table.add_row(*map(Text, row))
     screen.print(table)
-    for key, result in results.items():
-        for name, value in published(result).items():
-            screen.print(f"{key}: {name}: {value}", markup=False)
-        if "gap" in result:
-            screen.print(f"{key}: {difference_text(result['gap'])} to solo", markup=False)
-    for key, ids in changed.items():
+    for line in _lines(evaluation):
+        screen.print(line, markup=False, soft_wrap=True)
+
+
+def _lines(evaluation: Evaluation) -> Iterator[str]:
+    """What stands beside the table."""
+    from evals.bench_report import missing_lines, published
+    from evals.tables import difference_text
+
+    results = evaluation.results
+    for key, score in results.results.items():
+        yield from (f"{key}: {name}: {value}" for name, value in published(score).items())
+        if score.gap is not None:
+            yield f"{key}: {difference_text(score.gap)} to solo"
+    yield from missing_lines(results)
+    if evaluation.paired is not None:
+        for key, compared in evaluation.paired.benchmarks.items():
+            yield f"{key}: {difference_text(compared.paired)} to {evaluation.paired.a.folder}"
+    for key, ids in (results.changed or {}).items():
         names = f": {', '.join(ids[:20])}" if ids else ""
-        screen.print(f"{key}: {len(ids)} verdicts changed{names}", markup=False)
-    if judge is not None:
-        for line in judge.costs():
-            cost = line.get("cost_usd")
-            money = "unpriced" if cost is None else f"${cost:.4f}"
-            screen.print(f"judge {judge.name}: {line['calls']} calls, {money}", markup=False)
-    screen.print(f"Report: {out / 'report.html'}, report.md, results.json", markup=False)
+        yield f"{key}: {len(ids)} verdicts changed{names}"
+    if results.judge is not None:
+        for line in results.judge.costs:
+            cost = line["cost_usd"]
+            money = f"${cost:.4f}" if isinstance(cost, float | int) else "unpriced"
+            yield f"judge {results.judge.judge}: {line['calls']} calls, {money}"
+    yield f"Report: {evaluation.out / 'report.html'}, report.md, results.json"

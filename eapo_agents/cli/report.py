@@ -1,12 +1,20 @@
-"""`eapo report`: the report of a run or a study."""
+"""`eapo report`: the report of a run, a study or an evaluation."""
 
 from __future__ import annotations
 
-from eapo_agents.cli.options import JsonOption, RunArgument
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eapo_agents.cli.options import JsonOption
 
 
-def report(run: RunArgument, as_json: JsonOption = False) -> None:
-    """Write report.html, report.md and report.json of a run or a study, and print the report."""
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, a study or an evaluation.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the report of a run, a study or an evaluation as HTML, Markdown and JSON; print it."""
     import json
 
     from eapo_agents.runs.studies import report as write

@@ -21,7 +21,7 @@ from eapo_agents.cli.options import (
 
 
 def rescore(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A benchmark run's folder.")],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of an evaluation.")],
     data: DataOption = [],  # noqa: B006  # Typer's way
     judge: JudgeOption = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
@@ -30,19 +30,19 @@ def rescore(
     unsafe_code: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Grade a benchmark run's saved answers again, without the policy."""
-    from eapo_agents.cli.eval import print_graded
+    """Grade an evaluation's saved answers again, without the policy. Of an interrupted one, what
+    there is is graded, and the missing answers are counted."""
+    from eapo_agents.cli.eval import data_files, print_evaluation
     from eapo_agents.cli.progress import TERMINAL
-    from eapo_agents.runs.benchmark_runs import data_option
     from eapo_agents.runs.rescoring import rescore as grade_again
 
-    graded = grade_again(
+    evaluation = grade_again(
         run_folder,
-        resolved(recipe, overrides, None) if judge else None,
-        data=data_option(data),
+        data=data_files(data),
         judge=judge,
+        recipe=resolved(recipe, overrides, None) if judge else None,
         sandbox=sandbox,
-        unsafe=unsafe_code,
+        unsafe_code=unsafe_code,
         progress=TERMINAL,
     )
-    print_graded(graded, as_json=as_json)
+    print_evaluation(evaluation, as_json=as_json)

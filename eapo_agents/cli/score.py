@@ -45,23 +45,24 @@ def score(
     from eapo_agents.cli.progress import TERMINAL
     from eapo_agents.runs import scoring
 
-    result = scoring.score(
+    found = scoring.score(
         benchmark,
-        gold,
         predictions,
+        gold=gold,
         with_items=items,
         judge=judge,
         recipe=resolved(recipe, overrides, None) if judge else None,
         sandbox=sandbox,
-        unsafe=unsafe_code,
+        unsafe_code=unsafe_code,
         workers=workers,
         progress=TERMINAL,
     )
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(found.to_json()))
         return
-    print(f"{result['title']}: {result['n']} problems, {result['missing']} without an answer")
-    for metric, value in result["metrics"].items():
+    print(f"{found.title}: {found.n} problems, {found.missing} without an answer")
+    for metric, value in found.metrics.items():
         print(f"{metric:20} {value:.4f}")
-    for item in result.get("items", ()):
-        print(f"{item['id']:30} {item['score']:.4f}  {safe_text(item.get('note', ''))}".rstrip())
+    for item in found.items or ():
+        note = safe_text(str(item.get("note", "")))
+        print(f"{item['id']:30} {item['score']:.4f}  {note}".rstrip())

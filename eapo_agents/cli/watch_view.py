@@ -48,6 +48,7 @@ def _has_ended(folder: Path, runs: Sequence[Run]) -> bool:
 
 def _view(runs: Sequence[Run]) -> Group:
     from evals.guards import findings
+    from evals.study import headline
 
     table = Table(*_COLUMNS, box=None)
     table.columns[0].no_wrap = True
@@ -65,7 +66,7 @@ def _view(runs: Sequence[Run]) -> Group:
             _share(latest, "rho"),
             _share(latest, "reward"),
             f"{sum(step.get('experts/calls', 0) for step in history):,.0f}",
-            f"{evals[-1]['sampled']['accuracy']:.1%} at {evals[-1]['step']}" if evals else "-",
+            f"{headline(evals[-1]):.1%} at {evals[-1]['step']}" if evals else "-",
         )
         warnings += [Text(f"{name}: {found}", style="yellow") for found in findings(history, evals)]
     return Group(table, *warnings)

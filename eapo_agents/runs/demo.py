@@ -19,6 +19,8 @@ from eapo_agents.files import write_atomically
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.collection import collect_into, tally_of
+from eapo_agents.runs.evaluation import score_policy
+from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import expert_file, read_history, save_recipe
 from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
 from eapo_agents.runs.training import train_live_into, train_logged_into
@@ -123,12 +125,9 @@ def _phases(run: DemoRun) -> None:
 
 
 def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ()) -> Phase:
-    from evals.runner import evaluate
-
-    problems = problems_of(run.recipe, "heldout", run.recipe.eval.problems)
-    with run.progress.bar("  problems", len(problems)) as bar:
-        scores = evaluate(run.agent, problems, run.store, name, bar.at, examples)
-    return cast("Phase", {mode: asdict(score) for mode, score in scores.items()})
+    part = task_part(run.recipe, examples=examples)
+    scores = score_policy(run.agent, part, run.store, name, run.progress)
+    return cast("Phase", {"scores": {name: score.to_json() for name, score in scores.items()}})
 
 
 def _warm(run: DemoRun) -> Phase:

@@ -2,50 +2,75 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from eapo_agents.progress import SILENT, Progress
+from eapo_agents.recipe import Recipe
+from eapo_agents.runs.grading import num_graders, prepare_sandbox, the_judge
 
-_JUDGED_AT_ONCE = 16
-"""A judge is waited for, not worked for."""
+if TYPE_CHECKING:
+    from evals.benchmark import Benchmark
+    from evals.run_folder import Judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredAnswers:
+    """The figures that upstream's script would give."""
+
+    benchmark: str
+    title: str
+    n: int
+    """Problems."""
+    missing: int
+    """Problems without an answer."""
+    metrics: Mapping[str, float]
+    items: Sequence[Mapping[str, object]] | None
+    """Each problem's score, where they were wanted."""
+    judge: Judged | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as one object."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 def score(
     name: str,
-    gold: str | None,
     predictions: str,
     *,
-    with_items: bool,
-    judge: str | None,
-    recipe: Any,
-    sandbox: str,
-    unsafe: bool,
-    workers: int | None,
+    gold: str | None = None,
+    with_items: bool = False,
+    judge: str | None = None,
+    recipe: Recipe | None = None,
+    sandbox: str = "auto",
+    unsafe_code: bool = False,
+    workers: int | None = None,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
-    """Return the figures that upstream's script would give."""
-    from evals.benchmarks import find_benchmark
+) -> ScoredAnswers:
+    """Score a file of predictions.
+
+    Args:
+        gold: upstream's file of problems; else EAPO_DATA is searched, then the hub.
+        judge: the expert of `recipe` that grades, where the benchmark needs one.
+        workers: answers graded at once.
+    """
     from evals.predictions import read_predictions
-    from evals.scoring import refuse_ungraded
+    from evals.scoring import listed, refuse_ungraded
     from evals.scoring import score as grade_all
     from evals.sources import load
 
-    benchmark = find_benchmark(name)
-    if benchmark.name == "humanevalplus" and name.lower() == "evalplus" and _is_mbpp(gold):
-        benchmark = find_benchmark("mbppplus")
+    benchmark = _benchmark(name, gold)
     loaded = load(benchmark, gold)
     matched = read_predictions(benchmark, loaded.problems, Path(predictions))
-    given = dict(matched.by_problem)
     grader = None
-    if benchmark.judged:
-        grader = the_judge(recipe, judge, Path("runs")) if judge else None
-        if grader is None:
-            refuse_ungraded(given, benchmark)
-    prepare_sandbox(benchmark, sandbox, unsafe=unsafe, workers=workers, progress=progress)
-    num_threads = num_graders(benchmark, workers)
-    total = sum(map(len, given.values()))
+    if benchmark.judged and judge and recipe:
+        grader = the_judge(recipe, judge, Path("runs"))
+    elif benchmark.judged:
+        refuse_ungraded(matched.by_problem, benchmark)
+    prepare_sandbox(benchmark, sandbox, unsafe=unsafe_code, workers=workers, progress=progress)
+    total = sum(map(len, matched.by_problem.values()))
     if matched.ignored:
         progress.say(
             f"{matched.ignored} predictions are for problems that the gold file does not have; "
@@ -53,71 +78,48 @@ def score(
         )
     with progress.bar(f"Score {benchmark.title} (answers)", total) as bar:
         scored = grade_all(
-            benchmark, loaded, given, grader=grader, num_threads=num_threads, on_graded=bar.step
+            benchmark,
+            loaded,
+            matched.by_problem,
+            grader=grader,
+            num_threads=num_graders(benchmark, workers),
+            on_graded=bar.step,
         )
-    result = scored.summary(dict(matched.names) if with_items else None)
-    result["missing"] = sum(not item.grades for item in scored.items)
-    if grader is not None:
-        result["judge"] = {**grader.settings(), "costs": grader.costs()}
-    return {**result, "title": benchmark.title}
+    return ScoredAnswers(
+        benchmark=benchmark.name,
+        title=benchmark.title,
+        n=len(scored.items),
+        missing=sum(not item.grades for item in scored.items),
+        metrics=scored.metrics(),
+        items=[listed(item, matched.names) for item in scored.items] if with_items else None,
+        judge=grader.report() if grader else None,
+    )
+
+
+def _benchmark(name: str, gold: str | None) -> Benchmark:
+    from evals.benchmarks import find_benchmark
+
+    benchmark = find_benchmark(name)
+    if benchmark.name == "humanevalplus" and name.lower() == "evalplus" and _is_mbpp(gold):
+        return find_benchmark("mbppplus")
+    return benchmark
 
 
 def _is_mbpp(gold: str | None) -> bool:
-    """Whether `evalplus`, which names two benchmarks, means MBPP+ here."""
+    """Return whether `evalplus`, which names two benchmarks, means MBPP+ here."""
     from evals.sources import read_text
 
     return gold is not None and '"Mbpp/' in read_text(Path(gold))[:1000]
 
 
-def the_judge(recipe: Any, name: str, folder: Path) -> Any:
-    """The recipe's expert of that name as a judge, its ledger in the folder."""
-    from eapo_agents.runs.folder import expert_file
-    from evals.judge import Judge
-    from graphs.agent import make_pool
-
-    pool = make_pool(recipe)
-    judge = Judge(pool, name)
-    pool.open(expert_file(recipe, folder), f"judge-{name}")
-    return judge
-
-
-def num_graders(benchmark: Any, workers: int | None = None) -> int:
-    """How many answers to grade at once: one a core, or as many as a judge may be asked."""
-    return workers or (_JUDGED_AT_ONCE if benchmark.judged else os.cpu_count() or 1)
-
-
-def prepare_sandbox(
-    benchmark: Any,
-    kind: str,
-    *,
-    unsafe: bool,
-    workers: int | None = None,
-    progress: Progress = SILENT,
-) -> None:
-    """Opens the sandbox where the benchmark runs code, and none is open yet."""
-    from eapo_agents.grading.code import has_sandbox, use_sandbox
-
-    if not benchmark.runs_code or has_sandbox():
-        return
-    from eapo_agents.sandbox import Sandbox, find_isolation
-
-    if unsafe:
-        progress.warn(
-            "eapo: --unsafe-code: code written by a model runs WITHOUT a sandbox, as you, with "
-            "your files and your network."
-        )
-    isolation = find_isolation(kind, unsafe=unsafe)
-    use_sandbox(Sandbox(isolation, workers=num_graders(benchmark, workers)))
-
-
-def list_benchmarks() -> list[dict[str, Any]]:
+def list_benchmarks() -> list[dict[str, object]]:
     """Return the facts of every benchmark."""
     from evals.benchmarks import BENCHMARKS, find_benchmark
 
     return [_facts(find_benchmark(known)) for known in BENCHMARKS]
 
 
-def show_benchmark(name: str, gold: str | None) -> dict[str, Any]:
+def show_benchmark(name: str, gold: str | None) -> dict[str, object]:
     """Return the facts of one benchmark, with its protocol and its first prompt."""
     from evals.benchmarks import find_benchmark
     from evals.sources import load
@@ -132,7 +134,7 @@ def show_benchmark(name: str, gold: str | None) -> dict[str, Any]:
     return facts
 
 
-def _facts(benchmark: Any) -> dict[str, Any]:
+def _facts(benchmark: Benchmark) -> dict[str, object]:
     hub = benchmark.hub
     return {
         "name": benchmark.name,

@@ -193,7 +193,8 @@ def _tell(job: Job, progress: Progress) -> None:
         progress.warn(f"{job.name}: failed ({last_line(job.folder)})")
         return
     result = json.loads((job.folder / RESULT).read_text())
-    found = f"{result['final']['sampled']['accuracy']:.1%} tool-free" if "final" in result else ""
+    scores = list(result.get("final", {}).values())  # none of a base policy
+    found = f"{scores[0]['score']:.1%} tool-free" if scores else ""
     progress.say(f"{job.name}: {found or 'ready'}, {result['seconds']:.0f} s")
 
 
@@ -223,11 +224,16 @@ class Report:
 
 
 def report(folder: Path) -> Report:
-    """Write report.json, report.md and report.html into a run's or a study's folder."""
+    """Write report.json, report.md and report.html into a run's or a study's folder; of an
+    evaluation report.md and report.html, since it has results.json."""
+    from eapo_agents.runs.grading import is_evaluation, report_evaluation
     from eapo_agents.runs.records import read_runs
     from evals.study import summarise
     from evals.study_report import study_page
 
+    if is_evaluation(folder):
+        evaluation, markdown = report_evaluation(folder)
+        return Report(summary=evaluation.to_json(), markdown=markdown)
     runs = read_runs(folder)
     if not runs:
         raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")

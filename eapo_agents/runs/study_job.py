@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from eapo_agents.interrupts import end_on_sigterm
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.runs.collection import collect_into, tally_of
+from eapo_agents.runs.evaluation import score_policy
+from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import RECIPE, STEPS, TRACES, expert_file, read_history
 from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
 from eapo_agents.runs.studies import BASE, RESULT
@@ -30,10 +32,10 @@ from eapo_agents.runs.warm_starting import warm_start_into, with_fresh_model
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
-    from evals.runner import Score
+    from evals.results import Score
     from graphs.agent import Agent
 
-_CONSULTED = "assisted"
+JsonObject = dict[str, object]
 
 
 def run_job(folder: Path, arm: str) -> None:
@@ -45,7 +47,7 @@ def run_job(folder: Path, arm: str) -> None:
     write_atomically(folder / RESULT, json.dumps(result, indent=1) + "\n")
 
 
-def _make_base(recipe: Recipe, folder: Path) -> dict[str, object]:
+def _make_base(recipe: Recipe, folder: Path) -> JsonObject:
     assert recipe.warm_start is not None
     problems = problems_of(recipe, "train", recipe.warm_start.problems)
     agent = load_agent(with_fresh_model(recipe, problems, folder))
@@ -53,33 +55,34 @@ def _make_base(recipe: Recipe, folder: Path) -> dict[str, object]:
     return {"episodes": num_episodes}
 
 
-def _run_arm(recipe: Recipe, folder: Path) -> dict[str, object]:
+def _run_arm(recipe: Recipe, folder: Path) -> JsonObject:
     from eapo_agents.store import TraceStore
 
     agent = load_agent(recipe)
     with TraceStore.open(str(folder / TRACES), create=True) as store:
+        agent.pool.open(expert_file(recipe, folder), "eval")
         evaluate_at = evaluator(agent, store, folder)
         resumed = any(folder.glob("checkpoint-*"))
         before = None if resumed else _plain(evaluate_at(0))
         collected = _train(recipe, agent, store, folder)
         steps = len(read_history(folder)) if (folder / STEPS).exists() else 0
         final = _plain(evaluate_at(steps)) if steps or before is None else before
-        assisted = _assisted(recipe, agent, store, steps)
+        assisted = _assisted(recipe, agent, store, steps, folder)
         leaks = _leaks(recipe, store)
     return {
         "steps": steps,
         "final": final,
-        _CONSULTED: assisted,
+        "assisted": assisted,
         "collected": collected,
         "leaks": leaks,
     }
 
 
-def _plain(scores: Mapping[str, Score]) -> dict[str, object]:
-    return {mode: asdict(score) for mode, score in scores.items()}
+def _plain(scores: Mapping[str, Score]) -> JsonObject:
+    return {name: score.to_json() for name, score in scores.items()}
 
 
-def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, object]:
+def _leaks(recipe: Recipe, store: TraceStore) -> JsonObject:
     """Return the evaluation problems that were trained on, or that experts were asked."""
     from evals.guards import leaked_consultations, leaked_problems
 
@@ -96,9 +99,7 @@ def _leaks(recipe: Recipe, store: TraceStore) -> dict[str, object]:
     }
 
 
-def _train(
-    recipe: Recipe, agent: Agent, store: TraceStore, folder: Path
-) -> Mapping[str, object] | None:
+def _train(recipe: Recipe, agent: Agent, store: TraceStore, folder: Path) -> JsonObject | None:
     """Train by the arm's method. Return the tally of the collection, if it began with one."""
     experts = expert_file(recipe, folder)
     if recipe.train.method == "none":
@@ -111,33 +112,27 @@ def _train(
 
     problems = problems_of(recipe, "train", recipe.collect.problems)
     collect_into(agent, store, "collect", 1, problems, experts)
-    tally = tally_of(store, "collect").summary()
+    tally: JsonObject = dict(tally_of(store, "collect").summary())
     usable = usable_groups(agent, logged_groups(store, "collect"))
     train_logged_into(agent, usable, folder, store)
     return tally
 
 
 def _assisted(
-    recipe: Recipe, agent: Agent, store: TraceStore, step: int
-) -> dict[str, object] | None:
-    """Return the accuracy on the same problems with every reply accepted."""
-    from eapo_agents.schedules import AcceptanceSchedule
-    from evals.runner import evaluate
+    recipe: Recipe, agent: Agent, store: TraceStore, step: int, folder: Path
+) -> JsonObject | None:
+    """Return the score with every reply accepted, on the same problems; None where the recipe has
+    no experts, or a graph that is evaluated as it is."""
+    from evals.conditions import ASSISTED, UNASSISTED
 
-    if not agent.pool.tools:
+    if not agent.pool.tools or recipe.graph in UNASSISTED:
         return None
-    always = AcceptanceSchedule(kind="constant")
-    problems = problems_of(recipe, "heldout", recipe.eval.problems)
-    scores = evaluate(
-        agent,
-        problems,
-        store,
-        f"{_CONSULTED}/{step}/{agent.engine.policy_version.weights}",
-        graph_of=lambda policy: agent.graph(policy, acceptance=always),
-        # a query needs as many tokens as in training, however few a solo answer may have
-        max_new_tokens=recipe.sampling.max_new_tokens,
-    )
-    return {mode: score.summary() for mode, score in scores.items()}
+    agent.pool.open(expert_file(recipe, folder), ASSISTED)
+    part = task_part(recipe, assisted=True)
+    part = replace(part, conditions=tuple(c for c in part.conditions if c.name == ASSISTED))
+    weights = agent.engine.policy_version.weights
+    scores = score_policy(agent, part, store, f"{ASSISTED}/{step}/{weights}")
+    return scores[ASSISTED].summary()
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from eapo_agents.errors import RecipeError
 from eapo_agents.files import write_atomically
 from eapo_agents.progress import IS_MAIN, SILENT, Progress
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.evaluation import score_policy
+from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import (
     EVALS,
     RECIPE,
@@ -39,7 +41,7 @@ from eapo_agents.types import Problem, RolloutGroup
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
-    from evals.runner import Score
+    from evals.results import Score
     from graphs.agent import Agent
     from trainers.dry_run import Plan
 
@@ -247,17 +249,15 @@ def train_logged_into(
 
 def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
     """Return a function of a step: the tool-free scores of the present weights on the recipe's
-    held-out problems, which it also keeps in the folder's evals.jsonl."""
-    from evals.runner import evaluate
-
-    problems = problems_of(agent.recipe, "heldout", agent.recipe.eval.problems)
+    held-out problems, by condition, which it also keeps in the folder's evals.jsonl."""
+    part = task_part(agent.recipe)
 
     def at(step: int) -> dict[str, Score]:
         # a run that was killed between checkpoints may come to a step again with other weights
         weights = agent.engine.policy_version.weights
-        scores = evaluate(agent, problems, store, f"eval/{step}/{weights}")
-        found = {mode: score.summary() for mode, score in scores.items()}
-        append_line(out / EVALS, {"step": step, **found})
+        scores = score_policy(agent, part, store, f"eval/{step}/{weights}")
+        found = {name: score.summary() for name, score in scores.items()}
+        append_line(out / EVALS, {"step": step, "scores": found})
         return scores
 
     return at

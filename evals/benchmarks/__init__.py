@@ -45,6 +45,11 @@ _ALIASES = {
 }
 
 
+def is_benchmark(name: str) -> bool:
+    """Return whether `find_benchmark` finds it."""
+    return _plain(name) in BENCHMARKS
+
+
 def find_benchmark(name: str) -> Benchmark:
     """Return the benchmark of that name: a short one, or `package.module:object`. In a short name
     case, hyphens and underscores do not matter, and `+` is `plus`.
@@ -52,7 +57,9 @@ def find_benchmark(name: str) -> Benchmark:
     Raises:
         BenchmarkError: there is none.
     """
-    if ":" in name:
-        return BENCHMARKS.find(name)
+    return BENCHMARKS.find(name if ":" in name else _plain(name))
+
+
+def _plain(name: str) -> str:
     plain = "".join(c for c in name.lower().replace("+", "plus") if c.isalnum())
-    return BENCHMARKS.find(_ALIASES.get(plain, plain))
+    return _ALIASES.get(plain, plain)

@@ -170,7 +170,7 @@ def test_a_file_of_problems_that_is_malformed_is_refused_before_the_model_is_loa
 def test_a_baseline_that_is_none_is_refused(eapo, tmp_path):
     (tmp_path / "b.json").write_text(json.dumps({"accuracy": 1}))
     recipe = RECIPES / "cpu-smol.yaml"
-    refused(eapo("eval", "--recipe", recipe, "--baseline", "b.json"), "is no evaluation")
+    refused(eapo("eval", "--recipe", recipe, "--baseline", "b.json"), "is not an evaluation")
 
 
 def test_unknown_options_and_commands_are_wrong_use(eapo):

@@ -136,10 +136,13 @@ def test_collect_look_train_and_evaluate(eapo, project):
         *("eval", "--recipe", "small.yaml", "--out", "after", "--json"),
         *("--policy", trained["policy"], "--baseline", "before"),
     )
-    assert (before["weights"], after["weights"]) != (after["weights"], before["weights"])
-    for mode in ("sampled", "greedy"):
-        assert 0 <= after[mode]["ci95"][0] <= after[mode]["accuracy"] <= after[mode]["ci95"][1] <= 1
-        assert after[mode]["n"] == after["paired"][mode]["n"] == 2
+    assert before["policy"]["weights"] != after["policy"]["weights"]
+    for key in ("problems solo", "problems greedy"):
+        score = after["results"][key]
+        assert 0 <= score["ci95"][0] <= score["score"] <= score["ci95"][1] <= 1
+        assert score["n"] == after["paired"][key]["n"] == 2
+    compared = eapo("compare", "before", "after", "--json")
+    assert compared["benchmarks"] == after["paired"]
 
 
 def test_ctrl_c_in_the_middle_of_sampling_ends_in_130_and_the_same_command_goes_on(eapo, project):
@@ -188,4 +191,4 @@ def test_all_weights_can_be_trained_and_loaded_again(eapo):
     options = ("--recipe", "small.yaml", "--set", "train.lora=null", "--json")
     trained = eapo("train", *options, "--out", "whole")
     evaluated = eapo("eval", *options, "--policy", trained["policy"], "--out", "whole-eval")
-    assert evaluated["weights"] == trained["weights"]
+    assert evaluated["policy"]["weights"] == trained["weights"]

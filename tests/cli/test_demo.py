@@ -66,10 +66,10 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     report = json.loads(out)
     assert report == json.loads((folder / "report.json").read_text())
     for name in ("base", "before", "after"):
-        score = report["scores"][name]["sampled"]
-        assert 0 <= score["ci95"][0] <= score["accuracy"] <= score["ci95"][1] <= 1
+        score = report["scores"][name]["solo"]
+        assert 0 <= score["ci95"][0] <= score["score"] <= score["ci95"][1] <= 1
         assert score["n"] == 300
-    difference = report["differences"]["after - before, sampled"]
+    difference = report["differences"]["after - before, solo"]
     assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
     assert report["seconds"]["total"] > 0
     assert report["experts"]["calls"] > 0

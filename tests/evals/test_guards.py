@@ -52,7 +52,9 @@ def test_reward_up_while_tool_free_accuracy_is_down():
     steps = history(60)
     for step in steps:
         step["reward"] = 0.3 + 0.01 * step["step"]
-    evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.2), (10, 0.6), (60, 0.3))]
+    evals = [
+        {"step": s, "scores": {"solo": {"score": a}}} for s, a in ((0, 0.2), (10, 0.6), (60, 0.3))
+    ]
     (found,) = findings(steps, evals)
     assert found.startswith("Reward up, accuracy down")
     assert findings(history(60), evals) == []

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from evals.compare import comparison_page
+from eapo_agents.types import PolicyVersion
+from evals.compare import Compared, Comparison, Side, comparison_page
 from evals.demo_report import demo_page, demo_report
 from evals.metrics import paired_differences
 from evals.page import Page, Section
@@ -14,6 +15,7 @@ from evals.study import summarise
 from evals.study_report import study_page
 from evals.tables import Table, escaped, interval, number, p_value, percent, points, share
 
+VERSION = PolicyVersion(model="m", base="b", weights="w", step=0)
 HOSTILE = "<script>alert(1)</script>|a\\|b\n# c\x1b[31m [x](javascript:y) `d` <img src=x onerror=e>"
 
 
@@ -109,7 +111,7 @@ def test_pages_are_one_file_that_asks_for_nothing(tmp_path):
 
 def run_of(arm: str, seed: int, after: float):
     history = [{"step": step, "sampled_tokens": 5.0, "rho": 0.5} for step in (1, 2)]
-    evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (2, after))]
+    evals = [{"step": s, "scores": {"solo": {"score": a}}} for s, a in ((0, 0.1), (2, after))]
     return {"arm": arm, "seed": seed, "history": history, "evals": evals, "result": None}
 
 
@@ -131,19 +133,20 @@ def test_a_comparisons_page_has_test_and_corrected_p_value_of_each_benchmark():
     paired = paired_differences({"x solo": (before, after), "y solo": (before, before)})
     sides = {"metric": "accuracy", "before": 0.15, "after": 0.55}
     benchmarks = {
-        "x solo": {**sides, **paired["x solo"], "gained": ["1"] * 201, "lost": ["<b>"]},
-        "y solo": {**sides, **paired["y solo"], "gained": [], "lost": []},
+        "x solo": Compared(**sides, paired=paired["x solo"], gained=["1"] * 201, lost=["<b>"]),
+        "y solo": Compared(**sides, paired=paired["y solo"], gained=[], lost=[]),
     }
-    page = comparison_page({"a": {"folder": "A"}, "b": {"folder": "B"}, "benchmarks": benchmarks})
+    a, b = (Side(folder=folder, policy=VERSION) for folder in "AB")
+    page = comparison_page(Comparison(a=a, b=b, benchmarks=benchmarks))
     assert "| exact McNemar | 0.039 | 0.077 | 201 | 1 |" in page.markdown()
     assert "1 and 1 more" in page.markdown()
     assert "\\<b>" in page.markdown()
 
 
-def test_the_demos_page_compares_with_both_policies_in_every_mode():
+def test_the_demos_page_compares_with_both_policies_under_every_condition():
     def evaluation(accuracy: float):
         score = {
-            "accuracy": accuracy,
+            "score": accuracy,
             "ci95": (0.0, 1.0),
             "n": 10,
             "samples": 1,
@@ -152,7 +155,7 @@ def test_the_demos_page_compares_with_both_policies_in_every_mode():
             "sampled_tokens": 7,
             "per_problem": {str(i): float(i < 10 * accuracy) for i in range(10)},
         }
-        return {"sampled": score, "greedy": score, "seconds": 1.0}
+        return {"scores": {"solo": score, "greedy": score}, "seconds": 1.0}
 
     step = {
         "step": 1,
@@ -178,11 +181,11 @@ def test_the_demos_page_compares_with_both_policies_in_every_mode():
     }
     report = demo_report(phases, model="m|n", recipe="r", seed=0, base_examples=4)
     assert set(report.differences) == {
-        f"after - {name}, {mode}" for name in ("before", "base") for mode in ("sampled", "greedy")
+        f"after - {name}, {mode}" for name in ("before", "base") for mode in ("solo", "greedy")
     }
     # 8 gained, none lost: 2 / 2^8; the smaller p values of the other comparison come first
-    assert report.differences["after - before, sampled"]["p"] == pytest.approx(2 / 2**8)
-    assert report.differences["after - base, sampled"]["p_holm"] == pytest.approx(4 * 2 / 2**9)
+    assert report.differences["after - before, solo"]["p"] == pytest.approx(2 / 2**8)
+    assert report.differences["after - base, solo"]["p_holm"] == pytest.approx(4 * 2 / 2**9)
     assert (report.experts, report.tokens["evaluation"]) == ({"calls": 8, "withheld": 3}, 42)
     assert report.seconds["total"] == 17.0
     markdown = demo_page(report).markdown()

@@ -14,7 +14,9 @@ def runs_of(arm, *afters):
             "arm": arm,
             "seed": seed,
             "history": [],
-            "evals": [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (9, after))],
+            "evals": [
+                {"step": s, "scores": {"solo": {"score": a}}} for s, a in ((0, 0.1), (9, after))
+            ],
             "result": None,
         }
         for seed, after in enumerate(afters)
@@ -30,7 +32,7 @@ def test_an_interval_of_few_seeds_stays_between_0_and_100_percent():
 
 def test_the_gap_is_over_the_seeds_that_were_evaluated_both_ways():
     runs = runs_of("eapo", 0.9, 0.5)
-    runs[1]["result"] = {"assisted": {"sampled": {"accuracy": 0.6}}}
+    runs[1]["result"] = {"assisted": {"score": 0.6}}
     arm = summarise(runs).arms["eapo"]
     assert (arm.after, arm.gap) == (pytest.approx(0.7), pytest.approx(0.1))
 
@@ -53,7 +55,7 @@ def test_differences_have_p_values_and_all_of_a_report_are_corrected():
 
 def test_differences_are_paired_by_seed():
     def run(arm, seed, after):
-        evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in ((0, 0.1), (9, after))]
+        evals = [{"step": s, "scores": {"solo": {"score": a}}} for s, a in ((0, 0.1), (9, after))]
         return {"arm": arm, "seed": seed, "history": [], "evals": evals, "result": None}
 
     runs = [run("self-exploration", s, 0.1 * s) for s in range(3)]
@@ -68,7 +70,7 @@ def test_differences_are_paired_by_seed():
 def test_at_equal_tokens_the_cheaper_run_sets_the_mark():
     def run(arm, tokens_a_step, accuracies):
         history = [{"step": s, "sampled_tokens": tokens_a_step} for s in range(1, 5)]
-        evals = [{"step": s, "sampled": {"accuracy": a}} for s, a in enumerate(accuracies)]
+        evals = [{"step": s, "scores": {"solo": {"score": a}}} for s, a in enumerate(accuracies)]
         return {"arm": arm, "seed": 0, "history": history, "evals": evals, "result": None}
 
     runs = [run("self-exploration", 10, [0.1, 0.1, 0.1, 0.1, 0.2])]
@@ -89,7 +91,7 @@ def test_distillation_is_a_second_reference_at_equal_expert_calls():
                 {"step": step, "sampled_tokens": 50, "experts/calls": calls} for step in (1, 2)
             ],
             "evals": [
-                {"step": step, "sampled": {"accuracy": accuracy}}
+                {"step": step, "scores": {"solo": {"score": accuracy}}}
                 for step, accuracy in enumerate(accuracies)
             ],
             "result": {"collected": collected},

@@ -1,0 +1,109 @@
+"""A recipe's task as a benchmark: its held-out problems, its prompt, its grader and reward, and the
+protocol of the recipe's eval section."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from eapo_agents.grading import Grade, grade
+from eapo_agents.recipe import Recipe
+from eapo_agents.rewards import REWARDS, reward, reward_of
+from eapo_agents.tasks import TASKS, load_problems
+from eapo_agents.types import Problem
+from evals.benchmark import (
+    Benchmark,
+    GradePrediction,
+    Item,
+    Loaded,
+    Prediction,
+    accuracy,
+    mean,
+    mean_details,
+)
+
+VERSION = "1"
+"""Of prompt, extraction and protocol; raised with each change, so that runs are not mixed."""
+
+
+def task_benchmark(
+    recipe: Recipe,
+    name: str | None = None,
+    *,
+    limit: int | None = None,
+    examples: Sequence[tuple[str, str]] = (),
+) -> tuple[Benchmark, Loaded]:
+    """Return the recipe's task, or the one of that name with the recipe's prompt, as a benchmark.
+
+    Args:
+        limit: problems; by default the recipe's `eval.problems`.
+        examples: questions and answers that are shown before each problem.
+
+    Raises:
+        TaskError: the problems cannot be read, or are too few.
+    """
+    task, protocol = recipe.task, recipe.eval
+    name = name or task.name
+    problems = load_problems(
+        name, split="heldout", limit=limit or protocol.problems, seed=recipe.seed
+    )
+    records = tuple(asdict(problem) for problem in problems)
+    canonical = json.dumps(records, sort_keys=True, default=str)
+    benchmark = Benchmark(
+        name=benchmark_name(name),
+        title=f"Task {name}",
+        version=VERSION,
+        is_task=True,
+        system_prompt=task.system_prompt,
+        examples=tuple(examples),
+        temperature=protocol.temperature,
+        max_new_tokens=protocol.max_new_tokens,
+        # a query takes the tokens that it takes in training, whatever an answer alone may take
+        max_assisted_tokens=recipe.sampling.max_new_tokens,
+        samples=protocol.samples,
+        greedy=protocol.greedy,
+        grades_unfinished=False,
+        metrics=_metrics,
+        grader=lambda loaded: _grader(recipe),
+    )
+    return benchmark, Loaded(
+        problems=tuple(problems),
+        records=records,
+        origin=name,
+        digest=hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest(),
+    )
+
+
+def _grader(recipe: Recipe) -> GradePrediction:
+    """Grade as the training does: the reward is among the details."""
+    own = None if recipe.task.reward in REWARDS else reward_of(recipe)
+    format_reward = recipe.task.format_reward
+
+    def graded(problem: Problem, prediction: Prediction) -> Grade:
+        text = prediction.completion or None
+        if own is not None:
+            value, right = own(text, problem)
+            return Grade(score=float(right), formatted=value > 0, details={"reward": value})
+        found = grade(text or "", problem)
+        value = reward(found, format_reward=format_reward)
+        return replace(found, details={**found.details, "reward": value})
+
+    return graded
+
+
+def _metrics(items: Sequence[Item]) -> dict[str, float]:
+    formatted = [mean([float(g.formatted) for g in item.grades]) for item in items]
+    return {**accuracy(items), **mean_details("reward")(items), "formatted": mean(formatted)}
+
+
+def benchmark_name(task: str) -> str:
+    """Return what a task is called in results: `problems` for `data/problems.jsonl`."""
+    return Path(task).stem if task.endswith(".jsonl") else task
+
+
+def is_task(name: str, recipe: Recipe) -> bool:
+    """Return whether a name is that of a task."""
+    return name == recipe.task.name or name in TASKS or name.endswith(".jsonl")
