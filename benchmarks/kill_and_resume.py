@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Keep what differs here.")
     given = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", PYTHONPATH=os.getcwd())
-    import evals.runner  # noqa: F401  # forked processes have the imports
+    import evals.answering  # noqa: F401  # forked processes have the imports
     import trainers.run  # noqa: F401
 
     with tempfile.TemporaryDirectory() as temporary:
