@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from eapo_agents.recipe import Recipe
+    from eapo_agents.recipe_sections import RecipeSections
 
 OLD_KEYS = {
     "policy.lost_after_s": "policy.server_wait_s",
@@ -59,7 +59,7 @@ def refuse_old_keys(given: object) -> None:
             raise ValueError(f"there is no key '{old}': it is called '{new}' now")
 
 
-def refuse_unfit(recipe: Recipe) -> None:
+def refuse_unfit(recipe: RecipeSections) -> None:
     """Raise ValueError where settings contradict each other."""
     _refuse_unfit_sampling(recipe)
     train, consult = recipe.train, recipe.consult
@@ -95,7 +95,7 @@ def refuse_unfit(recipe: Recipe) -> None:
     _refuse_unfit_trl(recipe)
 
 
-def _refuse_unfit_sampling(recipe: Recipe) -> None:
+def _refuse_unfit_sampling(recipe: RecipeSections) -> None:
     sampling = recipe.sampling
     if sampling.temperature <= 0:
         raise ValueError(
@@ -113,7 +113,7 @@ def _refuse_unfit_sampling(recipe: Recipe) -> None:
         )
 
 
-def _refuse_unfit_trl(recipe: Recipe) -> None:
+def _refuse_unfit_trl(recipe: RecipeSections) -> None:
     train, trl = recipe.train, recipe.trl
     if trl.get("loss_type") == "cispo" and train.epsilon_high < 1:
         raise ValueError(
@@ -138,7 +138,7 @@ def _refuse_unfit_trl(recipe: Recipe) -> None:
 class Condition:
     """When some settings have no effect."""
 
-    holds: Callable[[Recipe], bool]
+    holds: Callable[[RecipeSections], bool]
     causes: tuple[str, ...]
     """The keys that it reads."""
     keys: tuple[str, ...]
@@ -159,7 +159,7 @@ class UnusedSettingError(ValueError):
         )
 
 
-def refuse_unused(recipe: Recipe) -> None:
+def refuse_unused(recipe: RecipeSections) -> None:
     """Raise UnusedSettingError where a setting that is not at its default has no effect."""
     unused: dict[str, list[Condition]] = {}
     for condition in _CONDITIONS:
@@ -171,7 +171,7 @@ def refuse_unused(recipe: Recipe) -> None:
         raise UnusedSettingError(unused)
 
 
-def _given(recipe: Recipe, key: str) -> Iterator[str]:
+def _given(recipe: RecipeSections, key: str) -> Iterator[str]:
     """The settings at and below a key that are not at their default."""
     section: BaseModel = recipe
     *sections, name = key.split(".")
@@ -186,7 +186,7 @@ def _given(recipe: Recipe, key: str) -> Iterator[str]:
         yield key
 
 
-def _has_no_solo(recipe: Recipe) -> bool:
+def _has_no_solo(recipe: RecipeSections) -> bool:
     share = recipe.consult.solo_share
     groups = (recipe.train.num_generations, recipe.collect.num_generations)
     return not any(round(share * size) for size in groups)

@@ -13,7 +13,9 @@ With `stream_mode="custom"`, each query streams when it is asked (`ASKING`), wha
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from dataclasses import asdict, replace
+from typing import Protocol
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -57,6 +59,14 @@ class _Query(TypedDict):
     """Why the query cannot be sent; None if it can."""
 
 
+class ConsultNode(Protocol):
+    """The shape of node that LangGraph takes."""
+
+    def __call__(
+        self, state: _Query, runtime: Runtime[RolloutContext]
+    ) -> Awaitable[dict[str, object]]: ...
+
+
 def build_consult_graph(
     policy: PolicyChatModel,
     pool: ExpertPool,
@@ -73,6 +83,32 @@ def build_consult_graph(
         turns: global step -> T.
         max_queries: K, the most queries that one turn may send.
     """
+
+    def route(state: AgentState) -> list[Send] | str:
+        if state.get("stop_reason"):
+            return END
+        message = state["messages"][-1]
+        assert isinstance(message, AIMessage)
+        turn = state.get("num_turns", 1) - 1
+        return [Send("consult", query) for query in _queries_of(message, turn)]
+
+    graph = StateGraph(AgentState, context_schema=RolloutContext)
+    bound = policy.bind_tools(pool.tools) if pool.tools else policy
+    graph.add_node(
+        "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step), policy)
+    )
+    consult = _make_consult_node(pool, acceptance, max_queries)
+    graph.add_node("consult", consult, input_schema=_Query)
+    graph.add_edge(START, "policy")
+    graph.add_conditional_edges("policy", route, ["consult", END])
+    graph.add_edge("consult", "policy")
+    return graph.compile(checkpointer=checkpointer, name="consult")
+
+
+def _make_consult_node(
+    pool: ExpertPool, acceptance: AcceptanceSchedule, max_queries: int
+) -> ConsultNode:
+    """Return the node that takes one query to its end."""
 
     async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
@@ -113,24 +149,7 @@ def build_consult_graph(
         )
         return {"messages": [message]}
 
-    def route(state: AgentState) -> list[Send] | str:
-        if state.get("stop_reason"):
-            return END
-        message = state["messages"][-1]
-        assert isinstance(message, AIMessage)
-        turn = state.get("num_turns", 1) - 1
-        return [Send("consult", query) for query in _queries_of(message, turn)]
-
-    graph = StateGraph(AgentState, context_schema=RolloutContext)
-    bound = policy.bind_tools(pool.tools) if pool.tools else policy
-    graph.add_node(
-        "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step), policy)
-    )
-    graph.add_node("consult", consult, input_schema=_Query)
-    graph.add_edge(START, "policy")
-    graph.add_conditional_edges("policy", route, ["consult", END])
-    graph.add_edge("consult", "policy")
-    return graph.compile(checkpointer=checkpointer, name="consult")
+    return consult
 
 
 def build(policy: PolicyChatModel, parts: Parts) -> Graph:

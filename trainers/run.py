@@ -67,11 +67,11 @@ def train_live(
     after_step: AfterStep | None = None,
     logged: Sequence[RolloutGroup] = (),
 ) -> Path:
-    """Trains on rollouts of the present weights, all of them logged, or on an expert's solutions;
-    returns the trained policy's folder.
+    """Train on rollouts of the present weights, all of them logged, or on an expert's solutions.
+    Return the trained policy's folder.
 
     Args:
-        after_step: is told each step whose weights are there to be looked at.
+        after_step: called with each training step whose weights are there to be looked at.
         logged: what the recipe's `replay` draws from, as `usable_groups` gives it.
 
     Raises:
@@ -79,25 +79,42 @@ def train_live(
     """
     recipe = agent.recipe
     refuse_few_problems(recipe, problems)
-    at_once = Concurrency(recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited)
-    if recipe.train.method == "distillation":
-        solutions = ExpertSolutions(
-            pool=agent.pool,
-            renderer=agent.renderer,
-            solo_prompt=agent.solo_prompt,
-            version=agent.engine.policy_version,
-            recipe=recipe,
-            problems=problems,
-            store=store,
-            run_id=run_id,
-            engine=agent.engine,
-            concurrency=at_once,
-        )
-        return _train(agent, solutions, folder, recipe.train.steps, on_step, after_step)
-    policy = agent.policy(agent.sampling)
-    objective = objective_of(agent)
     source: RolloutSource
-    source = live = LiveRollouts(
+    if recipe.train.method == "distillation":
+        source = _solutions(agent, problems, store, run_id)
+    else:
+        source = live = _live_rollouts(agent, problems, store, run_id)
+        if (replay := recipe.train.replay) is not None:
+            source = ReplayedRollouts(
+                live=live, logged=logged, share=replay.share, max_staleness=replay.max_staleness
+            )
+    return _train(agent, source, folder, recipe.train.steps, on_step, after_step)
+
+
+def _solutions(
+    agent: Agent, problems: Sequence[Problem], store: TraceStore, run_id: str
+) -> ExpertSolutions:
+    """Where distillation's groups come from."""
+    return ExpertSolutions(
+        pool=agent.pool,
+        renderer=agent.renderer,
+        solo_prompt=agent.solo_prompt,
+        version=agent.engine.policy_version,
+        recipe=agent.recipe,
+        problems=problems,
+        store=store,
+        run_id=run_id,
+        engine=agent.engine,
+        concurrency=_concurrency(agent),
+    )
+
+
+def _live_rollouts(
+    agent: Agent, problems: Sequence[Problem], store: TraceStore, run_id: str
+) -> LiveRollouts:
+    """Where a live run's groups come from."""
+    recipe, policy = agent.recipe, agent.policy(agent.sampling)
+    return LiveRollouts(
         rollouts=Rollouts(
             graph=agent.graph(policy),
             policy=policy,
@@ -107,22 +124,20 @@ def train_live(
             assistance=agent.assistance,
             timeout_s=recipe.rollouts.rollout_timeout_s,
         ),
-        concurrency=at_once,
+        concurrency=_concurrency(agent),
         problems=problems,
         num_rollouts=recipe.train.num_generations,
         store=store,
         run_id=run_id,
-        has_spread=objective.has_spread,
+        has_spread=objective_of(agent).has_spread,
         dynamic_sampling_retries=recipe.train.dynamic_sampling_retries,
         process=processes(recipe).process_index,
         num_processes=processes(recipe).num_processes,
     )
-    replay = recipe.train.replay
-    if replay is not None:
-        source = ReplayedRollouts(
-            live=live, logged=logged, share=replay.share, max_staleness=replay.max_staleness
-        )
-    return _train(agent, source, folder, recipe.train.steps, on_step, after_step)
+
+
+def _concurrency(agent: Agent) -> Concurrency:
+    return Concurrency(agent.recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited)
 
 
 def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:

@@ -12,7 +12,7 @@ from eapo_agents.cli.output import safe_text
 from eapo_agents.errors import UsageError
 
 if TYPE_CHECKING:
-    from eapo_agents.cli.chat_session import Chat
+    from eapo_agents.cli.chat_state import Chat
 
 
 async def run_command(chat: Chat, line: str) -> None:
@@ -155,7 +155,7 @@ async def _new(chat: Chat, argument: str) -> None:
 
 
 async def _threads(chat: Chat, argument: str) -> None:
-    from eapo_agents.cli.chat_session import threads
+    from eapo_agents.cli.chat_state import threads
 
     for thread_id, question in (await threads(chat.checkpointer)).items():
         chat.say(f"{thread_id}  {' '.join(question.split())[:100]}")

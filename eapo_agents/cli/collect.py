@@ -48,19 +48,20 @@ def collect(
     """Run problems x G rollouts of the graph into a trace store."""
     from eapo_agents.cli.output import show
     from eapo_agents.cli.progress import TERMINAL
-    from eapo_agents.errors import ErrorBudgetError
+    from eapo_agents.errors import ErrorBudgetError, UsageError
     from eapo_agents.runs.collection import collect as run
 
+    if shard is not None and ray_tasks is not None:
+        raise UsageError("--ray makes shards by itself: drop --shard or --ray.")
     whole = resolved(recipe, retrying(overrides, retry_failed), policy)
-    collected = run(
-        whole,
-        store,
-        run_id=run_id,
-        step=step,
-        shard=shard,
-        ray_tasks=ray_tasks,
-        progress=TERMINAL,
-    )
+    if ray_tasks is not None:
+        from eapo_agents.runs.ray_collection import collect_by_tasks
+
+        collected = collect_by_tasks(
+            whole, store, ray_tasks, run_id=run_id, step=step, progress=TERMINAL
+        )
+    else:
+        collected = run(whole, store, run_id=run_id, step=step, shard=shard, progress=TERMINAL)
     show(collected.summary, as_json=as_json)
     tally, most = collected.tally, whole.rollouts.max_error_share
     if tally.failed > most * max(1, tally.rollouts):

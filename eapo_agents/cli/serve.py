@@ -37,56 +37,65 @@ FOLLOW_S = 1.0
 """Seconds between two looks at a followed run."""
 
 
+_Expert = Annotated[
+    str | None,
+    typer.Option("--expert", help="Serve this expert of the recipe, or this model, instead."),
+]
+_KeepAdapter = Annotated[
+    bool,
+    typer.Option("--adapter", help="With --policy: serve base model and adapter, unmerged."),
+]
+_Follow = Annotated[
+    Path | None,
+    typer.Option("--follow", help="Restart with each full model that this run publishes."),
+]
+_Name = Annotated[str | None, typer.Option("--name", help="Name of the model for clients.")]
+_Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65535, help="Port; 8000 unless an expert names one."),
+]
+_Dtype = Annotated[
+    str | None, typer.Option("--dtype", help="Type of the weights: float32, bfloat16 or auto.")
+]
+_MaxModelLen = Annotated[
+    int | None,
+    typer.Option("--max-model-len", min=1, help="Most tokens of prompt and answer together."),
+]
+_MaxLoraRank = Annotated[
+    int | None,
+    typer.Option(
+        "--max-lora-rank",
+        min=0,
+        help="Highest rank of adapters; 0 for no adapters. Default: train.lora.r.",
+    ),
+]
+_KeyEnv = Annotated[
+    str | None,
+    typer.Option("--key-env", help="Environment variable with the key that clients must send."),
+]
+_Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds that the server may take to become ready.")
+]
+_Extra = Annotated[list[str] | None, typer.Argument(help="Further options for vLLM, after --.")]
+
+
 def serve(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
-    expert: Annotated[
-        str | None,
-        typer.Option("--expert", help="Serve this expert of the recipe, or this model, instead."),
-    ] = None,
-    keep_adapter: Annotated[
-        bool,
-        typer.Option("--adapter", help="With --policy: serve base model and adapter, unmerged."),
-    ] = False,
-    follow: Annotated[
-        Path | None,
-        typer.Option("--follow", help="Restart with each full model that this run publishes."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the model for clients.")
-    ] = None,
+    expert: _Expert = None,
+    keep_adapter: _KeepAdapter = False,
+    follow: _Follow = None,
+    name: _Name = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=1, max=65535, help="Port; 8000 unless an expert names one."),
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Type of the weights: float32, bfloat16 or auto.")
-    ] = None,
-    max_model_len: Annotated[
-        int | None,
-        typer.Option("--max-model-len", min=1, help="Most tokens of prompt and answer together."),
-    ] = None,
-    max_lora_rank: Annotated[
-        int | None,
-        typer.Option(
-            "--max-lora-rank",
-            min=0,
-            help="Highest rank of adapters; 0 for no adapters. Default: train.lora.r.",
-        ),
-    ] = None,
-    key_env: Annotated[
-        str | None,
-        typer.Option("--key-env", help="Environment variable with the key that clients must send."),
-    ] = None,
+    port: _Port = None,
+    dtype: _Dtype = None,
+    max_model_len: _MaxModelLen = None,
+    max_lora_rank: _MaxLoraRank = None,
+    key_env: _KeyEnv = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's output.")] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds that the server may take to become ready.")
-    ] = 600.0,
-    extra: Annotated[
-        list[str] | None, typer.Argument(help="Further options for vLLM, after --.")
-    ] = None,
+    timeout: _Timeout = 600.0,
+    extra: _Extra = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a model with vLLM, OpenAI-compatible: the recipe's model for training, or a trained

@@ -98,7 +98,6 @@ def collect(
     run_id: str | None = None,
     step: int = 1,
     shard: str | None = None,
-    ray_tasks: int | None = None,
     progress: Progress = SILENT,
 ) -> Collected:
     """Run what the store does not have yet; the same call continues.
@@ -106,21 +105,14 @@ def collect(
     Args:
         step: training step whose schedules apply.
         shard: `i/n`: only the i-th of n equal parts of the problems.
-        ray_tasks: collect by so many tasks of a Ray cluster.
 
     Raises:
         BudgetError: the experts' budget is spent; what has ended is in the store.
     """
-    if shard is not None and ray_tasks is not None:
-        raise UsageError("--ray makes shards by itself: drop --shard or --ray.")
     started = time.perf_counter()
     shard_of([], shard)
     run_id = run_id or f"collect-{recipe.name}"
     progress.say(f"{in_a_line(recipe)}. Collects into {store_at}, run {run_id}.")
-    if ray_tasks is not None:
-        from eapo_agents.runs.ray_collection import collect_by_tasks
-
-        return collect_by_tasks(recipe, store_at, run_id, step, ray_tasks, progress)
     from eapo_agents.store import TraceStore
 
     problems = shard_of(problems_of(recipe, "train", recipe.collect.problems), shard)

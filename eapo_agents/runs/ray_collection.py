@@ -11,7 +11,9 @@ import socket
 import sys
 import time
 from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from eapo_agents.errors import EapoError, ServerError, UsageError
@@ -24,7 +26,7 @@ from eapo_agents.runs.collection import (
     shard_of,
     tally_of,
 )
-from eapo_agents.runs.folder import expert_file, store_folder
+from eapo_agents.runs.folder import expert_file, in_a_line, store_folder
 from eapo_agents.runs.loading import load_agent, problems_of, refuse_people
 from eapo_agents.store.pulse import SILENT_S
 
@@ -35,12 +37,13 @@ LOOK_S = 2.0
 def collect_by_tasks(
     recipe: Recipe,
     store_at: str,
-    run_id: str,
-    step: int,
     num_tasks: int,
+    *,
+    run_id: str | None = None,
+    step: int = 1,
     progress: Progress = SILENT,
 ) -> Collected:
-    """Run the tasks, wait for them, and return what they did.
+    """Collect by so many tasks, wait for them, and return what they did.
 
     The cluster is RAY_ADDRESS's, else one that Ray starts on this machine. Each task takes one
     CPU, and one GPU where the recipe's policy samples on one. Interrupted, it cancels the tasks;
@@ -50,12 +53,7 @@ def collect_by_tasks(
         UsageError: no Ray, no cluster at that address, or a store that only this machine sees.
         ServerError: workers died again and again.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError(
-            "--ray needs Ray: install it with pip install 'eapo-agents[ray]'."
-        ) from error
+    ray = _ray()
     from eapo_agents.store import TraceStore
 
     if not store_at.startswith("postgresql"):
@@ -64,6 +62,8 @@ def collect_by_tasks(
             f"URL (postgresql+psycopg://USER@HOST/DATABASE), got '{store_at}'."
         )
     started = time.perf_counter()
+    run_id = run_id or f"collect-{recipe.name}"
+    progress.say(f"{in_a_line(recipe)}. Collects into {store_at}, run {run_id}.")
     problems = problems_of(recipe, "train", recipe.collect.problems)
     # Ray's words on its workers go to stdout, which is for the result alone
     with TraceStore.open(store_at, create=True) as store, redirect_stdout(sys.stderr):
@@ -91,6 +91,16 @@ def collect_by_tasks(
             tasks=num_tasks,
             nodes=len({each["node"] for each in done}),
         )
+
+
+def _ray() -> ModuleType:
+    """Raises UsageError: Ray is not installed."""
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise UsageError(
+            "--ray needs Ray: install it with pip install 'eapo-agents[ray]'."
+        ) from error
 
 
 def _connect(ray: Any, progress: Progress) -> None:

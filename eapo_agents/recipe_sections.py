@@ -1,0 +1,386 @@
+"""The sections of a recipe.
+
+A section is the object that the code uses. Each setting has one default and one docstring, here or
+where the section is defined; docs/recipes.md is made from them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from eapo_agents.experts.budget import BudgetLimits
+from eapo_agents.experts.expert import ExpertSettings
+from eapo_agents.policy.models import EMBEDDED
+from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from eapo_agents.settings import Settings
+from eapo_agents.trl_fields import refuse_unusable
+from eapo_agents.types import Sampling
+
+
+def _finite(value: object, key: str = "") -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{key}' must be a finite number, got {value}")
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        _finite(item, f"{key}.{name}" if key else str(name))
+    for item in value if isinstance(value, list) else ():
+        _finite(item, key)
+    return value
+
+
+Options = Annotated[dict[str, object], AfterValidator(_finite)]
+"""Settings whose keys somebody else decides: an expert's kind, a graph, TRL."""
+
+
+class FreshSection(Settings):
+    """A new Llama with random weights and its own tokenizer, for studies in minutes."""
+
+    layers: int = Field(3, ge=1)
+    """Decoder layers."""
+    width: int = Field(96, ge=8)
+    """Hidden size."""
+    heads: int = Field(4, ge=1)
+    """Attention heads."""
+    vocabulary: int = Field(512, ge=300)
+    """Tokens: bytes, special tokens and the most frequent pieces of the warm start's texts. Each
+    digit is a token."""
+
+
+class PolicySection(Settings):
+    """The policy and the engine that samples from it."""
+
+    model: str = EMBEDDED
+    """Model folder, GGUF file or cached model's name."""
+    fresh: FreshSection | None = None
+    """Make this model (`eapo warm-start`, `eapo study`) instead of loading `model`."""
+    adapter: str | None = None
+    """Folder of a trained adapter to start from."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
+    device: str = "cpu"
+    """Device of the embedded engine and of the trainer, such as `cpu` or `cuda`."""
+    max_batch_size: int = Field(64, ge=1)
+    """Most sequences that the embedded engine samples at once."""
+    gather_timeout_s: float = Field(30.0, gt=0)
+    """How long the embedded engine's batch waits for a rollout that an expert delays."""
+    servers: list[str] = Field(default_factory=list)
+    """vLLM servers that sample, such as http://127.0.0.1:8000 (`eapo serve`). None: the embedded
+    engine samples, in this process."""
+    server_key_env: str | None = None
+    """Environment variable that holds the servers' key."""
+    request_timeout_s: float = Field(600.0, gt=0)
+    """A server that is silent for this long during a request counts as down."""
+    server_wait_s: float = Field(300.0, ge=0)
+    """How long work waits while all servers are down."""
+    allow_midrollout_updates: bool = False
+    """Allow weights to change mid-rollout. Each turn records the weights that sampled it."""
+
+
+class TaskSection(Settings):
+    """Where the problems come from, and how an answer is rewarded."""
+
+    name: str = "arithmetic"
+    """`arithmetic`, `gsm8k`, a JSONL file (id, question, answer, grader) or
+    `package.module:function`: split -> problems."""
+    system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
+    """System prompt of every rollout."""
+    reward: str = "paper"
+    """`paper` or `package.module:function`: (answer or None, problem) -> reward, or (reward,
+    whether right). A bare reward counts as right from 1 on."""
+    format_reward: float = Field(0.1, ge=0, le=1)
+    """Reward of a wrong answer in the right format (`paper`)."""
+    answer_form: str = "Answer: {answer}"
+    """How an answer ends. An expert's solution that ends otherwise is completed with it."""
+
+
+class ExpertSection(ExpertSettings):
+    """One expert, under its name."""
+
+    kind: str
+    """`openai-chat`, `transformers`, `solver`, `human`, `scripted`, `noisy`, `tool`, `mcp` or
+    `package.module:function`: (name, **options) -> LangChain tool."""
+    stored: bool | None = None
+    """Store replies and reuse them. `null`: only those that cost money or time."""
+    options: Options = Field(default_factory=dict)
+    """Options of the kind; docs/experts.md lists them."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the expert is served, as its options say."""
+        given = self.options.get("base_url") or []
+        return [str(url) for url in given] if isinstance(given, list) else [str(given)]
+
+
+class ConsultSection(Settings):
+    """Experts, and when the policy may ask them."""
+
+    experts: dict[str, ExpertSection] = Field(
+        default_factory=lambda: {"solver": ExpertSection(kind="solver")}
+    )
+    """The experts, by name."""
+    acceptance: AcceptanceSchedule = AcceptanceSchedule()
+    """How often replies are accepted."""
+    solo_share: float = Field(0.0, ge=0, le=1)
+    """Share of each group's rollouts that run without experts. 1 is self-exploration."""
+    turns: TurnBudget = TurnBudget()
+    """How many turns a rollout may take."""
+    max_queries: int = Field(3, ge=1)
+    """K: most queries per turn."""
+    routing: Literal["named", "round_robin", "cheapest", "by_task"] = "named"
+    """Who picks the expert: the policy by name (`named`), or the pool (the others)."""
+    ask_all: bool = False
+    """Offer a tool that asks every expert at once."""
+    quorum: int | None = Field(None, ge=1)
+    """Replies that this tool waits for. `null`: all."""
+    budget: BudgetLimits = BudgetLimits()
+    """What a run may spend on experts."""
+    expert_store: str | None = None
+    """File of the ledger and the stored replies. `null`: experts.db beside the run's traces."""
+
+
+class RolloutsSection(Settings):
+    """How rollouts are run, by every command that runs many."""
+
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Rollouts in flight at once. `auto` follows the engine's capacity and the experts' limits."""
+    rollout_timeout_s: float | None = Field(3600.0, gt=0)
+    """Time limit for one rollout, which then counts as failed. `null` is no limit."""
+    max_error_share: float = Field(0.1, ge=0, le=1)
+    """Largest share of rollouts that may fail. Above it a command ends with exit status 3, and an
+    evaluation gives no score."""
+    retry_failed: Literal["infrastructure", "all", "never"] = "infrastructure"
+    """Failed rollouts that run again when the command is repeated: those that a connection, a
+    timeout or an expert that is down made fail, all, or none."""
+
+    def at_once(self, auto: int) -> int:
+        """Return how many rollouts run at once, where `auto` is so many."""
+        return auto if self.concurrency == "auto" else self.concurrency
+
+
+class CollectSection(Settings):
+    """What `eapo collect` runs."""
+
+    problems: int = Field(16, ge=1)
+    """Problems of the training split."""
+    num_generations: int = Field(4, ge=1)
+    """G: rollouts per problem."""
+
+
+class LoraSection(Settings):
+    """The LoRA adapter that is trained."""
+
+    r: int = Field(16, ge=1)
+    """Rank."""
+    alpha: int = Field(32, ge=1)
+    """Scaling: the update is multiplied by alpha / r."""
+    target_modules: str | list[str] = "all-linear"
+    """Layers that get an adapter."""
+
+
+class InternaliseSection(Settings):
+    """Likelihood terms that move what replies taught into the weights. Not in the paper; a weight
+    of 0 switches a term off."""
+
+    hint_stripped_weight: float = Field(0.0, ge=0)
+    """Weight of hint-stripped rows: the answer that the policy gave after an accepted reply, on
+    right rollouts, after the prompt without experts."""
+    ratio: Literal["none", "importance"] = "none"
+    """How tokens of hint-stripped rows are weighted. `none`: equally. `importance`: by how likely a
+    token is without the reply compared with it, truncated at train.importance_ratio_cap."""
+    max_solo_accuracy: float = Field(1.0, ge=0, le=1)
+    """Groups with a higher solo accuracy give no hint-stripped rows."""
+    min_answer_to_reply_ratio: float = Field(0.0, ge=0)
+    """Answers shorter than this fraction of the reply (in tokens) skip the working; train on the
+    reply instead. 0: always on the answer."""
+    rehearsal_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right rollouts as they were, solo or with the reply. It keeps the
+    use of replies from being forgotten."""
+    solo_answer_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right solo answers after the prompt that offers experts. It ends
+    the asking where the policy can do without."""
+    solo_answer_min_accuracy: float = Field(1.0, gt=0, le=1)
+    """Only groups with at least this solo accuracy give such rows."""
+    self_distillation_weight: float = Field(0.0, ge=0)
+    """Weight of on-policy self-distillation. The teacher of a solo rollout is the policy itself
+    with a reply in its context (as in SDPO, by the log-ratio of the sampled tokens)."""
+
+
+class PenaltySection(Settings):
+    """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
+
+    per_call: float = Field(0.0, ge=0)
+    """Cost of every query, accepted or withheld: the policy decides on asking, not on the coin."""
+    per_token: float = Field(0.0, ge=0)
+    """Cost of every token that an expert was paid for."""
+    min_solo_accuracy: float = Field(0.0, ge=0, le=1)
+    """Only groups with at least this solo accuracy are penalised."""
+
+
+class OverlongSection(Settings):
+    """DAPO's soft punishment of long rollouts: nothing up to `tokens - buffer` sampled tokens, then
+    a fall to -1 at `tokens`, and -1 beyond."""
+
+    tokens: int = Field(ge=1)
+    """Sampled tokens from which the punishment is -1."""
+    buffer: int = Field(ge=1)
+    """Tokens over which it falls."""
+
+
+class ReplaySection(Settings):
+    """Logged groups in a live run: some groups of each step are drawn from a store. Rows of older
+    weights are weighted by their truncated importance ratio."""
+
+    store: str
+    """Trace store to draw from."""
+    run_id: str | None = None
+    """One run of the store. `null`: all its collections."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """Share of each step's groups that is drawn."""
+    max_staleness: int | None = Field(None, ge=0)
+    """Groups older than this many optimizer steps are not drawn. `null` is no limit."""
+
+
+class TrainSection(Settings):
+    """The method, the optimizer and the loss. Defaults are DAPO's."""
+
+    method: Literal["rollouts", "distillation", "logged", "none"] = "rollouts"
+    """What the policy learns from: its own rollouts, the first expert's solutions, logged rollouts
+    (`--from-traces`, or a study's collection), or nothing."""
+    expert_calls: int | None = Field(None, ge=1)
+    """Distillation: after this many calls, solutions are drawn again from those at hand."""
+    steps: int = Field(10, ge=1)
+    """Training steps."""
+    problems_per_step: int = Field(8, ge=1)
+    """Problems (groups) per training step."""
+    num_generations: int = Field(8, ge=2)
+    """G: rollouts per problem."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Peak learning rate."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or falling to 0 by the last step."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps over which the learning rate rises."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    minibatches_per_step: int = Field(1, ge=1)
+    """Optimizer steps per training step. With 1, every gradient is on-policy."""
+    gradient_accumulation_steps: int = Field(4, ge=1)
+    """Forward passes per optimizer step. More need less memory."""
+    epsilon: float = Field(0.2, ge=0)
+    """Lower clip of the probability ratio: 1 - epsilon."""
+    epsilon_high: float = Field(0.28, ge=0)
+    """Upper clip of the probability ratio: 1 + epsilon_high."""
+    advantage: str = "grpo"
+    """`grpo`: reward minus the group's mean, divided by its standard deviation. `dr_grpo`: without
+    the division. `rloo`: reward minus the mean of the others. Or `package.module:function`: the
+    group's rewards -> one advantage each."""
+    baseline: Literal["group", "condition"] = "group"
+    """What a rollout is compared with: its whole group, or only the rollouts that had experts (or
+    had none) as it did."""
+    beta: float = Field(0.0, ge=0)
+    """Weight of the KL divergence from the weights without the adapter, or those at the start."""
+    replay: ReplaySection | None = None
+    """Mix logged groups into a live run."""
+    penalty: PenaltySection = PenaltySection()
+    """What consulting costs in reward."""
+    overlong: OverlongSection | None = None
+    """Punish long rollouts."""
+    lora: LoraSection | None = LoraSection()
+    """The adapter that is trained. `null` trains all weights."""
+    internalise: InternaliseSection = InternaliseSection()
+    """Likelihood terms beside the policy gradient."""
+    dynamic_sampling_retries: int = Field(1, ge=0)
+    """Live: how many times per step groups whose rewards are all equal are replaced by new
+    problems."""
+    max_staleness: int = Field(0, ge=0)
+    """Logged: rollouts of a policy older than this many optimizer steps are refused. Older ones
+    that are allowed are weighted by their truncated importance ratio."""
+    epochs: int = Field(1, ge=1)
+    """Logged: passes over the traces."""
+    importance_ratio_cap: float = Field(2.0, gt=0)
+    """Importance ratios are truncated here."""
+    save_steps: int = Field(1, ge=1)
+    """Training steps between checkpoints."""
+    report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
+    """Where TRL reports metrics."""
+
+
+class WarmStartSection(Settings):
+    """Scripted episodes that teach the tool-call format before anything else."""
+
+    script: Literal["arithmetic", "operations"] = "arithmetic"
+    """`arithmetic`: asking, using the reply, and answering directly. `operations`: also each
+    operation by itself, with direct answers that are wrong (for a fresh model)."""
+    problems: int = Field(32, ge=1)
+    """Problems of the training split."""
+    epochs: int = Field(1, ge=1)
+    """Passes over the episodes."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    rows_per_step: int = Field(8, ge=1)
+    """Rows per optimizer step."""
+    warmup_steps: int = Field(2, ge=0)
+    """Optimizer steps over which the learning rate rises."""
+    lr_scheduler_type: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls to 0."""
+    like_lengths: bool = True
+    """Put rows of similar length into one step, for less padding. Kinds of episodes differ in
+    length, so a model that learns only from them needs them mixed."""
+
+
+class ExampleSection(Settings):
+    """A question with an answer in the form that the task asks for."""
+
+    question: str
+    """The question."""
+    answer: str
+    """The answer."""
+
+
+class EvalSection(Settings):
+    """Evaluation. Tool-free, except for the baseline graph `workflow`."""
+
+    every: int | None = Field(None, ge=1)
+    """Training steps between evaluations of a live run. `null`: none."""
+    problems: int = Field(300, ge=1)
+    """Problems of the held-out split."""
+    samples: int = Field(1, ge=1)
+    """Samples per problem."""
+    greedy: bool = True
+    """Also answer each problem once at temperature 0."""
+    temperature: float = Field(1.0, gt=0)
+    """Temperature of the samples."""
+    max_new_tokens: int = Field(64, ge=1)
+    """Most tokens per completion."""
+    base_examples: list[ExampleSection] = Field(default_factory=list)
+    """Shown before each problem when the demo evaluates the base model, which has not been taught
+    the answer's form."""
+
+
+class RecipeSections(Settings):
+    """Everything that a recipe can say. `eapo_agents.recipe.Recipe` adds the rules."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+    """Name of the recipe, for people and for run folders."""
+    seed: int = Field(0, ge=0)
+    """Seed of every random number."""
+    graph: str = "consult"
+    """The LangGraph graph that every command runs: `consult`, `solo`, `workflow`, `leap` or
+    `package.module:function`: (policy) or (policy, tools) -> compiled graph."""
+    graph_options: Options = Field(default_factory=dict)
+    """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
+    policy: PolicySection = PolicySection()
+    sampling: Sampling = Sampling()
+    """How rollouts are sampled."""
+    task: TaskSection = TaskSection()
+    consult: ConsultSection = ConsultSection()
+    warm_start: WarmStartSection | None = None
+    rollouts: RolloutsSection = RolloutsSection()
+    collect: CollectSection = CollectSection()
+    train: TrainSection = TrainSection()
+    trl: Annotated[Options, AfterValidator(refuse_unusable)] = Field(default_factory=dict)
+    """Further fields of TRL's GRPOConfig, passed through: `loss_type`, `optim`, ..."""
+    eval: EvalSection = EvalSection()
