@@ -2,18 +2,12 @@
 outside that were written then.
 
 `RECIPE_KEYS` is dotted, old key to new; None says that the key is gone. A function or class here
-takes the arguments of then.
+takes the arguments of then. What it needs is imported when it is called: most checks want the keys
+alone.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
-
-from eapo_agents import recipe_file, types
-from eapo_agents.recipe import Recipe
-from trainers import grpo, rows
-from trainers.rows import TrainingRow
 
 RECIPE_KEYS = {
     "train.forward_passes": "train.gradient_accumulation_steps",
@@ -45,32 +39,39 @@ RECIPE_KEYS = {
 }
 
 
-def Trajectory(**facts: object) -> types.Trajectory:
+def Trajectory(**facts: object) -> object:
     """Then the graph's name told the role."""
+    from eapo_agents import types
+
     facts.setdefault("role", types.Role.of_graph(str(facts["graph"])))
     return types.Trajectory(**facts)
 
 
-def trajectory_rows(trajectory: types.Trajectory, **options: object) -> list[TrainingRow]:
+def trajectory_rows(trajectory: object, **options: object) -> list[object]:
     """Then a row named its trajectory by `position`."""
+    from trainers import rows
+
     options.pop("position", None)
     return rows.trajectory_rows(trajectory, **options)
 
 
-class EapoTrainer(grpo.EapoTrainer):
+def EapoTrainer(*, importance_cap: float, **arguments: object) -> object:
     """Then it took `importance_cap`, and `_batch` took the groups first."""
+    from trainers import grpo
 
-    def __init__(self, *, importance_cap: float | None = None, **arguments: object) -> None:
-        if importance_cap is not None:
-            arguments["importance_ratio_cap"] = importance_cap
-        super().__init__(**arguments)
+    class Trainer(grpo.EapoTrainer):
+        def _batch(self, *groups_and_rows: Sequence[object]) -> dict[str, object]:
+            return super()._batch(*groups_and_rows[-2:])
 
-    def _batch(self, *groups_and_rows: Sequence[object]) -> dict[str, object]:
-        return super()._batch(*groups_and_rows[-2:])
+    return Trainer(importance_ratio_cap=importance_cap, **arguments)
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> object:
     """Then `train.epochs` and `train.max_staleness` were allowed whatever the method was."""
+    import yaml
+
+    from eapo_agents import recipe_file
+
     given = yaml.safe_load(Path(path).read_text()) if Path(path).exists() else {}
     if {"epochs", "max_staleness"} & set(given.get("train") or {}):
         overrides = ["train.method=logged", *overrides]
