@@ -35,7 +35,7 @@ class Prediction:
     answer: str | None = None
     """The answer alone, or a whole program."""
     continuation: str | None = None
-    """Code that goes on from a code benchmark's prompt."""
+    """Code that continues a code benchmark's prompt."""
     verdict: str | None = None
     """A judge's letter, where one has judged already."""
     supporting_facts: Sequence[tuple[str, int]] | None = None
@@ -137,7 +137,7 @@ class Benchmark:
     """Of a turn with experts, where it is another number."""
     samples: int = 1
     greedy: bool = False
-    """Whether each problem is answered greedily too, as a condition of its own."""
+    """Whether each problem is answered greedily too, as a separate condition."""
     grades_unfinished: bool = True
     """Whether an answer that was cut off is graded by what there is of it, such as a box."""
     metric: str = "accuracy"

@@ -127,7 +127,7 @@ def _json(text: str, where: str) -> object:
         found: object = json.loads(text)
         return found
     except (ValueError, RecursionError) as error:
-        raise BenchmarkError(f"'{where}' is no JSON: {error}.") from error
+        raise BenchmarkError(f"'{where}' is not JSON: {error}.") from error
 
 
 def _record(item: object, path: Path, number: int) -> Record:

@@ -13,7 +13,7 @@ Wanted = int | Literal["auto"]
 LOOK_S = 1.0
 """How often an engine is asked how busy it is."""
 FIRST, MOST = 64, 1024
-"""Where `auto` begins and ends for an engine without a size of its own."""
+"""Where `auto` begins and ends for an engine that tells no size."""
 FULL = 0.95
 """Share of the engine's cache that is as good as all of it: more rollouts only push others out."""
 ROOMY = 0.8

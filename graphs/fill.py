@@ -141,7 +141,7 @@ async def run_plans(
 
 
 def run_to_end(work: Coroutine[object, object, T]) -> T:
-    """Run a coroutine, where a loop runs already (a notebook) in a thread of its own."""
+    """Run a coroutine, where a loop runs already (a notebook) in a separate thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -261,7 +261,7 @@ class _Loop:
     num_run: int = 0
     all_begun: bool = False
     stopped_by: BudgetError | EngineLostError | None = None
-    """Nothing begins any more; what runs may end."""
+    """Nothing new begins; what runs may end."""
 
     async def to_end(self) -> int:
         try:

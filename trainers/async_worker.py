@@ -79,7 +79,7 @@ class GraphRolloutWorker:
         self.metrics_queue = queue.Queue()
 
     def start(self) -> None:
-        """Begin to run groups, in a thread of its own."""
+        """Begin to run groups, in a separate thread."""
         if self._thread is None:
             self._beat = time.monotonic()
             self._thread = threading.Thread(target=self._run, name="eapo-rollouts", daemon=True)
@@ -149,7 +149,7 @@ class GraphRolloutWorker:
             )
 
     def _order(self) -> Iterator[tuple[int, Problem]]:
-        """Passes over the problems, each in an order of its own; numbered."""
+        """Passes over the problems, each in its own order; numbered."""
         number = itertools.count()
         for epoch in itertools.count():
             key = [counter_key("epoch", self.seed, epoch, p.id) for p in self.problems]

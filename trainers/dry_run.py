@@ -59,7 +59,7 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
     )
     queries = calls = tokens = 0.0
     for step in range(1, settings.steps + 1):
-        # in its last turn a rollout may not ask any more
+        # in its last turn a rollout may not ask
         asked = may_ask * consult.max_queries * (turns.turns(step) - 1)
         queries += asked
         calls += asked * acceptance.rho(step)

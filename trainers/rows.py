@@ -105,8 +105,8 @@ def chains(turns: Sequence[Turn]) -> list[list[Turn]]:
             chain = chain_of.pop(turn.parent, [])
             if not chain:
                 raise TraceError(
-                    f"Turn {index} continues turn {turn.parent}, which is no open end of a row: "
-                    "the trace is broken or forks; leave it out."
+                    f"Turn {index} continues turn {turn.parent}, which is not the open end of a "
+                    "row: the trace is broken or forks; leave it out."
                 )
             chain.append(turn)
         chain_of[index] = chain

@@ -1,4 +1,4 @@
-"""Gathers requests of concurrent rollouts into batches, on a thread of its own.
+"""Gathers requests of concurrent rollouts into batches, on a separate thread.
 
 Rollouts of one cohort move in lockstep: a batch starts when every live rollout of the cohort has a
 request waiting. That fills batches, and it makes their composition a function of the rollouts
@@ -39,7 +39,7 @@ class Request:
     on_token: Callable[[int], None] | None = None
     """Told each token as it is sampled, on the worker's thread."""
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for it any more."""
+    """Set when nobody waits for it."""
 
     @property
     def order(self) -> tuple[str, int, int, int, int]:

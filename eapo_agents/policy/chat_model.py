@@ -142,7 +142,7 @@ class PolicyChatModel(BaseChatModel):
             except BaseException as error:  # handed to the caller's thread
                 outcome.append(error)
 
-        # a thread of its own: the caller may be inside a running event loop
+        # a separate thread: the caller may be inside a running event loop
         thread = threading.Thread(target=copy_context().run, args=(run,))
         thread.start()
         thread.join()
@@ -240,7 +240,7 @@ async def _streaming(
     telling = asyncio.create_task(_tell(tokens, run_manager, renderer))
 
     def on_token(token: int) -> None:
-        with suppress(RuntimeError):  # the loop may have ended, and nobody listens any more
+        with suppress(RuntimeError):  # the loop may have ended, and nobody listens
             loop.call_soon_threadsafe(tokens.put_nowait, token)
 
     try:

@@ -145,7 +145,7 @@ def _run_tasks(
         if isinstance(error, ray.exceptions.RayError):
             raise ServerError(
                 f"A task of the Ray cluster failed ({_first_line(error)}): look at that worker's "
-                "log, then run the same command again, which goes on with the rest."
+                "log, then run the same command again, which continues with the rest."
             ) from error
         raise
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from trainers.dry_run import Plan
 
 RESULT, TRACED = "train.json", "traces.json"
-"""What a run left; the traces that it is on, where it has no rollouts of its own."""
+"""What a run left; the traces that it is on, where it has no rollouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def worked_steps(expression: str) -> tuple[str, str]:
     except ZeroDivisionError as error:
         raise ValueError("The expression divides by zero.") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError("That is no arithmetic expression such as 7 + 3 * 4.") from error
+        raise ValueError("That is not an arithmetic expression such as 7 + 3 * 4.") from error
     return " ".join(steps) or f"{_text(value)}.", _text(value)
 
 

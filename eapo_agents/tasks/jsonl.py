@@ -34,7 +34,7 @@ def read_problems(path: str | Path) -> list[Problem]:
             if problem.id in problems:
                 raise ValueError(f"the id '{problem.id}' is there twice")
         except (ValueError, UsageError, RecursionError) as error:
-            raise TaskError(f"Line {number} of '{path}' is no problem: {error}") from error
+            raise TaskError(f"Line {number} of '{path}' is not a problem: {error}") from error
         problems[problem.id] = problem
     if not problems:
         raise TaskError(f"The problem file '{path}' is empty: give one JSON object a line.")

@@ -1,4 +1,4 @@
-"""Benchmarks by name: each in a module of its own."""
+"""Benchmarks by name: each in its own module."""
 
 from __future__ import annotations
 
