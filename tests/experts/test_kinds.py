@@ -50,9 +50,9 @@ def ask(pool, arguments, name="a"):
 
 
 def test_every_kind_is_documented_in_the_recipe():
-    from eapo_agents import recipe
+    from eapo_agents import recipe_sections
 
-    text = Path(recipe.__file__).read_text()
+    text = Path(recipe_sections.__file__).read_text()
     assert all(f"`{kind}`" in text for kind in KINDS)
 
 
