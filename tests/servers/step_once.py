@@ -122,7 +122,7 @@ def main(out: Path) -> None:
         objective=Objective(
             solo_prompt=lambda problem: [3, 4, 5],
             settings=recipe.train.model_copy(
-                update={"internalise": InternaliseSection(weight=0.5)}
+                update={"internalise": InternaliseSection(hint_stripped_weight=0.5)}
             ),
         ),
         fresh_from=lambda: VERSION.step,
