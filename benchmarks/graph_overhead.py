@@ -18,7 +18,8 @@ from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.tasks import load_problems
-from graphs.agent import load_agent
+from eapo_agents.types import Trajectory
+from graphs.agent import Agent, load_agent
 from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.run import add_adapter
@@ -29,7 +30,7 @@ RECIPE = "cpu-smol"
 NUM_PROBLEMS, NUM_ROLLOUTS, ROUNDS = 8, 4, 5
 
 
-def main() -> None:
+def agent_that_asks() -> Agent:
     recipe = load_recipe(RECIPE)
     agent = load_agent(recipe)
     assert recipe.warm_start is not None
@@ -38,6 +39,27 @@ def main() -> None:
     add_adapter(agent)
     with tempfile.TemporaryDirectory() as folder:
         warm_start(agent, episodes, Path(folder), lambda done, total: None)
+    return agent
+
+
+def report(trajectories: list[Trajectory], graph_s: list[float], engine_s: list[float]) -> None:
+    turns = [turn for t in trajectories for turn in t.turns]
+    figures = {
+        "benchmark": "graph_overhead",
+        "rollouts": len(trajectories),
+        "turns": len(turns),
+        "consultations": sum(len(turn.consultations) for turn in turns),
+        "sampled_tokens": sum(len(turn.completion_ids) for turn in turns),
+        "graph_s": statistics.median(graph_s),
+        "engine_s": statistics.median(engine_s),
+        "ratio": statistics.median(graph_s) / statistics.median(engine_s),
+    }
+    print(json.dumps(figures))
+
+
+def main() -> None:
+    agent = agent_that_asks()
+    system_prompt = agent.recipe.task.system_prompt
     policy = agent.policy(agent.sampling)
     graph = build_consult_graph(
         policy,
@@ -52,7 +74,7 @@ def main() -> None:
         agent.engine.weights_changed(0)  # an empty cache
         started = time.perf_counter()
         groups = asyncio.run(
-            run_rollouts(graph, policy, plans, system_prompt=recipe.task.system_prompt, seed=0)
+            run_rollouts(graph, policy, plans, system_prompt=system_prompt, seed=0)
         )
         return time.perf_counter() - started, [t for g in groups for t in g.trajectories_G]
 
@@ -89,21 +111,7 @@ def main() -> None:
         sampled = asyncio.run(straight(trajectories))
         engine_s.append(time.perf_counter() - started)
         assert sampled == [[turn.completion_ids for turn in t.turns] for t in trajectories]
-    turns = [turn for t in trajectories for turn in t.turns]
-    print(
-        json.dumps(
-            {
-                "benchmark": "graph_overhead",
-                "rollouts": len(trajectories),
-                "turns": len(turns),
-                "consultations": sum(len(turn.consultations) for turn in turns),
-                "sampled_tokens": sum(len(turn.completion_ids) for turn in turns),
-                "graph_s": statistics.median(graph_s),
-                "engine_s": statistics.median(engine_s),
-                "ratio": statistics.median(graph_s) / statistics.median(engine_s),
-            }
-        )
-    )
+    report(trajectories, graph_s, engine_s)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def read_records(path: Path) -> list[Record]:
         csv.field_size_limit(sys.maxsize)
         return list(csv.DictReader(io.StringIO(text)))
     if name.endswith(".json") and text.lstrip().startswith("["):
-        found = _json(text, str(path))
+        found = _json(text, f"'{path}'")
         assert isinstance(found, list)
         return [_record(item, path, i) for i, item in enumerate(found)]
     return read_lines(text, path)
@@ -99,7 +99,7 @@ def read_lines(text: str, path: Path) -> list[Record]:
     records = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            records.append(_record(_json(line, f"{path}', line {number}"), path, number))
+            records.append(_record(_json(line, f"line {number} of '{path}'"), path, number))
     return records
 
 
@@ -127,7 +127,7 @@ def _json(text: str, where: str) -> object:
         found: object = json.loads(text)
         return found
     except (ValueError, RecursionError) as error:
-        raise BenchmarkError(f"'{where}' is not JSON: {error}.") from error
+        raise BenchmarkError(f"{where[0].upper()}{where[1:]} is not JSON: {error}.") from error
 
 
 def _record(item: object, path: Path, number: int) -> Record:

@@ -29,6 +29,7 @@ from eapo_agents.runs.grading import (
     recorded_seconds,
 )
 from eapo_agents.runs.loading import load_agent
+from eapo_agents.runs.lock import locked
 from eapo_agents.types import PolicyVersion
 
 if TYPE_CHECKING:
@@ -48,21 +49,23 @@ def evaluate(
         wanted: see `Wanted`; by default the recipe's task, as its eval section has it.
 
     Raises:
-        UsageError: something that is wanted does not fit. The model was not loaded yet.
+        UsageError: something that is wanted does not fit. The model was not loaded yet. Or another
+            process works in the folder.
         BudgetError: the experts' budget is spent. The same call continues when it is raised.
         ErrorBudgetError: more rollouts failed than the recipe allows.
     """
     refuse_foreign_packages()
     plan = prepare(recipe, out, wanted, progress)
     progress.say(f"{in_a_line(recipe)}. Settings and results are in {out}.")
-    agent = load_agent(recipe, progress)
-    settings = _start(out, plan, recipe, agent.engine.policy_version)
-    evaluation = _finished(out, settings, plan)
-    if evaluation is None:
-        _sample(agent, plan, out, wanted.get("concurrency"), progress)
-        evaluation = grade_run(out, settings, plan.parts, plan.judge, progress=progress)
-    else:
-        progress.say(f"The evaluation in {out} is finished: nothing was run.")
+    with locked(out):
+        agent = load_agent(recipe, progress)
+        settings = _start(out, plan, recipe, agent.engine.policy_version)
+        evaluation = _finished(out, settings, plan)
+        if evaluation is None:
+            _sample(agent, plan, out, wanted.get("concurrency"), progress)
+            evaluation = grade_run(out, settings, plan.parts, plan.judge, progress=progress)
+        else:
+            progress.say(f"The evaluation in {out} is finished: nothing was run.")
     baseline = wanted.get("baseline")
     if baseline is None:
         return evaluation

@@ -16,6 +16,7 @@ from eapo_agents.runs.grading import (
     refuse_unjudged,
     the_judge,
 )
+from eapo_agents.runs.lock import locked
 
 if TYPE_CHECKING:
     from evals.conditions import Part
@@ -52,7 +53,8 @@ def rescore(
         refuse_unjudged(part.benchmark, judge)
         prepare_sandbox(part.benchmark, sandbox, unsafe=unsafe_code, progress=progress)
     judging = the_judge(recipe, judge, folder) if judge and recipe else None
-    return grade_run(folder, settings, parts, judging, again=True, progress=progress)
+    with locked(folder):
+        return grade_run(folder, settings, parts, judging, again=True, progress=progress)
 
 
 def _part(settings: RunSettings, known: list[ResultSettings], data: Mapping[str, str]) -> Part:

@@ -108,9 +108,12 @@ def test_a_finished_run_on_traces_says_so_and_other_traces_are_refused(recipe, r
     assert "holds a run o" in told
 
 
-def test_a_folder_in_which_another_process_works_is_refused_in_one_sentence(recipe, run_command):
+@pytest.mark.parametrize("command", [["train"], ["eval", "--limit", "4"]])
+def test_a_folder_in_which_another_process_works_is_refused_in_one_sentence(
+    recipe, run_command, command
+):
     with locked(Path("run")):
-        status, _, told = run_command("train", "-r", recipe, "--out", "run")
+        status, _, told = run_command(*command, "-r", recipe, "--out", "run")
         assert status == 2
         assert "Another process works in 'run'" in told
         with pytest.raises(UsageError), locked(Path("run")):
