@@ -1,6 +1,6 @@
 """How close the loop that fills a store comes to ideal list scheduling.
 
-    python benchmarks/scheduling.py [--rollouts 256] [--at-once 32] [--mean-s 0.4]
+    python benchmarks/scheduling.py [--rollouts 256] [--at-once 32] [--mean-s 1]
 
 A scripted engine takes lognormal times of sigma 0.5, 1 and 1.5, drawn from names, so that every
 mode meets the same ones. Ideal: each rollout, in the given order, starts on the place that is free
@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rollouts", type=int, default=256)
     parser.add_argument("--at-once", type=int, default=32)
-    parser.add_argument("--mean-s", type=float, default=0.4)
+    parser.add_argument("--mean-s", type=float, default=1.0)
     given = parser.parse_args()
     renderer = small_renderer()
     for sigma in SIGMAS:
