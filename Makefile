@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-servers studio demo study study-smoke test parity check bench clean
+.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity check bench clean
 
 setup: $(STAMP)
 
@@ -48,13 +48,15 @@ demo: setup
 study: setup
 	$(BIN)/eapo study scale-model --seeds 5 --arms eapo,self-exploration,distillation,offline,paper,eapo+noisy,eapo+solo-answers --out runs/study
 
-# The same machinery for a few steps of three arms, killed and resumed; part of `test`.
-study-smoke: setup
-	$(BIN)/python -m pytest tests/cli/test_study.py
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity --ignore=tests/servers
 
 # Two files at a time, a core each.
 test: setup studio-env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/parity --ignore=tests/servers
+	$(PYTEST) -m "not long"
+
+# Whole runs (the demo, a study, an evaluation, training), killed in the middle and given again; some minutes.
+test-runs: setup
+	$(PYTEST) -m long
 
 # With real vLLM and PostgreSQL servers and two training processes, which the tests start; some minutes.
 test-servers: setup vllm

@@ -85,7 +85,6 @@ def test_a_folder_of_ours_names_where_one_works_hides_nothing(tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -11,6 +11,7 @@ import pytest
 
 from eapo_agents.store import TraceStore
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
     "eval.max_new_tokens": 1,

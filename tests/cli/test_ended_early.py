@@ -136,6 +136,7 @@ def test_sigterm_is_an_interrupt_also_in_the_background_where_ctrl_c_is_ignored(
         signal.signal(signal.SIGINT, before[1])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the script forks")
 def test_commands_ended_at_random_moments_come_to_what_unbroken_runs_come_to():
     """Two moments a command: a kill -9 and a Ctrl-C. The script tries twenty."""

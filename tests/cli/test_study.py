@@ -62,6 +62,7 @@ def study(tmp_path_factory):
     return out, json.loads(second.stdout), done_before
 
 
+@pytest.mark.long
 def test_a_killed_study_goes_on_without_doing_anything_twice(study):
     out, report, done_before = study
     assert (out / "seed-0" / "self-exploration" / "result.json") in done_before
@@ -73,6 +74,7 @@ def test_a_killed_study_goes_on_without_doing_anything_twice(study):
     assert len(keys) == len(set(keys)) == recipe_rollouts
 
 
+@pytest.mark.long
 def test_the_curve_of_a_killed_run_is_that_of_an_unbroken_one(study):
     killed, _, _ = study
     unbroken = killed.parent / "unbroken"
@@ -89,6 +91,7 @@ def test_the_curve_of_a_killed_run_is_that_of_an_unbroken_one(study):
     assert evals[0] == evals[1]
 
 
+@pytest.mark.long
 def test_each_arm_does_what_it_is_for(study):
     _, report, _ = study
     alone, eapo, taught = (report["arms"][arm]["seeds"][0] for arm in ARMS)
@@ -102,6 +105,7 @@ def test_each_arm_does_what_it_is_for(study):
     assert {d["arm"] for d in report["differences"]} == {"eapo", "distillation"}
 
 
+@pytest.mark.long
 def test_with_experts_a_turn_may_be_as_long_as_in_training(study):
     """A query needs more tokens than an answer alone."""
     out, _, _ = study
@@ -113,6 +117,7 @@ def test_with_experts_a_turn_may_be_as_long_as_in_training(study):
     assert longest == {"eval": 16, "assisted": 32, "train": 32}
 
 
+@pytest.mark.long
 def test_the_report_is_a_page_with_plots_and_a_table(study, run_command):
     out, report, _ = study
     page = (out / "report.html").read_text()
@@ -124,6 +129,7 @@ def test_the_report_is_a_page_with_plots_and_a_table(study, run_command):
     assert json.loads(printed)["arms"]["eapo"]["after"] == report["arms"]["eapo"]["after"]
 
 
+@pytest.mark.long
 def test_watch_shows_every_run(study, run_command):
     out, _, _ = study
     status, printed, _ = run_command("watch", out, "--once")
@@ -144,6 +150,7 @@ def test_jobs_do_not_outlive_a_study_that_is_killed(tmp_path):
     assert (len(gone), alive) == (1, [])
 
 
+@pytest.mark.long
 def test_a_folder_holds_one_study(study, run_command, monkeypatch):
     out, _, _ = study
     monkeypatch.chdir(ROOT)

@@ -112,6 +112,7 @@ def test_runs_with_other_settings_are_not_compared_and_the_sentence_says_which(
     assert "is not an evaluation" in err
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(
     run, tmp_path, gsm8k, saved_model
 ):
