@@ -153,8 +153,8 @@ class Benchmark:
     """Whether grading runs what the model wrote."""
     needs_all: bool = False
     """Upstream's script refuses predictions that leave problems out; else they count as wrong."""
-    repeats: bool = False
-    """Whether several predictions for one problem are samples, not a mistake."""
+    ignores_unknown: bool = False
+    """Upstream's script leaves out predictions for problems that it does not have."""
     sealed: bool = False
     """Its text must not be written out in plain: prompts and answers are stored sealed."""
     read: Callable[[Path], list[Record]] | None = None

@@ -86,7 +86,7 @@ def grade_all(
 def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, float]:
     """The benchmark's own metrics, and pass@k where it has that."""
     if not benchmark.pass_at:
-        return benchmark.metrics(items)
+        return benchmark.metrics(items) | _of_samples(benchmark, items)
     counts = [len(item.grades) for item in items]
     found: dict[str, float] = {}
     with_details = any(g.details for item in items for g in item.grades)
@@ -99,6 +99,16 @@ def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, 
         for detail, name in _DETAIL_METRICS.items():
             found[f"{name}{k}"] = _mean_pass(items, k, detail)
     return found
+
+
+def _of_samples(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, float]:
+    """What several samples of a right-or-wrong benchmark tell: mean@n and pass@n for the smallest
+    number n > 1 of samples that a problem has, each problem weighing the same."""
+    n = min((len(item.grades) for item in items), default=0)
+    if n < 2 or benchmark.metric != "accuracy":
+        return {}
+    mean = sum(item.score for item in items) / len(items)
+    return {f"mean@{n}": mean, f"pass@{n}": _mean_pass(items, n, None)}
 
 
 def refuse_ungraded(

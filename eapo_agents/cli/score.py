@@ -27,6 +27,10 @@ def score(
         str | None,
         typer.Option("--gold", help="Upstream's file; else EAPO_DATA is searched, then the hub."),
     ] = None,
+    answer_field: Annotated[
+        str | None,
+        typer.Option("--answer-field", help="Field of the predictions that the model wrote."),
+    ] = None,
     items: Annotated[bool, typer.Option("--items", help="List each problem's score.")] = False,
     judge: JudgeOption = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
@@ -49,6 +53,7 @@ def score(
         benchmark,
         predictions,
         gold=gold,
+        answer_field=answer_field,
         with_items=items,
         judge=judge,
         recipe=resolved(recipe, overrides, None) if judge else None,

@@ -41,6 +41,7 @@ def score(
     predictions: str,
     *,
     gold: str | None = None,
+    answer_field: str | None = None,
     with_items: bool = False,
     judge: str | None = None,
     recipe: Recipe | None = None,
@@ -63,7 +64,10 @@ def score(
 
     benchmark = _benchmark(name, gold)
     loaded = load(benchmark, gold)
-    matched = read_predictions(benchmark, loaded.problems, Path(predictions))
+    matched = read_predictions(benchmark, loaded, Path(predictions), answer_field)
+    if matched.fields:
+        graded = ", ".join(field.describe() for field in matched.fields)
+        progress.say(f"Graded: the field {graded}.")
     grader = None
     if benchmark.judged and judge and recipe:
         grader = the_judge(recipe, judge, Path("runs"))

@@ -141,6 +141,7 @@ DISTRACTOR = Benchmark(
     metric="f1",
     metrics=metrics,
     grader=_grader,
+    ignores_unknown=True,
     max_new_tokens=256,
 )
 CLOSED_BOOK = replace(

@@ -62,6 +62,5 @@ HUMANEVAL = Benchmark(
     pass_at=(1, 10, 100),
     runs_code=True,
     needs_all=True,
-    repeats=True,
     published={"EAPO, leaderboard": 91.56},
 )

@@ -50,5 +50,5 @@ MBPP_PLUS = Benchmark(
     pass_at=(1, 10, 100),
     runs_code=True,
     needs_all=True,
-    repeats=True,
+    ignores_unknown=True,
 )

@@ -197,6 +197,34 @@ def test_missing_answers_count_as_wrong_and_ids_are_echoed(score, tmp_path):
     assert scores == {"gsm8k/test/0": 0.0, "1": 1.0, "gsm8k/test/2": 1.0, "3": 0.0}
 
 
+def test_a_copy_of_the_gold_column_is_not_graded_and_two_fields_are_refused(score, tmp_path):
+    gold = [{"question": f"{i}?", "answer": f"so #### {i}"} for i in range(4)]
+    file = write(tmp_path / "gold.jsonl", gold)
+
+    def run(records, *more):
+        return score("gsm8k", file, write(tmp_path / "p.jsonl", records), *more)
+
+    beside = [{**r, "id": i, "response": "#### 9"} for i, r in enumerate(gold)]
+    assert run(beside)[1]["metrics"] == {"accuracy": 0.0}
+    status, message = run([{**r, "id": i} for i, r in enumerate(gold)])
+    assert (status, "'answer'" in message, "--answer-field" in message) == (2, True, True)
+    two = [{"id": i, "response": f"#### {i}", "output": "#### 9"} for i in range(4)]
+    status, message = run(two)
+    assert status == 2
+    assert "'response' and 'output'" in message
+    assert "--answer-field" in message
+    assert run(two, "--answer-field", "response")[1]["metrics"] == {"accuracy": 1.0}
+
+
+def test_several_samples_are_averaged_problem_by_problem(score, tmp_path):
+    gold = write(
+        tmp_path / "g.jsonl", [{"question": f"{i}?", "answer": f"#### {i}"} for i in (1, 2)]
+    )
+    samples = [{"id": i - 1.0, "generation": text} for i in (1, 2) for text in (f"#### {i}", None)]
+    _, result = score("gsm8k", gold, write(tmp_path / "p.jsonl", samples))
+    assert result["metrics"] == {"accuracy": 0.5, "mean@2": 0.5, "pass@2": 1.0}
+
+
 SIMPLE = "metadata,problem,answer\n" + "".join(f"{{}},Question {i}?,Gold {i}\n" for i in range(5))
 
 
@@ -285,7 +313,7 @@ GSM = [{"question": "1?", "answer": "#### 1"}, {"question": "2?", "answer": "###
         ("gsm8k", GSM, [{"id": 7, "answer": "1"}], "does not have \\(first: '7'"),
         ("gsm8k", GSM, [{"answer": "1"}], "has no id"),
         ("gsm8k", GSM, [{"id": 0}], "nothing to score"),
-        ("gsm8k", GSM, [{"id": 0, "completion": ["1"]}], "a text is needed"),
+        ("gsm8k", GSM, [{"id": 0, "completion": [1]}], "a text is needed"),
         ("humaneval", [ADD, DOUBLE], [{"task_id": "t/0", "completion": ""}], "leaves out 1 of 2"),
         ("humaneval", [ADD], [{"task_id": "x", "completion": ""}], "first: 'x'"),
         ("humanevalplus", [ADD], [{"task_id": "t/0", "completion": ""}], "not as HumanEval\\+ has"),

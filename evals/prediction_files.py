@@ -1,0 +1,184 @@
+"""Reads files of predictions as the common tools write them, into flat records.
+
+A record keeps its tool's fields; this module only undoes the nesting: lm-eval's samples,
+evalplus's eval_results.json and folders, OpenAI's batch output, HotpotQA's official object, pandas'
+orientations, {id: answer}, and JSON arrays whatever the file is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from eapo_agents.errors import BenchmarkError
+from evals.benchmark import Benchmark, Record
+from evals.sources import read_lines, read_records, read_text
+
+TEXT = "model output"
+"""What the model wrote, where its tool nests it."""
+
+
+def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
+    """Return the records of a file, or of evalplus's folder.
+
+    Raises:
+        BenchmarkError: it cannot be read, or has a format that is not known.
+    """
+    if path.is_dir():
+        return _folder(benchmark, path)
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".csv", ".parquet")):
+        return read_records(path)
+    text = read_text(path)
+    if name.endswith(".tsv"):
+        raise BenchmarkError(f"'{path}' is TSV: give JSON Lines, a JSON array, CSV or Parquet.")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        if text.lstrip().startswith("[") or (name.endswith(".json") and "\n{" not in text.strip()):
+            read_records(path)  # says where it is not JSON
+        return [_flat(record) for record in read_lines(text, path)]
+    if isinstance(found, list):
+        return [_flat(record) for record in _objects(found, path)]
+    if isinstance(found, dict):
+        official = benchmark.name.startswith("hotpotqa") and {"answer", "sp"} & found.keys()
+        if name.endswith(".jsonl") and "\n" not in text.strip() and not official:
+            return [_flat(found)]
+        return [_flat(record) for record in _object(benchmark, found, path)]
+    raise BenchmarkError(f"'{path}' holds {type(found).__name__}: give JSON objects, one a line.")
+
+
+def _objects(found: list[object], path: Path) -> list[Record]:
+    for number, item in enumerate(found, start=1):
+        if not isinstance(item, dict):
+            raise BenchmarkError(
+                f"Record {number} of '{path}' is {type(item).__name__}: JSON objects are needed."
+            )
+    return [item for item in found if isinstance(item, dict)]
+
+
+def _object(benchmark: Benchmark, found: dict[str, object], path: Path) -> list[Record]:
+    """Read one JSON object that holds all predictions."""
+    if unread := {"request_states", "convos", "samples"} & found.keys():
+        raise BenchmarkError(
+            f"'{path}' is another tool's log ('{min(unread)}'), which is not read: give JSONL, "
+            "each line with an id and a completion or answer."
+        )
+    if isinstance(found.get("eval"), dict):
+        return _evalplus(found["eval"])
+    if benchmark.name.startswith("hotpotqa") and ("answer" in found or "sp" in found):
+        return _hotpot(found, path)
+    if {"id", "task_id", "_id"} & found.keys() and not _columns(found):
+        return [found]
+    return _by_id(found, path)
+
+
+def _columns(found: Mapping[str, object]) -> bool:
+    return bool(found) and all(isinstance(value, dict) for value in found.values())
+
+
+def _by_id(found: dict[str, object], path: Path) -> list[Record]:
+    """Read {id: record}, pandas' {column: {row: value}}, {id: text} and {id: [texts]}."""
+    if _columns(found) and {"id", "task_id", "_id", "unique_id", "doc_id"} & found.keys():
+        rows = {key for column in found.values() if isinstance(column, dict) for key in column}
+        return [
+            {name: c.get(row) for name, c in found.items() if isinstance(c, dict)}
+            for row in sorted(rows, key=lambda r: (len(r), r))
+        ]
+    if _columns(found):
+        return [{"id": key, **value} for key, value in found.items() if isinstance(value, dict)]
+    if found and all(isinstance(v, str | int | float | list | None) for v in found.values()):
+        return [{"id": key, "answer": value} for key, value in found.items()]
+    raise BenchmarkError(
+        f"'{path}' is one JSON object of another format: give JSONL, each line with an id and "
+        "a completion or answer."
+    )
+
+
+def _hotpot(found: dict[str, object], path: Path) -> list[Record]:
+    answers, facts = found.get("answer", {}), found.get("sp", {})
+    if not isinstance(answers, dict) or not isinstance(facts, dict) or not (answers or facts):
+        raise BenchmarkError(
+            f"'{path}' is not HotpotQA's prediction format: a JSON object with 'answer' (id -> "
+            "text) and, where there are any, 'sp' (id -> [[title, sentence], ...]) is needed."
+        )
+    records: list[Record] = []
+    for key in answers | facts:
+        record: dict[str, object] = {"id": key}
+        if key in answers:
+            record["answer"] = answers[key]
+        if key in facts:
+            record["sp"] = facts[key]
+        records.append(record)
+    return records
+
+
+def _folder(benchmark: Benchmark, path: Path) -> list[Record]:
+    """Read evalplus's other format: a folder for each task with 0.py, 1.py, ..."""
+    files = sorted(
+        (f for f in path.glob("*/*.py") if f.stem.isdigit()),
+        key=lambda f: (f.parent.name, int(f.stem)),
+    )
+    if not files or not benchmark.runs_code:
+        raise BenchmarkError(
+            f"'{path}' is a folder without samples (Task_0/0.py, ...): give a file of predictions."
+        )
+    return [{"task_id": f.parent.name.replace("_", "/"), "solution": read_text(f)} for f in files]
+
+
+def _flat(record: Record) -> Record:
+    """Return an lm-eval sample or a line of OpenAI's batch output without its nesting."""
+    if "custom_id" in record and "response" in record:
+        return {"id": record["custom_id"], TEXT: record["response"]}
+    if "doc_id" not in record or "resps" not in record:
+        return record
+    doc = record.get("doc")
+    flat = {key: value for key, value in record.items() if key not in ("doc", "target")}
+    return {**(doc if isinstance(doc, dict) else {}), **flat}
+
+
+def _evalplus(found: object) -> list[Record]:
+    """Read the programs in evalplus's results."""
+    assert isinstance(found, dict)
+    return [
+        {"task_id": task, "solution": sample.get("solution")}
+        for task, samples in found.items()
+        for sample in (samples if isinstance(samples, list) else [])
+        if isinstance(sample, dict)
+    ]
+
+
+def texts_of(value: object, *, depth: int = 0) -> list[str | None]:
+    """Return the texts of a field's value, several if they are samples.
+
+    A list of messages is a conversation, of which the last message counts; the parts of a message
+    are one text. None is an answer that was not given.
+
+    Raises:
+        TypeError: it holds no text.
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        return [None]
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, bool) or depth > 8:
+        raise TypeError(type(value).__name__)
+    if isinstance(value, int | float):
+        return [str(int(value)) if float(value).is_integer() else str(value)]
+    if isinstance(value, Mapping):
+        for key in ("choices", "message", "messages", "content", "completion", "text", "body"):
+            if value.get(key) is not None:
+                return texts_of(value[key], depth=depth + 1)
+        raise TypeError("dict")
+    if not isinstance(value, list | tuple) or not value:
+        raise TypeError(type(value).__name__)
+    if all(isinstance(item, dict) and "role" in item for item in value):
+        last = value[-1]
+        return texts_of(last, depth=depth + 1) if last["role"] == "assistant" else [None]
+    if all(isinstance(item, dict) and "type" in item for item in value):
+        parts = [str(item.get("text", "")) for item in value if item["type"] == "text"]
+        return ["".join(parts)]
+    if any(isinstance(item, bool | float | int) for item in value):
+        raise TypeError("list of numbers")
+    return [text for item in value for text in texts_of(item, depth=depth + 1)]
