@@ -103,6 +103,10 @@ class GradingError(EapoError):
     """A grader failed. That is never turned into a reward of 0."""
 
 
+class UndecidedError(GradingError):
+    """A grader could not decide about one answer, which stays unscored."""
+
+
 class EngineError(EapoError):
     """A policy engine failed while generating."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from eapo_agents.errors import GradingError
+from eapo_agents.errors import GradingError, UndecidedError
 from eapo_agents.grading import LENIENT, SLOW, Grade, grade
 from eapo_agents.registry import Registry, describe
 from eapo_agents.types import Problem
@@ -37,10 +37,23 @@ def score_text(
     """Return (reward, whether right) of a policy's answer; None, a missing answer, earns 0.
 
     Raises:
-        GradingError: the problem's gold answer cannot be read. The trajectory stays unscored.
+        GradingError: the problem's gold answer cannot be read.
+        UndecidedError: the grader could not decide. The trajectory stays unscored.
     """
     graded = grade(text or "", problem)
+    if graded.undecided:
+        raise UndecidedError(
+            f"The answer to problem '{problem.id}' could not be graded: {graded.note}."
+        )
     return reward(graded, format_reward=format_reward), graded.correct
+
+
+def scored(reward: Reward, text: str | None, problem: Problem) -> tuple[float | None, bool | None]:
+    """Return (reward, whether right); None twice where the grader could not decide."""
+    try:
+        return reward(text, problem)
+    except UndecidedError:
+        return None, None
 
 
 def reward_of(recipe: Recipe) -> Reward:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from eapo_agents.errors import ErrorBudgetError
-from eapo_agents.grading import Grade
-from eapo_agents.grading.texts import normalise
+from eapo_agents.grading import Grade, same_answer
 from eapo_agents.types import StopReason, Trajectory
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction, mean
 from evals.conditions import ASSISTED, SOLO, Condition, Part
@@ -18,7 +17,7 @@ from evals.metrics import (
     pass_at_k,
     score_interval,
 )
-from evals.scoring import benchmark_metrics, grade_all
+from evals.scoring import benchmark_metrics, grade_all, refuse_undecided
 from evals.sealing import open_text
 
 
@@ -73,6 +72,8 @@ class Score:
     """Answers that have not been sampled yet: the run was interrupted."""
     failed: int
     """Rollouts that failed."""
+    undecided: int = 0
+    """Answers that the grader could not decide in its limits; they count in no figure."""
     temperature: float
     metrics: dict[str, float]
     formatted: float
@@ -136,14 +137,16 @@ def grade_answers(
         (problems[t.problem.id], Prediction(completion=answer_text(t, benchmark))) for t in answered
     ]
     grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
-    samples = [
-        _sample(t, _sealed(grade) if benchmark.sealed else grade)
-        for t, grade in zip(answered, grades, strict=True)
-    ]
+    graded = list(zip(answered, grades, strict=True))
+    decided = [(t, grade) for t, grade in graded if not grade.undecided]
+    undecided = len(graded) - len(decided)
+    refuse_undecided(undecided, len(graded), max_error_share, benchmark.title)
+    samples = [_sample(t, _sealed(g) if benchmark.sealed else g) for t, g in decided]
     order = {key: number for number, key in enumerate(problems)}
     samples.sort(key=lambda s: (order[s.problem_id], s.rollout))
     missing = part.num_answers(condition) - len(found)
-    return samples, _score(part, condition, samples, missing=missing, failed=len(failed))
+    score = _score(part, condition, samples, missing=missing, failed=len(failed))
+    return samples, replace(score, undecided=undecided)
 
 
 def _refuse_failures(
@@ -270,15 +273,24 @@ def _mean_pass(by_problem: Mapping[str, Sequence[Sample]], k: int) -> float:
 
 
 def vote(samples: Sequence[Sample]) -> float:
-    """Return how right the most frequent answer is; the mean over those that are as frequent."""
-    answers: dict[str, list[float]] = {}
-    for sample in samples:
-        if sample.grade.extracted is not None:
-            answers.setdefault(normalise(sample.grade.extracted), []).append(sample.grade.score)
-    if not answers:
-        return 0.0
-    most = max(map(len, answers.values()))
-    return mean([mean(scores) for scores in answers.values() if len(scores) == most])
+    """Return how right the most frequent answer is; the mean over those that are as frequent.
+
+    Answers that the grader holds equal are one answer. Right answers are all equal to the
+    gold one.
+    """
+    right = [s.grade.score for s in samples if s.grade.correct]
+    groups: list[tuple[str, list[float]]] = [("", right)] if right else []
+    wrong = [s.grade for s in samples if s.grade.extracted is not None and not s.grade.correct]
+    for grade in wrong:
+        answer = grade.extracted or ""
+        for first, scores in groups[bool(right) :]:
+            if same_answer(first, answer, grade.grader):
+                scores.append(grade.score)
+                break
+        else:
+            groups.append((answer, [grade.score]))
+    most = max((len(scores) for _, scores in groups), default=0)
+    return mean([mean(scores) for _, scores in groups if len(scores) == most])
 
 
 def _powers_of_two(limit: int) -> list[int]:

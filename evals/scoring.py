@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from eapo_agents.errors import BenchmarkError, GradingError
+from eapo_agents.errors import BenchmarkError, ErrorBudgetError, GradingError
 from eapo_agents.grading import Grade
 from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, GradePrediction, Item, Loaded, Prediction
@@ -21,6 +21,8 @@ class Scored:
 
     benchmark: Benchmark
     items: tuple[Item, ...]
+    undecided: int = 0
+    """Answers that the grader could not decide; they and their problems count in no figure."""
 
     def metrics(self) -> dict[str, float]:
         """Return all that upstream's script reports."""
@@ -43,15 +45,32 @@ def score(
 
     Raises:
         GradingError: a grader failed; nothing is counted as wrong for want of a grade.
+        ErrorBudgetError: more than a hundredth of the verdicts are undecided.
     """
     grader = grader or benchmark.grader(loaded)
     jobs = [(p, prediction) for p in loaded.problems for prediction in predictions.get(p.id, ())]
     grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
+    undecided = {p.id for (p, _), g in zip(jobs, grades, strict=True) if g.undecided}
+    refuse_undecided(sum(g.undecided for g in grades), len(grades), 0.01, benchmark.title)
     by_problem: dict[str, list[Grade]] = {}
     for (problem, _), graded in zip(jobs, grades, strict=True):
-        by_problem.setdefault(problem.id, []).append(graded)
-    items = tuple(Item(problem=p, grades=tuple(by_problem.get(p.id, ()))) for p in loaded.problems)
-    return Scored(benchmark=benchmark, items=items)
+        if not graded.undecided:
+            by_problem.setdefault(problem.id, []).append(graded)
+    items = tuple(
+        Item(problem=p, grades=tuple(by_problem.get(p.id, ())))
+        for p in loaded.problems
+        if p.id in by_problem or p.id not in undecided
+    )
+    return Scored(benchmark=benchmark, items=items, undecided=sum(g.undecided for g in grades))
+
+
+def refuse_undecided(num: int, num_graded: int, max_share: float, title: str) -> None:
+    """Raise ErrorBudgetError where more verdicts are missing than allowed."""
+    if num > max_share * num_graded:
+        raise ErrorBudgetError(
+            f"{num} of {num_graded} answers to {title} could not be graded in the graders' limits, "
+            f"and at most {max_share:.0%} may: grade them again, on a machine with less load."
+        )
 
 
 def grade_all(

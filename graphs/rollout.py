@@ -22,7 +22,7 @@ from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
-from eapo_agents.rewards import Reward, may_be_slow, score_text
+from eapo_agents.rewards import Reward, may_be_slow, score_text, scored
 from eapo_agents.types import Problem, Role, RolloutGroup, StopReason, Trajectory, Turn
 from graphs.concurrency import Concurrency
 from graphs.failures import describe
@@ -248,8 +248,8 @@ async def _scored(
     if reward is None:
         return None, None
     if may_be_slow(reward, problem):  # not in the loop that serves other rollouts
-        return await asyncio.to_thread(reward, answer, problem)
-    return reward(answer, problem)
+        return await asyncio.to_thread(scored, reward, answer, problem)
+    return scored(reward, answer, problem)
 
 
 def _outcome(

@@ -12,7 +12,7 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
-from eapo_agents.rewards import reward_of
+from eapo_agents.rewards import reward_of, scored
 from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
 from eapo_agents.types import (
@@ -97,9 +97,9 @@ class ExpertSolutions:
         site = CallSite(problem_id=problem.id, global_step=step)
         answer = await self.pool.ask(name, {"query": query}, site)
         form = self.recipe.task.answer_form
-        scored = reward_of(self.recipe)
-        text = in_form(answer.text, problem, form, scored) if answer.accepted else ""
-        reward, correct = scored(text, problem)
+        rewarded = reward_of(self.recipe)
+        text = in_form(answer.text, problem, form, rewarded) if answer.accepted else ""
+        reward, correct = scored(rewarded, text, problem)
         consultation = Consultation(
             slot=0,
             expert=name,

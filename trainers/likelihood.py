@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.rewards import Reward, score_text
+from eapo_agents.rewards import Reward, score_text, scored
 from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
 from graphs.groups import solo_success
 from trainers.rows import TrainingRow, chains, likelihood_row, trajectory_rows
@@ -174,7 +174,7 @@ class StandIn:
                 text = in_form(
                     consultation.reply, trajectory.problem, self.answer_form, self.reward
                 )
-                if self.reward(text, trajectory.problem)[1]:
+                if scored(self.reward, text, trajectory.problem)[1]:
                     return (*self.renderer.encode_text(text), self.renderer.end_of_turn_id)
         return None
 
@@ -182,10 +182,10 @@ class StandIn:
 def in_form(text: str, problem: Problem, answer_form: str, reward: Reward = score_text) -> str:
     """Return a solution. Where it is right but does not end in the form that the task asks for, add
     that end."""
-    if reward(text, problem)[1]:
+    if scored(reward, text, problem)[1]:
         return text
     lenient = problem.grader.removesuffix(LENIENT) + LENIENT
     loosely = replace(problem, grader=lenient)
-    if not reward(text, loosely)[1]:
+    if not scored(reward, text, loosely)[1]:
         return text
     return f"{text.rstrip()} {answer_form.format(answer=problem.answer)}"

@@ -8,7 +8,7 @@ cannot be read. `name:lenient` is the same grader for models that were not asked
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from eapo_agents.errors import GradingError
@@ -31,6 +31,7 @@ __all__ = [
     "grade",
     "grade_answer",
     "normalise",
+    "same_answer",
 ]
 LENIENT = ":lenient"
 SLOW = ("math", "code")
@@ -108,12 +109,26 @@ def grade(text: str, problem: Problem) -> Grade:
         UsageError: there is no grader of that name.
         GradingError: the gold answer cannot be read.
     """
-    return find_grader(problem.grader).text(text, problem, lenient=problem.grader.endswith(LENIENT))
+    lenient = problem.grader.endswith(LENIENT)
+    found = find_grader(problem.grader).text(text, problem, lenient=lenient)
+    return replace(found, grader=problem.grader)
 
 
 def grade_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer. Raises as `grade` does."""
-    return find_grader(problem.grader).answer(answer[:MAX_ANSWER_CHARS], problem)
+    found = find_grader(problem.grader).answer(answer[:MAX_ANSWER_CHARS], problem)
+    return replace(found, grader=problem.grader)
+
+
+def same_answer(one: str, other: str, grader: str) -> bool:
+    """Return whether a grader holds two extracted answers equal."""
+    if one == other or grader.removesuffix(LENIENT) not in ("math", "number", "exact", "choice"):
+        return one == other
+    problem = Problem(id="vote", question="", answer=one, grader=grader)
+    try:
+        return grade_answer(other, problem).correct
+    except GradingError:
+        return False
 
 
 def find_grader(name: str) -> Grader:

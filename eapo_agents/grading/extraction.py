@@ -1,10 +1,11 @@
 """Finds the answer in a model's text.
 
-Strict extraction, for training rewards, takes the text behind the last `Answer:` on its line, else
-the content of the last `\\boxed{...}`. Lenient extraction, for benchmarks of models that were not
-asked for a form, takes every place where an answer is announced, the last one first; the grader
-uses the first that it can read. Reasoning in `<think>` tags is never searched, and a text that is
-still inside them has no answer.
+`<answer>` tags hold the answer where there are any. Else strict extraction, for training rewards,
+takes the text behind the last `Answer:` on its line, else the content of the last `\\boxed{...}`;
+neighbouring boxes are one list, and a box that is not closed is no answer. Lenient extraction, for
+benchmarks of models that were not asked for a form, takes every place where an answer is announced,
+the last one first; the grader uses the first that it can read. Reasoning in `<think>` tags is never
+searched, and a text that is still inside them has no answer.
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ _ANNOUNCED = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_TAGS = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
+_BETWEEN_BOXES = re.compile(
+    r"""(?:[ \t$.,;]|\\[()\[\],;:! ]|\\q?quad|\n[ \t]*[-*][ \t]|\band\b|\bor\b
+    |\\text\s*\{\s*(?:and|or|,)\s*\}|[a-zA-Z](?:_\{?\w\}?)?\s*=)*""",
+    re.VERBOSE,
+)
+_NO_VALUE = re.compile(r"[\s$.\\()\[\]]*")
+_NEXT_QUESTION = re.compile(
+    r"\n\s*(?:Q|Question|Problem|User|Human|Instruction)\s*\d*\s*[:\uff1a]|\n\s*#{2,3}\s*(?:Q|I|P)\w+"
+)
+_SUPERSCRIPTS = str.maketrans(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b", "0123456789+-"
+)
+_SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
+_VULGAR = re.compile("(\\d?)([\u00bc-\u00be\u2150-\u215e])")
 _WRAPPERS = "*_`~ \t"
 _CODE_BLOCK = re.compile(r"```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 
@@ -41,23 +57,44 @@ _CODE_BLOCK = re.compile(r"```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", 
 def extract_answer(text: str) -> str | None:
     """Return the answer in the form that training asks for, or None."""
     text = final_text(text)
+    if (tagged := tagged_answer(text)) is not None:
+        return tagged
     markers = list(_MARKER.finditer(text))
-    if markers:
-        line = _line_after(text, markers[-1].end())
-        inside = last_boxed(line)
-        return (inside if inside is not None else line)[:MAX_ANSWER_CHARS] or None
-    boxed = last_boxed(text)
+    line = _line_after(text, markers[-1].end()) if markers else ""
+    if markers and not _BOXED.search(line):
+        return line[:MAX_ANSWER_CHARS] or None
+    boxed = last_boxed(line or text)
     return boxed[:MAX_ANSWER_CHARS].strip() or None if boxed is not None else None
+
+
+def tagged_answer(text: str) -> str | None:
+    """Return what the last `<answer>` tags hold, or the boxes within."""
+    found = [inside for m in _TAGS.finditer(text) if (inside := m[1].strip())]
+    if not found:
+        return None
+    boxed = last_boxed(found[-1]) if _BOXED.search(found[-1]) else None
+    return (found[-1] if boxed is None else boxed)[:MAX_ANSWER_CHARS].strip()
+
+
+def before_next_question(text: str) -> str:
+    """Return the text without a further question, which base models write behind an answer."""
+    found = _NEXT_QUESTION.search(text)
+    return text[: found.start()] if found and text[: found.start()].strip() else text
 
 
 def announced_answers(text: str) -> Iterator[str]:
     """Yield every answer that the text announces, the last one first; none is empty."""
-    text = final_text(text)
+    text = before_next_question(final_text(text))
+    if (tagged := tagged_answer(text)) is not None:
+        yield tagged
+        return
     places = [(m.start(), m.end(), True) for m in _BOXED.finditer(text)]
     places += [(m.start(), m.end(), False) for m in _ANNOUNCED.finditer(text)]
     for _, end, boxed in sorted(places, reverse=True)[:_MAX_PLACES]:
         found = _braced(text, end) if boxed else _line_after(text, end)
-        if found := found[:MAX_ANSWER_CHARS].strip():
+        if boxed and found is None:
+            return  # cut off: it was on its way to another answer
+        if found and (found := found[:MAX_ANSWER_CHARS].strip()):
             yield found
 
 
@@ -88,7 +125,15 @@ def ascii_digits(text: str) -> str:
     ASCII."""
     if text.isascii():
         return text
+    text = _VULGAR.sub(_vulgar_fraction, text)
+    text = _SUPERSCRIPT.sub(lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
     return "".join(_ascii_digit(c) for c in unicodedata.normalize("NFKC", text))
+
+
+def _vulgar_fraction(match: re.Match[str]) -> str:
+    numerator, _, denominator = unicodedata.normalize("NFKC", match[2]).partition("\u2044")
+    space = match[1] + " " if match[1] else ""
+    return f"{space}{numerator}/{denominator}"
 
 
 def _ascii_digit(character: str) -> str:
@@ -107,17 +152,35 @@ def _line_after(text: str, start: int) -> str:
 
 
 def last_boxed(text: str) -> str | None:
-    """Return the content of the last `\\boxed{...}`."""
-    starts = list(_BOXED.finditer(text))
-    return _braced(text, starts[-1].end()) if starts else None
+    """Return the content of the last `\\boxed{...}`, and of the neighbours that form a list with
+    it; None where the last one is not closed."""
+    starts = list(_BOXED.finditer(text))[-_MAX_PLACES:]
+    values: list[str] = []
+    begin = len(text)
+    for match in reversed(starts):
+        inside = _braced(text, match.end())
+        if inside is None:
+            return None if not values else ", ".join(values)
+        end = match.end() + len(inside) + 1
+        if values and end > begin and _BOXED.search(inside):
+            break  # a box around a box
+        gap = text[end:begin]
+        if values and not (
+            _BETWEEN_BOXES.fullmatch(gap) and not _NO_VALUE.fullmatch(gap.strip("$ "))
+        ):
+            break
+        if inside not in values:
+            values.insert(0, inside)
+        begin = match.start()
+    return ", ".join(values) if values else None
 
 
-def _braced(text: str, begin: int) -> str:
-    """Return the text from behind an opening brace to its partner, or to the end."""
+def _braced(text: str, begin: int) -> str | None:
+    """Return the text from behind an opening brace to its partner; None without one."""
     end = min(len(text), begin + 4 * MAX_ANSWER_CHARS)
     depth = 1
     for index in range(begin, end):
         depth += {"{": 1, "}": -1}.get(text[index], 0)
         if depth == 0:
             return text[begin:index]
-    return text[begin:end]
+    return None

@@ -23,6 +23,12 @@ class Grade:
     note: str = ""
     """For people, such as why a program failed. Untrusted text."""
 
+    grader: str = ""
+    """What graded it: votes group answers that it holds equal."""
+    undecided: bool = False
+    """Whether the grader could not decide in its limits. Such a grade is never a 0: it earns no
+    reward, counts in no mean, and is counted and shown."""
+
     @property
     def correct(self) -> bool:
         """Whether it counts as right in an accuracy."""

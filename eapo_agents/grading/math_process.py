@@ -1,7 +1,11 @@
 """`python -m eapo_agents.grading.math_process`: compares answers with math-verify, one per line.
 
-It writes a line "ready". Then it reads {"gold", "answer"} and writes {"equal", "readable"} or
-{"gold_unreadable": true}, again and again.
+It reads {"gold", "answer", "cpu_s"} and writes {"equal", "readable", "gold_readable"}, again and
+again. The kernel ends it once a comparison has used `cpu_s` of CPU time.
+
+math-verify takes what stands at an answer's start for the answer where it cannot read the rest,
+rounds decimals to 6 places and differences to 15. So an answer is read whole or not at all,
+decimals are fractions, and what math-verify holds equal must be equal at a few points to 40 digits.
 """
 
 from __future__ import annotations
@@ -9,38 +13,71 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 from functools import lru_cache
 
-from eapo_agents.grading.mathematics import simplify
-
 _MEMORY_BYTES = 2 << 30
+_DIGITS = 50
+_POINTS = ("7/11", "23/13", "-5/17")
 
 
 @lru_cache(maxsize=2048)
-def _parsed(text: str) -> list[object]:
-    from math_verify import parse
+def _parsed(text: str) -> object:
+    from latex2sympy2_extended import latex2sympy
+    from math_verify.grader import should_treat_as_complex
 
-    # no timeouts here: the caller kills this process when it is late
-    found: list[object] = parse(f"${text.strip().strip('$')}$", parsing_timeout=None)
-    return found or parse(f"${simplify(text)}$", parsing_timeout=None)
+    return latex2sympy(
+        text,
+        is_real=not should_treat_as_complex(text),
+        convert_degrees=False,
+        normalization_config=None,
+    )
+
+
+def _read(text: str) -> object | None:
+    try:
+        return _parsed(text)
+    except MemoryError:
+        raise
+    except Exception:  # sympy raises anything on what policies write
+        return None
 
 
 def _reply(gold: str, answer: str) -> dict[str, bool]:
     from math_verify import verify
 
-    try:
-        wanted = _parsed(gold)
-    except Exception:
-        wanted = None
-    if not wanted:
-        return {"gold_unreadable": True}
-    try:
-        given = _parsed(answer)
-        equal = bool(given) and verify(wanted, given, timeout_seconds=None)
-    except Exception:  # sympy raises anything on what policies write
-        return {"equal": False, "readable": False}
-    return {"equal": bool(equal), "readable": bool(given)}
+    wanted, given = _read(gold), _read(answer)
+    readable = {"readable": given is not None, "gold_readable": wanted is not None}
+    if wanted is None or given is None:
+        return {"equal": False, **readable}
+    equal = bool(verify([wanted], [given], timeout_seconds=None))
+    return {"equal": equal and not _differ(wanted, given), **readable}
+
+
+def _differ(one: object, other: object) -> bool:
+    """Return whether two expressions have different values at some point."""
+    import sympy
+
+    if not isinstance(one, sympy.Expr) or not isinstance(other, sympy.Expr):
+        return False
+    names = sorted((one.free_symbols | other.free_symbols), key=str)
+    for number, point in enumerate(_POINTS):
+        values = {s: sympy.Rational(point) + (i + number) for i, s in enumerate(names)}
+        try:
+            a = sympy.N(one.doit().subs(values), _DIGITS)
+            b = sympy.N(other.doit().subs(values), _DIGITS)
+            if not (a.is_number and b.is_number and a.is_finite and b.is_finite):
+                continue
+            if abs(a - b) > sympy.Float(10) ** -40 * max(abs(a), abs(b)):
+                return True
+        except MemoryError:
+            raise
+        except Exception:  # no value there
+            continue
+        if not names:
+            break
+    return False
 
 
 def main() -> None:
@@ -50,14 +87,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _reply("1", "2")  # loads sympy
-    out.write("ready\n")
-    out.flush()
-    while True:
-        line = sys.stdin.readline()
-        if not line:
-            return
+    while line := sys.stdin.readline():
         message = json.loads(line)
-        out.write(json.dumps(_reply(message["gold"], message["answer"])) + "\n")
+        signal.setitimer(signal.ITIMER_PROF, message["cpu_s"])
+        reply = _reply(message["gold"], message["answer"])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        out.write(json.dumps(reply) + "\n")
         out.flush()
 
 

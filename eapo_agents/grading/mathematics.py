@@ -1,245 +1,272 @@
-"""Mathematical equivalence: equal text, equal numbers, else math-verify in a separate process.
+"""Mathematical equivalence: equal text, equal exact values, else math-verify.
 
-Sympy evaluates whatever it gets, so a hostile answer (a tower of powers, a huge factorial) would
-hold the caller for ever, and no signal interrupts a long multiplication. The process has a limit on
-memory and is killed when it is late; another one is ready to take its place.
+An answer goes through the rules of `math_rules`, is split by its form, and its parts are compared
+one by one. Where two readings are possible the answer is not right.
 """
 
 from __future__ import annotations
 
-import atexit
-import json
-import queue
 import re
-import selectors
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache
 
 from eapo_agents.errors import GradingError
+from eapo_agents.grading.exact_values import exact_value
 from eapo_agents.grading.extraction import (
     announced_answers,
-    ascii_digits,
     extract_answer,
     final_text,
     last_boxed,
+    tagged_answer,
 )
 from eapo_agents.grading.grade import NOTHING, Grade
-from eapo_agents.grading.numbers import last_number, read_number
+from eapo_agents.grading.math_forms import Form, as_list, form_of
+from eapo_agents.grading.math_processes import the_processes
+from eapo_agents.grading.math_rules import rewrite
+from eapo_agents.grading.numbers import sentence_number
+from eapo_agents.grading.words import same_words, tells
 from eapo_agents.types import Problem
 
-TIME_LIMIT_S = 1.0
-"""For one comparison, from the moment the process is ready."""
 _MAX_CHARS = 400
-_START_S = 120.0
-_NUM_PROCESSES = 2
-_PLAIN_NUMBER = re.compile(
-    r"[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:/\d+)?|\d+(?:\s+\d+/\d+)?"
+_MAX_PARTS = 20
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mbox|hbox|mathrm)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\d\}?)?"
 )
-_TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|textrm)\s*\{([^{}]*)\}")
-_UNIT = re.compile(r"(?<=[\d}) ])\s*\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*\}\s*(?:\^\{?\d\}?)?$")
-_DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degree")
-_SPACING = re.compile(r"\\[,!;:> ]|\\q?quad|~|\s+")
-_SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|\{([^{}]*)\}\s*(\d)|(\d)\s*\{([^{}]*)\})")
-_ASSIGNED = re.compile(r"^\s*[a-zA-Z](?:\([a-z]\))?\s*=\s*(?=[^=]*$)")
+_PLAIN_WORDS = re.compile(
+    r"(?<=[\d})\]])\s+([a-zA-Z][a-zA-Z./^ ]*\d?)$"
+    r"|(?<=\d)\s*((?:k|c|m)?m(?:\^\{?\d\}?)?|a\.?m\.?|p\.?m\.?)$",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(r"^\s*([a-zA-Z](?:_\{?\w+\}?)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)")
+_LETTER = re.compile(r"\(?([A-Za-z])\)?")
+_MATHS = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
+_CLAUSE = re.compile(
+    r",?\s+(?:which|because|since|so|where|as|when|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$", re.DOTALL
+)
+_PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+){2}")
+_OPAQUE = ("\\ldots", "\\dots", "\\cdots", "...", "pmod", ":")
 
 
 def math(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
     """Grade equivalence as mathematics: `\\frac{1}{2}`, `0.5` and `1/2` are equal.
 
-    Lenient: the last box counts, as in benchmarks of mathematics, else any announced answer, else
-    the last number of the text if the gold answer is a number.
+    Lenient: the last box counts, as in benchmarks of mathematics, else any announced answer, else a
+    text that is nothing but an answer. No other number of the text is an answer.
     """
     if not lenient:
         answer = extract_answer(text)
         return NOTHING if answer is None else math_answer(answer, problem)
-    boxed = last_boxed(final_text(text))
-    announced = [boxed] if boxed else announced_answers(text)
-    for answer in announced:
-        if (graded := math_answer(answer, problem)).formatted:
+    text = final_text(text)
+    if (tagged := tagged_answer(text)) is not None:
+        return math_answer(tagged, problem)
+    if boxed := last_boxed(text):
+        return math_answer(boxed, problem)
+    for answer in announced_answers(text):
+        if (graded := math_answer(answer, problem)).formatted or graded.undecided:
             return graded
-    gold, last = plain_number(problem.answer), last_number(final_text(text))
-    if gold is None or last is None:
-        return NOTHING
-    return Grade(score=float(last == gold), formatted=False, extracted=str(last))
+    bare = text.strip()
+    if len(bare) <= 100 and not re.search(r"(?<![\\a-zA-Z])[a-zA-Z]{3}", bare):
+        return math_answer(bare, problem)
+    return NOTHING
 
 
 def math_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer."""
-    gold, given = simplify(problem.answer), simplify(answer)
-    if not gold:
+    if not rewrite(problem.answer):
         raise GradingError(
             f"The gold answer '{problem.answer}' is not mathematics, and the grader is 'math'."
         )
-    if not given:
-        return NOTHING
-    if given == gold:
-        return Grade(score=1.0, formatted=True, extracted=answer)
-    wanted, value = plain_number(gold), plain_number(given)
-    if wanted is not None and value is not None:
-        return Grade(score=float(wanted == value), formatted=True, extracted=answer)
-    if len(given) > _MAX_CHARS:
-        return Grade(score=0.0, formatted=True, extracted=answer, note="too long to be an answer")
-    verdict = _processes().compare(problem.answer, answer)
+    found = compare(answer, problem.answer)
+    if found.undecided:
+        return Grade(
+            score=0.0, formatted=False, extracted=answer, undecided=True, note=found.undecided
+        )
     return Grade(
-        score=float(verdict.equal),
-        formatted=verdict.readable,
-        extracted=answer,
-        note=verdict.note,
+        score=float(found.equal), formatted=found.readable, extracted=answer, note=found.note
     )
 
 
-def simplify(text: str) -> str:
-    """Return LaTeX without what changes nothing: spacing, dollar signs, units, `\\left`, `x =`, a
-    final full stop."""
-    text = ascii_digits(text).strip().strip("$*_` ").rstrip(".").strip("$ ")
-    text = re.sub(r"\\[()\[\]]", "", text)
-    for old, new in (
-        ("\\dfrac", "\\frac"),
-        ("\\tfrac", "\\frac"),
-        ("\\left", ""),
-        ("\\right", ""),
-        ("\\$", ""),
-        ("$", ""),
-        ("\\%", ""),
-        ("%", ""),
-        ("{,}", ","),
-    ):
-        text = text.replace(old, new)
-    text = _UNIT.sub("", _DEGREES.sub("", text).rstrip())
-    text = _TEXT.sub(r"\1", text)
-    text = _SHORT_FRACTION.sub(_long_fraction, text)
-    text = _ASSIGNED.sub("", text)
-    return _SPACING.sub("", text)
-
-
-def plain_number(text: str) -> Fraction | None:
-    """Return the exact value of a text that is a number and nothing else."""
-    text = text.strip().strip("$").strip()
-    if not text or not _PLAIN_NUMBER.fullmatch(text):
-        return None
-    return read_number(text)
-
-
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The verdict of math-verify."""
+class Verdict:
+    """Whether two answers are equal."""
 
     equal: bool
-    readable: bool
+    readable: bool = True
+    undecided: str = ""
     note: str = ""
 
 
-class _Process:
-    """One process with math-verify loaded: a line in, a line out."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "eapo_agents.grading.math_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,  # so that a Ctrl-C reaches only us
+def compare(answer: str, gold: str) -> Verdict:
+    """Compare a given answer with the gold one."""
+    given, wanted = rewrite(_announced(answer)), rewrite(gold)
+    if not given:
+        return Verdict(False, readable=False)
+    if _plain(given) == _plain(wanted):
+        return Verdict(True)
+    if len(given) > _MAX_CHARS:
+        return Verdict(False, note="too long to be an answer")
+    if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
+        label = re.match(
+            r"\s*\(?([A-J])\)?(?![a-z])", _TEXT.sub(r"\1", _announced(answer).strip("$ "))
         )
-        self._is_ready = False
-
-    def ask(self, message: dict[str, str]) -> dict[str, bool]:
-        """Wait until the process is ready, and then at most `TIME_LIMIT_S` for its reply.
-
-        Raises:
-            TimeoutError, OSError, EOFError, ValueError: there is no reply.
-        """
-        if not self._is_ready:
-            self._line(_START_S)
-            self._is_ready = True
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode("ascii") + b"\n")
-        reply: dict[str, bool] = json.loads(self._line(TIME_LIMIT_S))
-        return reply
-
-    def end(self) -> None:
-        """Kill the process."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _line(self, limit_s: float) -> bytes:
-        """Return one line; the process never writes more than one at a time."""
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + limit_s
-        line = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not line.endswith(b"\n"):
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
-                data = self._process.stdout.read(4096)
-                if not data:
-                    raise EOFError
-                line += data
-        return line
+        return (
+            Verdict(bool(label) and label[1] == letter[1])
+            if label
+            else _text_verdict(given, wanted)
+        )
+    if _words_only(wanted) or _words_only(given):
+        return _text_verdict(given, wanted)
+    one, other = form_of(given), form_of(wanted)
+    if (
+        len(one.parts) == 1
+        and len(other.parts) > 1
+        and (listed := as_list(answer, len(other.parts)))
+    ):
+        one = listed
+    if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
+        return _compare_value(one.parts[0], other.parts[0])
+    if one.kind == other.kind or {one.kind, other.kind} == {"list", "set"}:
+        return _compare_forms(one, other)
+    if {one.kind, other.kind} & {"list", "set"} and min(len(one.parts), len(other.parts)) > 1:
+        return Verdict(False)  # a tuple and a list
+    return _ask(given, wanted)
 
 
-class MathProcesses:
-    """Compares with math-verify; thread-safe. One process works while another one is ready."""
-
-    def __init__(self, num_processes: int = _NUM_PROCESSES) -> None:
-        self._free: queue.Queue[_Process] = queue.Queue()
-        self._all: set[_Process] = set()
-        self._lock = threading.Lock()
-        for _ in range(num_processes):
-            self._add()
-        atexit.register(self.close)
-
-    def compare(self, gold: str, answer: str) -> Comparison:
-        """Compare two answers. An answer that takes too long is wrong."""
-        process = self._free.get()
-        try:
-            reply = process.ask({"gold": gold, "answer": answer})
-        except (TimeoutError, OSError, EOFError, ValueError) as error:
-            self._replace(process)
-            late = isinstance(error, TimeoutError)
-            return Comparison(False, False, "too hard to compare" if late else "cannot be compared")
-        except BaseException:
-            self._replace(process)
-            raise
-        self._free.put(process)
-        if reply.get("gold_unreadable"):
-            raise GradingError(
-                f"The gold answer '{gold}' is not mathematics, and the grader is 'math'."
+def _compare_forms(one: Form, other: Form) -> Verdict:
+    if len(one.parts) != len(other.parts) or len(one.parts) > _MAX_PARTS:
+        return Verdict(False)
+    unordered = one.kind in ("list", "set", "union")
+    left = list(other.parts)
+    undecided = ""
+    for part in one.parts:
+        for candidate in list(left) if unordered else left[:1]:
+            found = (
+                compare(part, candidate) if one.kind == "union" else _compare_value(part, candidate)
             )
-        return Comparison(reply["equal"], reply["readable"])
-
-    def close(self) -> None:
-        """End every process."""
-        with self._lock:
-            ended, self._all = self._all, set()
-        for process in ended:
-            process.end()
-
-    def _replace(self, process: _Process) -> None:
-        process.end()
-        with self._lock:
-            self._all.discard(process)
-        self._add()
-
-    def _add(self) -> None:
-        process = _Process()
-        with self._lock:
-            self._all.add(process)
-        self._free.put(process)
+            undecided = undecided or found.undecided
+            if found.equal:
+                left.remove(candidate)
+                break
+        else:
+            return Verdict(False, undecided=undecided)
+    return Verdict(True)
 
 
-@cache
-def _processes() -> MathProcesses:
-    return MathProcesses()
+def _compare_value(given: str, wanted: str) -> Verdict:
+    """Compare single values: names in front, words behind, then what is between."""
+    given, wanted, same_name = _unnamed(given, wanted)
+    if not same_name:
+        return Verdict(False)
+    given, given_words = _without_words(given)
+    wanted, wanted_words = _without_words(wanted)
+    if not same_words(given_words, wanted_words):
+        return Verdict(False)
+    given, wanted = (
+        given.rstrip(" .,").removesuffix("\\%"),
+        wanted.rstrip(" .,").removesuffix("\\%"),
+    )
+    given, wanted = given.strip().removesuffix("%"), wanted.strip().removesuffix("%")
+    if _plain(given) == _plain(wanted):
+        return Verdict(True)
+    value, gold = exact_value(given), exact_value(wanted)
+    if value is not None and gold is not None:
+        return Verdict(value == gold)
+    if gold is not None and "=" in given and "=" not in wanted:
+        sides = [exact_value(side.strip()) for side in given.split("=")]
+        return Verdict(set(sides) == {gold})
+    if "_{" in given + wanted and re.fullmatch(
+        r"[0-9A-F]+_\{\d+\}", given + "" if "_{" in given else wanted
+    ):
+        return Verdict(False)  # bases: equal only as text
+    return _ask(given, wanted)
 
 
-def _long_fraction(match: re.Match[str]) -> str:
-    a, b, c, d, e, f = match.groups()
-    numerator, denominator = (a, b) if a else (c, d) if c is not None else (e, f)
-    return f"\\frac{{{numerator}}}{{{denominator}}}"
+def _ask(given: str, wanted: str) -> Verdict:
+    if any(mark in given + wanted for mark in _OPAQUE):
+        return Verdict(_plain(given) == _plain(wanted))
+    if not given or re.search(r"[\x00-\x08]", given):
+        return Verdict(False, readable=False)
+    found = the_processes().compare(_for_sympy(wanted), _for_sympy(given))
+    if found.undecided:
+        return Verdict(False, undecided=found.undecided)
+    return Verdict(found.equal, readable=found.readable)
+
+
+def _for_sympy(text: str) -> str:
+    def fraction(m: re.Match[str]) -> str:
+        return f"\\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}"
+
+    text = re.sub(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])", fraction, text)
+    return _TEXT.sub(r"\1", text)
+
+
+def _announced(answer: str) -> str:
+    """Return the answer of an announcing line: its mathematics, or the number that it states."""
+    if "\\boxed" in answer and (boxed := last_boxed(answer)):
+        answer = boxed
+    found = list(_MATHS.finditer(answer))
+    if found:
+        first = found[0]
+        run = [first]
+        for match in found[1:]:
+            if not _LINKS.fullmatch(answer[run[-1].end() : match.start()]):
+                if answer[: first.start()].strip(" *:"):
+                    run = [match]
+                    continue
+                break
+            run.append(match)
+        inside = ", ".join(next(g for g in m.groups() if g is not None).strip(" .") for m in run)
+        behind = answer[run[-1].end() :]
+        before = answer[: run[0].start()]
+        if (
+            re.fullmatch(r"[\s*_.,;:!`]*", behind)
+            or re.search(r"[a-zA-Z]", before)
+            or not tells(behind)
+        ):
+            return inside
+        return inside + "\\text{" + re.sub(r"[{}$\\]", "", _CLAUSE.sub("", behind)) + "}"
+    if "\\" not in answer:
+        answer = _CLAUSE.sub("", answer)
+        if _PROSE.search(answer) and not re.search(r"\d\s*[-+*/^=]\s*\w", answer):
+            number = sentence_number(answer)
+            return answer if number is None else str(number)
+    return answer
+
+
+def _unnamed(given: str, wanted: str) -> tuple[str, str, bool]:
+    """Return both without `x =` in front, and whether the names, if both have one, are equal."""
+    one, other = _NAMED.match(given), _NAMED.match(wanted)
+    if one and other and one[1] != other[1]:
+        return given, wanted, not re.fullmatch(r"[-+\d./ ]+", given[one.end() :])
+    return given[one.end() :] if one else given, wanted[other.end() :] if other else wanted, True
+
+
+def _without_words(text: str) -> tuple[str, str]:
+    words = " ".join(m[1] for m in _TEXT.finditer(text) if re.search(r"[a-zA-Z]", m[1]))
+    if words and re.search(r"\d", text):
+        return _TEXT.sub(
+            lambda m: "" if re.search(r"[a-zA-Z]", m[1]) else m[1], text
+        ).strip(), words
+    text = _TEXT.sub(r"\1", text)
+    if "pmod" not in text and (found := _PLAIN_WORDS.search(text)):
+        return text[: found.start()], found[1] or found[2]
+    return text, ""
+
+
+def _words_only(text: str) -> str | None:
+    """Return the words of an answer that is nothing else."""
+    if re.sub(r"[\s.,]", "", _TEXT.sub("", text)) or not _TEXT.search(text):
+        return None
+    words = _TEXT.sub(r"\1", text)
+    return words if re.search(r"[a-zA-Z]", words) and not re.search(r"\d", words) else None
+
+
+def _text_verdict(given: str, wanted: str) -> Verdict:
+    one, other = (re.sub(r"[\s{}().\\]", "", _TEXT.sub(r"\1", t)).lower() for t in (given, wanted))
+    return Verdict(one == other)
+
+
+def _plain(text: str) -> str:
+    """Return the text without spaces, but for those between two digits."""
+    text = _TEXT.sub(r" \1 ", text).strip()
+    return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", text)

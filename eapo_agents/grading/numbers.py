@@ -9,6 +9,7 @@ from eapo_agents.errors import GradingError
 from eapo_agents.grading.extraction import (
     announced_answers,
     ascii_digits,
+    before_next_question,
     extract_answer,
     final_text,
 )
@@ -26,8 +27,18 @@ _NUMBER = re.compile(
     (?:[eE](?P<exponent>[-+]?\d+))?
     (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d+)\}?)?
     (?:\s+(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
-    (?:\s*(?P<scale>thousand|million|billion)\b)?""",
+    (?:\^\{?(?P<raised>[-+]?\d{1,4})\}?)?
+    (?:\s*(?P<scale>thousand|million|billion)\b|(?P<kilo>k)\b(?!\s*m))?""",
     re.VERBOSE | re.IGNORECASE,
+)
+_UNIT_POWER = re.compile(r"(?<=[a-zA-Z}])\s*(?:\\[,; ])?\^\s*\{?[-+]?\d+\}?")
+_HEDGE = re.compile(
+    r"\d[^\d\n]{0,20}?\b(?:or|to|and)\b\D{0,12}\d|\d\s*,\s*\$?-?\d|\d\s*[-\u2013]\s*\d|\bbetween\b"
+)
+_CONDITION = re.compile(
+    r"(?:\b(?:in|after|of|for|from|within|over|every|all|per|with|among|on|by|the)\s+(?:the\s+)?"
+    r"|#\s*)$",
+    re.IGNORECASE,
 )
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_CHARS = 400
@@ -37,21 +48,22 @@ _MAX_EXPONENT = 100
 def number(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
     """Grade equality as exact numbers: `1,200`, `$1200.00` and `2400/2` are equal.
 
-    The answer's first number counts, or the first behind its last equals sign. Lenient: any
-    announced answer counts, else the last number of the text.
+    In an announced sentence with several numbers the last one that is no condition counts, and one
+    behind its last equals sign. Several values are no answer. Lenient: any announced answer counts,
+    else the last number of the text.
     """
     answers = [extract_answer(text)] if not lenient else [*announced_answers(text)]
     for answer in answers:
-        if answer is not None and (value := read_number(answer)) is not None:
+        if answer is not None and (value := sentence_number(answer)) is not None:
             return _grade(value, problem, answer, formatted=True)
-    if lenient and (last := last_number(final_text(text))) is not None:
+    if lenient and (last := last_number(before_next_question(final_text(text)))) is not None:
         return _grade(last, problem, str(last), formatted=False)
     return Grade(score=0.0, formatted=False, extracted=answers[0] if answers else None)
 
 
 def number_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer."""
-    value = read_number(answer)
+    value = sentence_number(answer)
     return NOTHING if value is None else _grade(value, problem, answer, formatted=True)
 
 
@@ -61,6 +73,33 @@ def read_number(text: str) -> Fraction | None:
     behind = text.rpartition("=")[2]
     first = _first(behind)
     return _first(text) if first is None else first
+
+
+def sentence_number(text: str) -> Fraction | None:
+    """Return the number that an announced sentence states; None where it states several."""
+    plain = _plain(ascii_digits(_SPACES.sub("", text[:MAX_ANSWER_CHARS])))
+    behind = plain.rpartition("=")[2]
+    plain = behind if re.search(r"\d", behind) else plain
+    plain = re.split(
+        r"\.\s+[A-Z]|\bsince\b|\bbecause\b|\bwhich\b|\bout of\b|\(", plain.strip(" ("), maxsplit=1
+    )[0]
+    found = [m for m in _NUMBER.finditer(plain) if m["whole"] or m["decimals"]]
+    if not found:
+        return None
+    if len(found) == 1:
+        return _value(found[0])
+    first, last = plain[: found[0].start()], found[-1]
+    if not re.search(r"[a-zA-Z]", first):
+        between = plain[found[0].end() : found[1].start()]
+        if not re.search(r"[a-zA-Z]{2}", between) or _HEDGE.search(
+            plain[found[0].start() : found[1].end()]
+        ):
+            return None
+        return _value(found[0])  # "12 apples, 3 of them red"
+    main = [m for m in found if not _CONDITION.search(plain[: m.start()])]
+    if len(main) > 1 and _HEDGE.search(plain[main[0].start() : last.end()]):
+        return None
+    return _value(main[-1] if main else last)
 
 
 def last_number(text: str) -> Fraction | None:
@@ -82,6 +121,7 @@ def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -
 def _plain(text: str) -> str:
     """Return the text with LaTeX's fractions and separators as plain ones."""
     text = _SPACES.sub("", text.replace("\\$", "$").replace("\\%", "%"))
+    text = _UNIT_POWER.sub("", text)
 
     def fraction(match: re.Match[str]) -> str:
         whole, numerator, denominator = match.groups()
@@ -117,6 +157,12 @@ def _value(match: re.Match[str]) -> Fraction | None:
             if len(power) > 4 or abs(int(power)) > _MAX_EXPONENT:
                 return None
             value *= Fraction(10) ** int(power)
+    if match["raised"] is not None:
+        if abs(int(match["raised"])) > _MAX_EXPONENT or (not value and int(match["raised"]) < 0):
+            return None
+        value **= int(match["raised"])
+    if match["kilo"] is not None:
+        value *= 1000
     if match["scale"] is not None:
         value *= _SCALES[match["scale"].lower()]
     return -value if match["sign"] == "-" else value

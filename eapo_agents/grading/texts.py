@@ -1,6 +1,8 @@
-"""Short answers in words: exact match and token F1, as SQuAD and HotpotQA score them.
+"""Short answers in words: the text itself, and token F1 as HotpotQA scores it.
 
-Source of the formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
+`exact` compares what is there; case, white space and a sentence's end do not matter. `f1` drops
+punctuation and articles, as HotpotQA's script does. Source of its
+formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -30,15 +32,21 @@ class Overlap:
 
 
 def exact(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Grade equality after normalising case, punctuation, articles and spaces."""
+    """Grade equality of text, case, white space and a final full stop aside."""
     answer = _answer(text, lenient)
     return NOTHING if answer is None else exact_answer(answer, problem)
 
 
 def exact_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer."""
-    same = normalise(answer) == normalise(problem.answer)
+    same = plain_text(answer) == plain_text(problem.answer)
     return Grade(score=float(same), formatted=True, extracted=answer)
+
+
+def plain_text(text: str) -> str:
+    """Return the text in lower case, with single spaces and without a sentence's end."""
+    plain = " ".join(text.casefold().split())
+    return plain.rstrip(".!").rstrip() or plain
 
 
 def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:

@@ -26,6 +26,8 @@ class ScoredAnswers:
     """Problems."""
     missing: int
     """Problems without an answer."""
+    undecided: int
+    """Answers that the grader could not decide; they count in no figure."""
     metrics: Mapping[str, float]
     items: Sequence[Mapping[str, object]] | None
     """Each problem's score, where they were wanted."""
@@ -89,11 +91,17 @@ def score(
             num_threads=num_graders(benchmark, workers),
             on_graded=bar.step,
         )
+    if scored.undecided:
+        progress.say(
+            f"{scored.undecided} answers are undecided: the grader's limits ended the comparison. "
+            "They count in no figure."
+        )
     return ScoredAnswers(
         benchmark=benchmark.name,
         title=benchmark.title,
         n=len(scored.items),
         missing=sum(not item.grades for item in scored.items),
+        undecided=scored.undecided,
         metrics=scored.metrics(),
         items=[listed(item, matched.names) for item in scored.items] if with_items else None,
         judge=grader.report() if grader else None,

@@ -26,7 +26,7 @@ def _problem(record: Record, number: int) -> Problem:
 AIME24 = Benchmark(
     name="aime24",
     title="AIME 2024",
-    version="1",
+    version="2",
     hub=Hub(repo="HuggingFaceH4/aime_2024", split="train"),
     file="aime24/*.jsonl",
     licence="Apache-2.0 (file); problems: MAA",

@@ -26,7 +26,7 @@ def _problem(record: Record, number: int) -> Problem:
 AIME25 = Benchmark(
     name="aime25",
     title="AIME 2025",
-    version="1",
+    version="2",
     hub=Hub(repo="math-ai/aime25", split="test"),
     file="aime25/*.jsonl",
     licence="Apache-2.0 (file); problems: MAA",

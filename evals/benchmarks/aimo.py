@@ -26,7 +26,7 @@ def _problem(record: Record, number: int) -> Problem:
 AIMO = Benchmark(
     name="aimo",
     title="AIMO progress prize 2 (reference)",
-    version="1",
+    version="2",
     hub=None,
     file="aimo/reference.csv",
     licence="the competition's terms",

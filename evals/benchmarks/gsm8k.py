@@ -29,7 +29,7 @@ def _problem(record: Record, number: int) -> Problem:
 GSM8K = Benchmark(
     name="gsm8k",
     title="GSM8K",
-    version="1",
+    version="2",
     hub=Hub(repo="openai/gsm8k", config="main", split="test"),
     file="gsm8k/test.jsonl",
     licence="MIT",

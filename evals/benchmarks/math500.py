@@ -26,7 +26,7 @@ def _problem(record: Record, number: int) -> Problem:
 MATH500 = Benchmark(
     name="math500",
     title="MATH-500",
-    version="1",
+    version="2",
     hub=Hub(repo="HuggingFaceH4/MATH-500", split="test"),
     file="math500/test.jsonl",
     licence="MIT",

@@ -1,0 +1,267 @@
+"""What stands around Math-Verify: named rules that rewrite an answer before it is compared.
+
+Gold answer and given answer go through the same rules, in this order. Each rule says what it takes
+from where; tests/grading/tables/rules.txt has a pair that stays equal and one that stays unequal
+for each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from eapo_agents.grading.extraction import ascii_digits
+
+_MAX_CHARS = 2_000
+_FONT = re.compile(
+    r"\\(?:boldsymbol|mathbf|bm|mathbb|mathcal|mathsf|mathit|mathrm|operatorname|pmb|displaystyle"
+    r"|textstyle|large|Large|bf|rm|boxed|fbox|underline|ensuremath)(?![a-zA-Z])\s*"
+)
+_COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}")
+_LABEL = re.compile(
+    r"^(?:\\(?:text|textbf|mathrm|textrm)\s*\{\s*\(?[A-J]\)?[.:)]?\s*\}(?:\\[ ,;:!]|\\q?quad|~|\s)*"
+    r"|\([A-J]\)(?:\\[ ,;:!]|\\q?quad|~|\s)+)(?=[\d$\\\-.(])"
+)
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|mbox|hbox)\s*\{([^{}]*)\}")
+_SPACING = re.compile(
+    r"(?<!\\)\\[,!;:> ]|\\q?quad(?![a-zA-Z])|~|\\hspace\{[^{}]*\}|\\phantom\{[^{}]*\}"
+)
+_THOUSANDS = re.compile(r"(?<!\d)(\d{1,3})((?:(?:\{,\}|,\\!|\\,)\s*\d{3})+)(?!\d)")
+_FRACTION = re.compile(
+    r"\\frac\s*(?:(\d)\s*(\d)|\{([^{}]*)\}\s*([\da-zA-Z])|([\da-zA-Z])\s*\{([^{}]*)\})"
+)
+_MIXED = re.compile(r"(?<![\d.}^_])(-?)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+_REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\))")
+_DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degrees?(?![a-zA-Z])")
+_DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
+_BASE = re.compile(
+    r"\(?([0-9A-Fa-f]+)\)?\s*(?:_\s*\{?\s*(?:base\s*)?(\d+|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base\s*(\d+)\)?)"
+)
+_LINKS = re.compile(
+    r"\s*(?:,?\s*\\text\s*\{\s*,?\s*(?:or|and)\s*\}|,?\s+(?:or|and)\s+)\s*(?!more|fewer|less)"
+)
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_UNICODE = {
+    "\u03c0": "\\pi ",
+    "\u221e": "\\infty ",
+    "\u00d7": "\\times ",
+    "\u00b7": "\\cdot ",
+    "\u22c5": "\\cdot ",
+    "\u00f7": "/",
+    "\u2044": "/",
+    "\u2215": "/",
+    "\u2264": "\\le ",
+    "\u2265": "\\ge ",
+    "\u2260": "\\ne ",
+    "\u222a": "\\cup ",
+    "\u2229": "\\cap ",
+    "\u2208": "\\in ",
+    "\u2205": "\\emptyset ",
+    "\u00b1": "\\pm ",
+    "\u2213": "\\mp ",
+    "\u2026": "\\ldots ",
+    "\u03b8": "\\theta ",
+    "\u03b1": "\\alpha ",
+    "\u03b2": "\\beta ",
+    "\u03b3": "\\gamma ",
+    "\u03bb": "\\lambda ",
+    "\u03c6": "\\phi ",
+    "\u03c9": "\\omega ",
+    "\u211d": "\\mathbb{R}",
+    "\u2261": "\\equiv ",
+    "\u27e8": "\\langle ",
+    "\u27e9": "\\rangle ",
+    "\u230a": "\\lfloor ",
+    "\u230b": "\\rfloor ",
+    "\u2308": "\\lceil ",
+    "\u2309": "\\rceil ",
+}
+_SUBSCRIPTS = str.maketrans(
+    "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789"
+)
+_ROOTS = {"\u221a": "\\sqrt", "\u221b": "\\sqrt[3]", "\u221c": "\\sqrt[4]"}
+_ROOT = re.compile(
+    "([\u221a-\u221c])\\s*(?:\\{([^{}]*)\\}|\\(([^()]*)\\)|(\\d+(?:\\.\\d+)?|[a-zA-Z]|\\\\pi))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way in which answers are rewritten."""
+
+    name: str
+    source: str
+    """Who writes so, or who reads it so."""
+    rewrite: Callable[[str], str]
+
+
+def rewrite(text: str) -> str:
+    """Return an answer after all rules."""
+    text = text[:_MAX_CHARS]
+    for rule in RULES:
+        text = rule.rewrite(text)
+    return text.strip()
+
+
+def _unicode(text: str) -> str:
+    if text.isascii():
+        return text
+    text = re.sub("[\u2080-\u2089]+", lambda m: f"_{{{m[0].translate(_SUBSCRIPTS)}}}", text)
+    text = re.sub("(\\d)\u0305", r"\\overline{\1}", text)
+    for old, new in _UNICODE.items():
+        text = text.replace(old, new)
+    text = _ROOT.sub(lambda m: f"{_ROOTS[m[1]]}{{{m[2] or m[3] or m[4]}}}", text)
+    return ascii_digits(text)
+
+
+def _sentence_end(text: str) -> str:
+    text = text.strip().strip("*`").strip()
+    text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:!?")).strip()
+    return text.rstrip(" .,;:!?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
+
+
+def _dollars(text: str) -> str:
+    return re.sub(r"\\[()\[\]]", "", text.replace("\\$", "").replace("$", ""))
+
+
+def _sizes(text: str) -> str:
+    for old in ("\\left", "\\right", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\big", "\\Big"):
+        text = re.sub(re.escape(old) + r"(?![a-zA-Z])", "", text)
+    return text
+
+
+def _names(text: str) -> str:
+    for old, new in (("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac")):
+        text = text.replace(old, new)
+    text = re.sub(r"\\leq?(?![a-zA-Z])|\\leqslant|<=", r"\\le ", text)
+    text = re.sub(r"\\geq?(?![a-zA-Z])|\\geqslant|>=", r"\\ge ", text)
+    text = re.sub(
+        r"(?<![\\a-zA-Z])(sqrt|pi|infty|infinity|sin|cos|tan|ln|log)(?![a-zA-Z])",
+        lambda m: "\\" + m[1].replace("infinity", "infty"),
+        text,
+    )
+    return text.replace("**", "^").replace("*", "\\cdot ")
+
+
+def _roots(text: str) -> str:
+    text = re.sub(r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}", text)
+    return re.sub(r"\\sqrt\s*(\d|[a-zA-Z])", r"\\sqrt{\1}", text)
+
+
+def _powers(text: str) -> str:
+    return re.sub(r"\^\s*(-?\d+)", r"^{\1}", re.sub(r"\^\s*\((-?\d+)\)", r"^{\1}", text))
+
+
+def _thousands(text: str) -> str:
+    text = _THOUSANDS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
+    if re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\D|$)(?![,\d]).*", text, re.DOTALL):
+        head = re.match(r"[-+]?[\d,]+", text)
+        assert head is not None
+        return head[0].replace(",", "") + text[head.end() :]
+    return text
+
+
+def _spacing(text: str) -> str:
+    """Drop spacing, but for what may stand between thousands."""
+    return _SPACING.sub(lambda m: m[0] if m[0] in ("\\,", "\\!") else " ", text)
+
+
+def _fonts(text: str) -> str:
+    text = re.sub(r"\\(?:mathbb|mathcal|Bbb)\s*\{?R\}?", r"\\Reals ", text)
+    return _FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}")
+
+
+def _braces(text: str) -> str:
+    """Drop braces around a whole answer, and around nothing but a number or letter."""
+    text = text.strip()
+    while re.fullmatch(r"\{[^{}]*\}", text):
+        text = text[1:-1].strip()
+    return re.sub(r"(?<![\\a-zA-Z_^}\]])\{([\w.]+)\}", r"\1", text)
+
+
+def _fractions(text: str) -> str:
+    def long(m: re.Match[str]) -> str:
+        a, b, c, d, e, f = m.groups()
+        top, bottom = (a, b) if a else (c, d) if c is not None else (e, f)
+        return f"\\frac{{{top}}}{{{bottom}}}"
+
+    return _FRACTION.sub(long, text)
+
+
+def _mixed(text: str) -> str:
+    text = _MIXED.sub(_mixed_value, text)
+    plain = re.fullmatch(r"(-?)(\d+) +(\d+)/(\d+)", text.strip())
+    return _mixed_value(plain) if plain else text
+
+
+def _mixed_value(m: re.Match[str]) -> str:
+    if int(m[4]) == 0:
+        return m[0]
+    value = int(m[2]) * int(m[4]) + int(m[3])
+    return f"{m[1]}\\frac{{{value}}}{{{int(m[4])}}}"
+
+
+def _repeating(text: str) -> str:
+    def value(m: re.Match[str]) -> str:
+        whole, start, again = m[1] or "0", m[2], m[3] or m[4]
+        scale = 10 ** len(start)
+        found = Fraction(int(whole + start)) / scale
+        found += Fraction(int(again), (10 ** len(again) - 1) * scale)
+        return f"\\frac{{{found.numerator}}}{{{found.denominator}}}"
+
+    return _REPEATING.sub(value, text) if len(text) < 100 else text
+
+
+def _degrees(text: str) -> str:
+    """Drop a final degree sign as a unit; inside a function it is a factor."""
+    if not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
+        text = re.sub(rf"(?:{_DEGREES.pattern})\s*$", "", text.strip())
+    return re.sub(
+        rf"(\d+(?:\.\d+)?)\s*(?:{_DEGREES.pattern})", r"{(\1\\cdot\\frac{\\pi}{180})}", text
+    )
+
+
+def _based(text: str) -> str:
+    found = _BASE.fullmatch(_TEXT.sub(r"\1", text).strip())
+    if not found:
+        return text
+    base = _BASES.get(found[2] or "", found[2] or found[3])
+    return f"{found[1].lstrip('0') or '0'}_{{{base}}}".upper() if str(base).isdigit() else text
+
+
+def _modulus(text: str) -> str:
+    return re.sub(
+        r"\(?\s*(?:\\pmod|\\p?mod|\\bmod|mod|\\text\s*\{\s*\(?\s*mod)\s*\{?\s*(\w+)\s*\}?\s*\)?\s*\}?\s*\)?",
+        r" pmod \1",
+        text,
+    )
+
+
+def _joined(text: str) -> str:
+    return _LINKS.sub(", ", text)
+
+
+RULES = (
+    Rule("unicode", "chat models outside LaTeX", _unicode),
+    Rule("sentence-end", "the full stop of 'The answer is x.'", _sentence_end),
+    Rule("dollars", "lm-evaluation-harness, minerva_math", _dollars),
+    Rule("sizes", "PRM800K, grading/math_normalize.py", _sizes),
+    Rule("option-label", "MATH's multiple choice, AMC", lambda t: _LABEL.sub("", t.strip())),
+    Rule("fonts", "Math-Verify's issue tracker", _fonts),
+    Rule("spacing", "PRM800K, grading/math_normalize.py", _spacing),
+    Rule("thousands", "MATH's gold answers (10,\\!080)", _thousands),
+    Rule("no-spacing", "as spacing", lambda t: _SPACING.sub(" ", t)),
+    Rule("names", "Python and plain text", _names),
+    Rule("roots", "PRM800K; Math-Verify issue 41", _roots),
+    Rule("braces", "TeX", _braces),
+    Rule("fractions", "PRM800K: \\frac12", _fractions),
+    Rule("mixed-numbers", "MATH's gold answers (1\\frac{4}{5})", _mixed),
+    Rule("powers", "x^10 as people mean it", _powers),
+    Rule("repeating-decimals", "MATH: 0.\\overline{3}", _repeating),
+    Rule("degrees", "MATH's gold answers leave them out", _degrees),
+    Rule("modulus", "MATH: \\pmod, (mod 7)", _modulus),
+    Rule("bases", "MATH's gold answers (52_8)", _based),
+    Rule("lists", "'2 or 3'", _joined),
+)

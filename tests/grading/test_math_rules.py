@@ -1,0 +1,76 @@
+"""What stands around math-verify: each rule both ways, equal stays equal and unequal unequal."""
+
+from fractions import Fraction
+
+import pytest
+
+from eapo_agents.errors import UndecidedError
+from eapo_agents.grading import grade, grade_answer, math_processes, mathematics, same_answer
+from eapo_agents.grading.math_rules import RULES
+from eapo_agents.rewards import score_text, scored
+from eapo_agents.types import Problem
+
+PAIRS = {
+    "unicode": ("2\\sqrt{3}", "2√3", "2√5"),
+    "sentence-end": ("\\frac{14}{3}", "14/3.", "14/5."),
+    "dollars": ("\\$18.90", "$18.90", "$18.91"),
+    "sizes": ("(1,2]", "\\left(1,2\\right]", "\\left(1,2\\right)"),
+    "option-label": ("12", "\\textbf{(A)}\\ 12", "\\textbf{(A)}\\ 13"),
+    "fonts": ("12", "\\color{red}{\\boldsymbol{12}}", "\\boldsymbol{13}"),
+    "spacing": ("3\\sqrt{2}", "3\\;\\sqrt{2}", "3\\;\\sqrt{3}"),
+    "thousands": ("10,\\!080", "10,080", "10,08"),
+    "no-spacing": ("10080", "10\\,080", "10\\,081"),
+    "names": ("\\frac{\\sqrt{2}}{2}", "sqrt(2)/2", "sqrt(3)/2"),
+    "roots": ("2\\sqrt{3}", "2\\sqrt(3)", "2\\sqrt(2)"),
+    "braces": ("{12}", "12", "{21}"),
+    "fractions": ("\\frac{3}{4}", "\\frac34", "\\frac43"),
+    "mixed-numbers": ("\\frac{9}{5}", "1\\frac{4}{5}", "2\\frac{4}{5}"),
+    "powers": ("x^{10}", "x^10", "x^{1}0"),
+    "repeating-decimals": ("\\frac{1}{6}", "0.1\\overline{6}", "0.\\overline{16}"),
+    "degrees": ("\\frac{1}{2}", "\\sin 30^\\circ", "\\sin 60^\\circ"),
+    "modulus": ("x \\equiv 3 \\pmod 7", "x\\equiv 3\\text{ (mod 7)}", "x\\equiv 3 \\pmod 5"),
+    "bases": ("52_8", "52_{\\text{eight}}", "52_9"),
+    "lists": ("2, 3", "3 or 2", "3 or 4"),
+}
+
+
+def verdict(gold, answer):
+    return grade_answer(answer, Problem(id="p", question="q", answer=gold, grader="math")).score
+
+
+def test_every_rule_has_a_pair_here():
+    assert [rule.name for rule in RULES] == list(PAIRS)
+    assert all(rule.source for rule in RULES)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_rule_keeps_equal_answers_equal_and_unequal_ones_unequal(name):
+    gold, equal, unequal = PAIRS[name]
+    assert (verdict(gold, gold), verdict(gold, equal), verdict(gold, unequal)) == (1.0, 1.0, 0.0)
+
+
+def test_a_comparison_that_uses_up_its_cpu_time_is_undecided_and_no_zero(monkeypatch):
+    monkeypatch.setattr(math_processes, "CPU_LIMIT_S", 0.2)
+    monkeypatch.setattr(math_processes, "RETRY_CPU_LIMIT_S", 0.4)
+    problem = Problem(id="p", question="q", answer="y^2", grader="math")
+    text = r"\boxed{(x+y+z+w)^{999} (a+b+c)^{999}}"
+    found = grade(text, problem)
+    assert (found.undecided, found.correct) == (True, False)
+    with pytest.raises(UndecidedError, match="CPU time"):
+        score_text(text, problem)
+    assert scored(score_text, text, problem) == (None, None)
+    assert verdict("3x", "2x+x") == 1.0
+
+
+def test_votes_group_answers_that_the_grader_holds_equal():
+    assert same_answer("1/2", "0.5", "math:lenient")
+    assert not same_answer("-3", "3", "number:lenient")
+    assert not same_answer("C++", "C", "exact")
+
+
+def test_exact_values_are_not_rounded():
+    value = mathematics.exact_value
+    assert value("10^{-20}") == Fraction(1, 10**20)
+    assert value("1/0") is None
+    assert value("2^3^4") is None
+    assert value("9^{9^{9^{9}}}") is None
