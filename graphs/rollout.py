@@ -7,8 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph.state import CompiledStateGraph
 
 from eapo_agents.errors import (
@@ -192,7 +194,7 @@ async def _run_one(
     )
     try:
         with recording(key) as recorder:
-            state = await _in_time(how.graph.ainvoke(given, context=context), how.timeout_s)
+            state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
         if isinstance(state, Mapping) and INTERRUPTS in state:
             raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
         base = policy.engine.policy_version.base  # a graph may call other models of ours too
@@ -228,6 +230,15 @@ async def _run_one(
         error=None,
         duration_s=time.perf_counter() - started,
     )
+
+
+def _invoke(graph: AnyGraph, given: Any, context: RolloutContext) -> Awaitable[Any]:
+    """Run a graph in a thread of its own, which a graph with a checkpointer needs. A graph with a
+    context of its own gets that, made from its defaults."""
+    schema = graph.context_schema
+    own: Any = context if schema is None or schema is RolloutContext else schema()
+    config: RunnableConfig = {"configurable": {"thread_id": uuid4().hex}}
+    return graph.ainvoke(given, config, context=own)
 
 
 async def _in_time(work: Awaitable[T], timeout_s: float | None) -> T:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -53,7 +53,7 @@ _NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
 class PolicyChatModel(BaseChatModel):
     """A LangChain chat model over an `Engine`, with the tokens kept."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     engine: SkipValidation[Engine]
     renderer: SkipValidation[ChatRenderer]
@@ -61,6 +61,9 @@ class PolicyChatModel(BaseChatModel):
     sampling: Sampling
     allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
+    cache: Literal[False] = False
+    """Sampled turns are never taken from LangChain's cache: its key does not name the weights, and
+    a rollout is a sample of its own."""
 
     @property
     def _llm_type(self) -> str:
@@ -73,12 +76,24 @@ class PolicyChatModel(BaseChatModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools; `tool_choice` is refused, since a sampled policy cannot be forced."""
-        if tool_choice not in (None, "auto"):
+        """Offer tools. A `tool_choice` is a request: a sampled policy cannot be forced, and
+        whoever asked for a call has to expect an answer without one.
+
+        Raises:
+            ValueError: the choice is "none", or names a tool that is not offered.
+        """
+        offered = [convert_to_openai_tool(tool) for tool in tools]
+        names = [tool["function"]["name"] for tool in offered]
+        if tool_choice not in (None, "auto", "any", "required", *names):
             raise ValueError(
-                f"tool_choice must be 'auto' for a sampled policy, got '{tool_choice}'."
+                "tool_choice must be 'auto', 'any', 'required' or the name of an offered tool "
+                f"({', '.join(names)}), got '{tool_choice}'."
             )
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
+        return self.bind(tools=offered, **kwargs)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text by the policy's own tokenizer."""
+        return self.renderer.encode_text(text)
 
     async def _agenerate(
         self,
@@ -94,6 +109,7 @@ class PolicyChatModel(BaseChatModel):
             raise ValueError(
                 "Stop strings would cut between tokens: the policy ends its turns itself."
             )
+        _refuse_unknown(kwargs)
         said = digests(messages, tools)
         recorder = current_recorder()
         prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
@@ -206,13 +222,30 @@ def _message(completion: Completion, text: str, record_id: str, *, num_prompt: i
         content=parsed.content,
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        response_metadata={"finish_reason": completion.finish_reason},
+        response_metadata={
+            "finish_reason": completion.finish_reason,
+            "model_name": completion.policy.model,
+        },
         usage_metadata=UsageMetadata(
             input_tokens=num_prompt,
             output_tokens=num_sampled,
             total_tokens=num_prompt + num_sampled,
         ),
     )
+
+
+# what LangChain itself adds to a call, without effect on what is sampled
+_NOTES = {"ls_structured_output_format"}
+
+
+def _refuse_unknown(arguments: Mapping[str, object]) -> None:
+    """Raise ValueError for an argument that would change the sampling of another chat model."""
+    unknown = sorted(set(arguments) - _NOTES)
+    if unknown:
+        raise ValueError(
+            f"The policy does not take {', '.join(unknown)} with a call: its sampling is set by "
+            "the recipe's section `sampling` (in Python: PolicyChatModel(sampling=...))."
+        )
 
 
 def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> None:

@@ -1,9 +1,18 @@
 """Token in, token out: over turns, over rewritten histories, with hostile text."""
 
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
+from langchain_core.messages import (
+    AIMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    trim_messages,
+)
 from langchain_core.tools import tool
 
-from eapo_agents.policy.chat_model import call_slot
+from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
 from eapo_agents.policy.recording import TurnRecord
 from eapo_agents.policy.tool_calls import format_call
 
@@ -117,3 +126,45 @@ async def test_a_tool_description_with_a_special_token_cannot_close_the_system_t
     context = record(message).context_ids
     # system, user, assistant: three starts and two ends
     assert sum(token in special for token in context) == 5
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"temperature": 0.0}, {"max_tokens": 2}, {"stop": ["x"]}, {"seed": 1}, {"model": "other"}],
+)
+def test_an_argument_that_would_change_the_sampling_is_refused_and_never_ignored(
+    scripted, argument
+):
+    with pytest.raises(ValueError, match=r"does not take|Stop strings"):
+        scripted(["a"]).bind(**argument).invoke("Q")
+    with pytest.raises(ValueError, match=next(iter(argument))):
+        PolicyChatModel(**dict(scripted(["a"])), **argument)
+
+
+@pytest.mark.parametrize("choice", ["any", "required", "auto", "solver", None])
+def test_a_tool_choice_is_a_request_that_the_policy_may_decline(scripted, choice):
+    policy = scripted(["no call"]).bind_tools([solver], tool_choice=choice)
+    assert policy.invoke("Q").tool_calls == []
+
+
+@pytest.mark.parametrize("choice", ["none", "other", {"type": "function"}])
+def test_a_tool_choice_that_names_no_offered_tool_is_refused(scripted, choice):
+    with pytest.raises(ValueError, match="solver"):
+        scripted(["x"]).bind_tools([solver], tool_choice=choice)
+
+
+def test_the_global_cache_of_langchain_takes_no_sample_away(scripted):
+    set_llm_cache(InMemoryCache())
+    try:
+        assert [scripted([text]).invoke("Q").text for text in ("one", "two")] == ["one", "two"]
+    finally:
+        set_llm_cache(None)
+
+
+def test_the_policys_own_tokenizer_counts_and_trims(scripted, renderer):
+    policy = scripted(["x"])
+    assert policy.get_num_tokens("a " * 50) == len(renderer.encode_text("a " * 50))
+    long = [HumanMessage("a " * 400)] * 4
+    size = policy.get_num_tokens_from_messages(long)
+    assert len(trim_messages(long, max_tokens=size // 2, token_counter=policy)) in (1, 2)
+    assert policy.invoke("Q").response_metadata["model_name"] == "scripted"
