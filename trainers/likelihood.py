@@ -91,9 +91,10 @@ def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -
 
 def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
     """Return every token of the last row, up to the last completion."""
-    *before, last = chains(trajectory.turns)[-1]
+    chain = next(c for c in chains(trajectory.turns) if c.turns[-1] is trajectory.turns[-1])
+    *before, last = chain.turns
     seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
-    return (*seen, *last.context_ids)
+    return (*chain.before, *seen, *last.context_ids)
 
 
 def solo_answer_rows(

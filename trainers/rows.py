@@ -14,7 +14,7 @@ A trajectory of two turns becomes one row by construction:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import Trajectory, Turn
@@ -50,7 +50,8 @@ class TrainingRow:
 def trajectory_rows(
     trajectory: Trajectory, *, advantage: float, scripted: bool = False
 ) -> list[TrainingRow]:
-    """Return one row for every unbroken run of turns. Rows without a trained token are left out.
+    """Return one row for every branch of the turns, so that each sampled token is trained once.
+    Rows without a trained token are left out.
 
     What another model sampled in the same run is not the policy's own: its mask is 0.
 
@@ -61,9 +62,10 @@ def trajectory_rows(
         TraceError: a turn has no logprobs, or not one for each token.
     """
     base = trajectory.policy.base
-    own = [chain for chain in chains(trajectory.turns) if any(is_of(t, base) for t in chain)]
-    rows = [_chain_row(chain, trajectory, advantage, 1.0 / len(own), scripted) for chain in own]
-    return [row for row in rows if row.num_trained]
+    own = [c for c in chains(trajectory.turns) if any(is_of(t, base) for t in c.turns)]
+    rows = [_chain_row(chain, trajectory, advantage, scripted) for chain in own]
+    trained = [row for row in rows if row.num_trained]
+    return [replace(row, weight=1.0 / len(trained)) for row in trained]
 
 
 def likelihood_row(
@@ -88,42 +90,57 @@ def likelihood_row(
     )
 
 
-def chains(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Split turns into rows: a turn continues the row that ends with its parent; without one it
-    starts a new row.
+@dataclass(slots=True)
+class Chain:
+    """The turns of one row."""
+
+    turns: list[Turn]
+    before: tuple[int, ...] = ()
+    """Tokens of the turns in front of them, where the row branches off another one. That row
+    trains them, so here they are context."""
+
+
+def chains(turns: Sequence[Turn]) -> list[Chain]:
+    """Split a tree of turns into rows. A turn continues the row that ends with its parent. Where
+    another turn has continued that already, it starts a new row behind the same tokens; without a
+    parent it starts a row of its own. Each turn is in one row.
 
     Raises:
-        TraceError: a turn continues one that no row ends with.
+        TraceError: a turn's parent is not a turn before it.
     """
-    found: list[list[Turn]] = []
-    chain_of: dict[int, list[Turn]] = {}
+    found: list[Chain] = []
+    open_chain: dict[int, Chain] = {}
     for index, turn in enumerate(turns):
-        if turn.parent is None:
-            chain = [turn]
+        if turn.parent is not None and not 0 <= turn.parent < index:
+            raise TraceError(
+                f"Turn {index} continues turn {turn.parent}, which does not come before it: the "
+                "trace is broken; leave it out."
+            )
+        chain = None if turn.parent is None else open_chain.pop(turn.parent, None)
+        if chain is None:
+            chain = Chain([], _tokens_until(turns, turn.parent))
             found.append(chain)
-        else:
-            chain = chain_of.pop(turn.parent, [])
-            if not chain:
-                raise TraceError(
-                    f"Turn {index} continues turn {turn.parent}, which is not the open end of a "
-                    "row: the trace is broken or forks; leave it out."
-                )
-            chain.append(turn)
-        chain_of[index] = chain
+        chain.turns.append(turn)
+        open_chain[index] = chain
     return found
 
 
+def _tokens_until(turns: Sequence[Turn], last: int | None) -> tuple[int, ...]:
+    """Return the tokens of a turn and of all that it continues."""
+    parts: list[tuple[int, ...]] = []
+    while last is not None:
+        parts += [turns[last].completion_ids, turns[last].context_ids]
+        last = turns[last].parent
+    return tuple(token for part in reversed(parts) for token in part)
+
+
 def _chain_row(
-    chain: Sequence[Turn],
-    trajectory: Trajectory,
-    advantage: float,
-    weight: float,
-    scripted: bool,
+    chain: Chain, trajectory: Trajectory, advantage: float, scripted: bool
 ) -> TrainingRow:
     ids: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []
-    for number, turn in enumerate(chain):
+    for number, turn in enumerate(chain.turns):
         is_own = is_of(turn, trajectory.policy.base)
         no_logprobs = (0.0,) * len(turn.completion_ids)
         sampled = turn.logprobs if is_own and not scripted else no_logprobs
@@ -141,12 +158,12 @@ def _chain_row(
         mask += [int(is_own)] * len(turn.completion_ids)
         logprobs += sampled
     return TrainingRow(
-        prompt_ids=chain[0].context_ids,
+        prompt_ids=(*chain.before, *chain.turns[0].context_ids),
         completion_ids_T=tuple(ids),
         mask_T=tuple(mask),
         logprobs_T=None if scripted else tuple(logprobs),
         advantage=advantage,
-        weight=weight,
+        weight=1.0,
         trajectory=trajectory,
     )
 

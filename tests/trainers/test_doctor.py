@@ -55,7 +55,7 @@ def turns(**changes):
         ("broken", turns(logprobs=(-0.5,)), "no logprob for each"),
         ("broken", turns(logprobs=(-0.5, math.nan)), "not finite"),
         ("broken", turns(logprobs=(-0.5, 2.0)), "above 0"),
-        ("broken", turns(parent=7), "broken or forks"),
+        ("broken", turns(parent=7), "trace is broken"),
     ],
 )
 def test_a_trace_that_would_make_the_loss_wrong_blocks(problem, trajectory, name, change, says):

@@ -72,6 +72,21 @@ def test_rows_of_interleaved_agents_stay_apart(trajectory):
     ]
 
 
+def test_a_branch_is_a_row_behind_the_tokens_that_another_row_trains(trajectory):
+    turns = (
+        turn([1], [2], [-0.1]),
+        turn([3], [4], [-0.2], parent=0),
+        turn([5], [6], [-0.3], parent=0),
+        turn([7], [8], [-0.4], parent=2),
+    )
+    rows = trajectory_rows(trajectory(turns), advantage=1.0)
+    assert [(r.prompt_ids, r.completion_ids_T, r.mask_T) for r in rows] == [
+        ((1,), (2, 3, 4), (1, 0, 1)),
+        ((1, 2, 5), (6, 7, 8), (1, 0, 1)),
+    ]
+    assert sum(row.weight for row in rows) == 1.0
+
+
 def test_a_turn_without_a_sampled_token_gives_no_row(trajectory):
     assert trajectory_rows(trajectory((turn([1], [], []),)), advantage=1.0) == []
 
@@ -82,7 +97,7 @@ def test_a_turn_without_a_sampled_token_gives_no_row(trajectory):
         (turn([1], [2], None),),
         (turn([1], [2, 3], [-0.1]),),
         (turn([1], [2], [-0.1], parent=3),),
-        (turn([1], [2], [-0.1]), turn([3], [4], [-0.1], 0), turn([5], [6], [-0.1], 0)),
+        (turn([1], [2], [-0.1]), turn([3], [4], [-0.1], parent=1)),
     ],
 )
 def test_a_broken_trace_is_refused_not_repaired(trajectory, broken):
