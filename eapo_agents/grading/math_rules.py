@@ -170,14 +170,26 @@ def _spacing(text: str) -> str:
 
 def _fonts(text: str) -> str:
     text = re.sub(r"\\(?:mathbb|mathcal|Bbb)\s*\{?R\}?", r"\\Reals ", text)
-    return _FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}")
+    return _bare(_FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}"))
+
+
+def _bare(text: str) -> str:
+    """Drop braces around a whole answer."""
+    text = text.strip()
+    while text.startswith("{") and text.endswith("}"):
+        depth, inside = 0, True
+        for index, character in enumerate(text):
+            depth += {"{": 1, "}": -1}.get(character, 0)
+            inside = inside and (depth > 0 or index == len(text) - 1)
+        if not inside:
+            break
+        text = text[1:-1].strip()
+    return text
 
 
 def _braces(text: str) -> str:
     """Drop braces around a whole answer, and around nothing but a number or letter."""
-    text = text.strip()
-    while re.fullmatch(r"\{[^{}]*\}", text):
-        text = text[1:-1].strip()
+    text = _bare(text)
     return re.sub(r"(?<![\\a-zA-Z_^}\]])\{([\w.]+)\}", r"\1", text)
 
 

@@ -125,6 +125,11 @@ def compare(answer: str, gold: str) -> Verdict:
         one = listed
     if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
         return _compare_value(one.parts[0], other.parts[0])
+    if one.kind == "list" and len(other.parts) == 1 < len(one.parts) <= _MAX_PARTS:
+        # one value, written in several ways: a mixed number in a box, the fraction in the next
+        verdicts = [_compare_value(part, other.parts[0]) for part in one.parts]
+        if all(verdict.equal for verdict in verdicts):
+            return Verdict(True)
     if one.kind == other.kind or {one.kind, other.kind} == {"list", "set"}:
         return _compare_forms(one, other)
     if {one.kind, other.kind} & {"list", "set"} and min(len(one.parts), len(other.parts)) > 1:

@@ -10,6 +10,7 @@ begins. Nothing is repaired, and nothing is guessed.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import (
     AIMessage,
@@ -31,7 +33,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, SkipValidation
+from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.engine import Completion, Engine, RolloutKey
@@ -91,6 +93,18 @@ class PolicyChatModel(BaseChatModel):
             )
         return self.bind(tools=offered, **kwargs)
 
+    def with_structured_output(
+        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Ask for a call of this form and read it.
+
+        Raises:
+            OutputParserException: when run, if the policy wrote no such call. With `include_raw`
+                the result says so instead.
+        """
+        chain = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return chain if include_raw else chain | _refuse_nothing
+
     def get_token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text by the policy's own tokenizer."""
         return self.renderer.encode_text(text)
@@ -114,7 +128,7 @@ class PolicyChatModel(BaseChatModel):
         recorder = current_recorder()
         prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
         turn = sum(message.type == "ai" for message in messages)
-        key = rollout_key or (recorder.next_key() if recorder else replace(_NO_ROLLOUT, turn=turn))
+        key = rollout_key or (recorder.next_key() if recorder else _key_outside(turn))
         record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
         async with _streaming(run_manager, self.renderer) as on_token:
             completion = await self.engine.generate(
@@ -232,6 +246,24 @@ def _message(completion: Completion, text: str, record_id: str, *, num_prompt: i
             total_tokens=num_prompt + num_sampled,
         ),
     )
+
+
+_outside = itertools.count()
+
+
+def _key_outside(turn: int) -> RolloutKey:
+    """Name a completion outside of any rollout: each is a sample of its own, and a process that
+    asks in the same order gets the same ones."""
+    return replace(_NO_ROLLOUT, turn=turn, rollout=next(_outside))
+
+
+def _refuse_nothing(found: dict[str, Any] | BaseModel | None) -> dict[str, Any] | BaseModel:
+    if found is None:
+        raise OutputParserException(
+            "The policy wrote no call of the form that was asked for: ask again, or take "
+            "include_raw=True to see what it wrote."
+        )
+    return found
 
 
 # what LangChain itself adds to a call, without effect on what is sampled
