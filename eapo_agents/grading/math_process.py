@@ -51,7 +51,7 @@ def _reply(gold: str, answer: str) -> dict[str, bool]:
     readable = {"readable": given is not None, "gold_readable": wanted is not None}
     if wanted is None or given is None:
         return {"equal": False, **readable}
-    equal = bool(verify([wanted], [given], timeout_seconds=None))
+    equal = bool(verify([wanted], [given], timeout_seconds=None, allow_set_relation_comp=True))
     return {"equal": equal and not _differ(wanted, given), **readable}
 
 

@@ -19,6 +19,7 @@ _FONT = re.compile(
     r"\\(?:boldsymbol|mathbf|bm|mathbb|mathcal|mathsf|mathit|mathrm|operatorname|pmb|displaystyle"
     r"|textstyle|large|Large|bf|rm|boxed|fbox|underline|ensuremath)(?![a-zA-Z])\s*"
 )
+_TEXT_NUMBER = re.compile(r"\\text\s*\{(\s*[-+\u2212]?\s*\d[^{}]*)\}")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}")
 _LABEL = re.compile(
     r"^(?:\\(?:text|textbf|mathrm|textrm)\s*\{\s*\(?[A-J]\)?[.:)]?\s*\}(?:\\[ ,;:!]|\\q?quad|~|\s)*"
@@ -33,6 +34,7 @@ _FRACTION = re.compile(
     r"\\frac\s*(?:(\d)\s*(\d)|\{([^{}]*)\}\s*([\da-zA-Z])|([\da-zA-Z])\s*\{([^{}]*)\})"
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(-?)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+_PLAIN_MIXED = re.compile(r"(?<![\d.])(-?)(\d+) +(\d+)/(\d+)(?![\d.])")
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\))")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degrees?(?![a-zA-Z])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
@@ -118,8 +120,8 @@ def _unicode(text: str) -> str:
 
 def _sentence_end(text: str) -> str:
     text = text.strip().strip("*`").strip()
-    text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:!?")).strip()
-    return text.rstrip(" .,;:!?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
+    text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:?")).strip()
+    return text.rstrip(" .,;:?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
 
 
 def _dollars(text: str) -> str:
@@ -135,6 +137,8 @@ def _sizes(text: str) -> str:
 def _names(text: str) -> str:
     for old, new in (("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\cfrac", "\\frac")):
         text = text.replace(old, new)
+    text = re.sub(r"\\frac\s+\{", r"\\frac{", text)
+    text = re.sub(r"(\\frac\{[^{}]*\})\s+(?=\{)", r"\1", text)
     text = re.sub(r"\\leq?(?![a-zA-Z])|\\leqslant|<=", r"\\le ", text)
     text = re.sub(r"\\geq?(?![a-zA-Z])|\\geqslant|>=", r"\\ge ", text)
     text = re.sub(
@@ -156,8 +160,10 @@ def _powers(text: str) -> str:
 
 def _thousands(text: str) -> str:
     text = _THOUSANDS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
-    if re.fullmatch(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\D|$)(?![,\d]).*", text, re.DOTALL):
-        head = re.match(r"[-+]?[\d,]+", text)
+    if re.fullmatch(
+        r"(?:[a-zA-Z]\s*=\s*)?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\D|$)(?![,\d]).*", text, re.DOTALL
+    ):
+        head = re.match(r"(?:[a-zA-Z]\s*=\s*)?[-+]?[\d,]+", text)
         assert head is not None
         return head[0].replace(",", "") + text[head.end() :]
     return text
@@ -170,7 +176,9 @@ def _spacing(text: str) -> str:
 
 def _fonts(text: str) -> str:
     text = re.sub(r"\\(?:mathbb|mathcal|Bbb)\s*\{?R\}?", r"\\Reals ", text)
-    return _bare(_FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}"))
+    text = _bare(_FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}"))
+    number = _TEXT_NUMBER.fullmatch(text)
+    return number[1].strip() if number else text
 
 
 def _bare(text: str) -> str:
@@ -204,8 +212,7 @@ def _fractions(text: str) -> str:
 
 def _mixed(text: str) -> str:
     text = _MIXED.sub(_mixed_value, text)
-    plain = re.fullmatch(r"(-?)(\d+) +(\d+)/(\d+)", text.strip())
-    return _mixed_value(plain) if plain else text
+    return _PLAIN_MIXED.sub(_mixed_value, text)
 
 
 def _mixed_value(m: re.Match[str]) -> str:

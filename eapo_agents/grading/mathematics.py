@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from eapo_agents.errors import GradingError
 from eapo_agents.grading.exact_values import exact_value
@@ -32,13 +33,14 @@ _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|mbox|hbox|mathrm)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\d\}?)?"
 )
 _PLAIN_WORDS = re.compile(
-    r"(?<=[\d})\]])\s+([a-zA-Z][a-zA-Z./^ ]*\d?)$"
+    r"(?<=[\d})\]])\s+([a-zA-Z]{2}[a-zA-Z./^ ]*\d?)$"
     r"|(?<=\d)\s*((?:k|c|m)?m(?:\^\{?\d\}?)?|a\.?m\.?|p\.?m\.?)$",
     re.IGNORECASE,
 )
 _NAMED = re.compile(r"^\s*([a-zA-Z](?:_\{?\w+\}?)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)")
+_RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne|in)(?![a-zA-Z])")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")
-_MATHS = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_MATHS = re.compile(r"(?<!\\)\$\$?((?:\\\$|[^$])+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
 _CLAUSE = re.compile(
     r",?\s+(?:which|because|since|so|where|as|when|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$", re.DOTALL
@@ -107,7 +109,7 @@ def compare(answer: str, gold: str) -> Verdict:
         return Verdict(False, note="too long to be an answer")
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
         label = re.match(
-            r"\s*\(?([A-J])\)?(?![a-z])", _TEXT.sub(r"\1", _announced(answer).strip("$ "))
+            r"\s*\(?([A-J])\)?(?![a-z])(?!\s*[-+*^=/])", _TEXT.sub(r"\1", _announced(answer).strip("$ "))
         )
         return (
             Verdict(bool(label) and label[1] == letter[1])
@@ -132,6 +134,8 @@ def compare(answer: str, gold: str) -> Verdict:
             return Verdict(True)
     if one.kind == other.kind or {one.kind, other.kind} == {"list", "set"}:
         return _compare_forms(one, other)
+    if len(one.kind) == len(other.kind) == 2:
+        return Verdict(False)  # other brackets
     if {one.kind, other.kind} & {"list", "set"} and min(len(one.parts), len(other.parts)) > 1:
         return Verdict(False)  # a tuple and a list
     return _ask(given, wanted)
@@ -166,16 +170,15 @@ def _compare_value(given: str, wanted: str) -> Verdict:
     wanted, wanted_words = _without_words(wanted)
     if not same_words(given_words, wanted_words):
         return Verdict(False)
-    given, wanted = (
-        given.rstrip(" .,").removesuffix("\\%"),
-        wanted.rstrip(" .,").removesuffix("\\%"),
-    )
-    given, wanted = given.strip().removesuffix("%"), wanted.strip().removesuffix("%")
+    given, given_percent = _without_percent(given)
+    wanted, wanted_percent = _without_percent(wanted)
     if _plain(given) == _plain(wanted):
         return Verdict(True)
     value, gold = exact_value(given), exact_value(wanted)
     if value is not None and gold is not None:
-        return Verdict(value == gold)
+        # a percent sign is a unit, or a hundredth
+        hundredths = value * Fraction(100) ** (wanted_percent - given_percent)
+        return Verdict(gold in (value, hundredths))
     if gold is not None and "=" in given and "=" not in wanted:
         sides = [exact_value(side.strip()) for side in given.split("=")]
         return Verdict(set(sides) == {gold})
@@ -191,10 +194,17 @@ def _ask(given: str, wanted: str) -> Verdict:
         return Verdict(_plain(given) == _plain(wanted))
     if not given or re.search(r"[\x00-\x08]", given):
         return Verdict(False, readable=False)
+    one, other = _letters(given), _letters(wanted)
+    if one != other and {c.lower() for c in one} == {c.lower() for c in other}:
+        return Verdict(False)  # latex2sympy takes K for k
     found = the_processes().compare(_for_sympy(wanted), _for_sympy(given))
     if found.undecided:
         return Verdict(False, undecided=found.undecided)
     return Verdict(found.equal, readable=found.readable)
+
+
+def _letters(text: str) -> set[str]:
+    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", " ", text)))
 
 
 def _for_sympy(text: str) -> str:
@@ -220,7 +230,7 @@ def _announced(answer: str) -> str:
                     continue
                 break
             run.append(match)
-        inside = ", ".join(next(g for g in m.groups() if g is not None).strip(" .") for m in run)
+        inside = ", ".join(next(g for g in m.groups() if g is not None).strip().rstrip(" .") for m in run)
         behind = answer[run[-1].end() :]
         before = answer[: run[0].start()]
         if (
@@ -241,9 +251,20 @@ def _announced(answer: str) -> str:
 def _unnamed(given: str, wanted: str) -> tuple[str, str, bool]:
     """Return both without `x =` in front, and whether the names, if both have one, are equal."""
     one, other = _NAMED.match(given), _NAMED.match(wanted)
-    if one and other and one[1] != other[1]:
-        return given, wanted, not re.fullmatch(r"[-+\d./ ]+", given[one.end() :])
+    if one and other:
+        if one[1] == other[1]:
+            return given[one.end() :], wanted[other.end() :], True
+        values = exact_value(given[one.end() :]), exact_value(wanted[other.end() :])
+        return given, wanted, None in values
+    if (one and _RELATION.search(wanted)) or (other and _RELATION.search(given)):
+        return given, wanted, True  # equations, which math-verify solves
     return given[one.end() :] if one else given, wanted[other.end() :] if other else wanted, True
+
+
+def _without_percent(text: str) -> tuple[str, bool]:
+    text = text.rstrip(" .,")
+    plain = text.removesuffix("%").removesuffix("\\").rstrip() if text.endswith("%") else text
+    return plain, plain != text
 
 
 def _without_words(text: str) -> tuple[str, str]:

@@ -56,6 +56,8 @@ def number(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
     for answer in answers:
         if answer is not None and (value := sentence_number(answer)) is not None:
             return _grade(value, problem, answer, formatted=True)
+        if answer is not None and re.search(r"\d", ascii_digits(answer)):
+            return Grade(score=0.0, formatted=False, extracted=answer)  # several readings
     if lenient and (last := last_number(before_next_question(final_text(text)))) is not None:
         return _grade(last, problem, str(last), formatted=False)
     return Grade(score=0.0, formatted=False, extracted=answers[0] if answers else None)
@@ -96,10 +98,16 @@ def sentence_number(text: str) -> Fraction | None:
         ):
             return None
         return _value(found[0])  # "12 apples, 3 of them red"
-    main = [m for m in found if not _CONDITION.search(plain[: m.start()])]
+    if re.search(r"\b(?:between|either)\b", plain):
+        return None
+    main = [m for m in found if not _CONDITION.search(plain[: _begin(m)])]
     if len(main) > 1 and _HEDGE.search(plain[main[0].start() : last.end()]):
         return None
     return _value(main[-1] if main else last)
+
+
+def _begin(match: re.Match[str]) -> int:
+    return match.start("whole") if match["whole"] else match.start("decimals")
 
 
 def last_number(text: str) -> Fraction | None:
@@ -120,7 +128,7 @@ def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -
 
 def _plain(text: str) -> str:
     """Return the text with LaTeX's fractions and separators as plain ones."""
-    text = _SPACES.sub("", text.replace("\\$", "$").replace("\\%", "%"))
+    text = _SPACES.sub("", re.sub(r"\\([$%()\[\]])", r"\1", text))
     text = _UNIT_POWER.sub("", text)
 
     def fraction(match: re.Match[str]) -> str:
