@@ -109,7 +109,8 @@ def compare(answer: str, gold: str) -> Verdict:
         return Verdict(False, note="too long to be an answer")
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
         label = re.match(
-            r"\s*\(?([A-J])\)?(?![a-z])(?!\s*[-+*^=/])", _TEXT.sub(r"\1", _announced(answer).strip("$ "))
+            r"\s*\(?([A-J])\)?(?![a-z])(?!\s*[-+*^=/])",
+            _TEXT.sub(r"\1", _announced(answer).strip("$ ")),
         )
         return (
             Verdict(bool(label) and label[1] == letter[1])
@@ -230,7 +231,9 @@ def _announced(answer: str) -> str:
                     continue
                 break
             run.append(match)
-        inside = ", ".join(next(g for g in m.groups() if g is not None).strip().rstrip(" .") for m in run)
+        inside = ", ".join(
+            next(g for g in m.groups() if g is not None).strip().rstrip(" .") for m in run
+        )
         behind = answer[run[-1].end() :]
         before = answer[: run[0].start()]
         if (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eapo_agents.errors import GradingError, UsageError
-from eapo_agents.grading import GRADERS, extract_answer, grade
+from eapo_agents.grading import GRADERS, extract_answer, grade, math_processes
 from eapo_agents.rewards import score_text
 from eapo_agents.types import Problem
 
@@ -110,15 +110,17 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(scope="module")
-def warm_math():
+@pytest.fixture
+def warm_math(monkeypatch):
     grade("Answer: x", problem("math", "y"))  # the first use waits for sympy
+    monkeypatch.setattr(math_processes, "CPU_LIMIT_S", 0.3)
+    monkeypatch.setattr(math_processes, "RETRY_CPU_LIMIT_S", 0.4)
 
 
 HARD = list(HOSTILE)[:6]
 """Sympy would work on these for ever: only the math grader gets them."""
 LONG_S = 60.0
-"""The limit is one second, which a busy machine stretches; without a limit it takes for ever."""
+"""The limit is under a second of CPU time, which a busy machine stretches; without a limit it takes for ever."""
 
 
 @pytest.mark.parametrize("name", HOSTILE)
