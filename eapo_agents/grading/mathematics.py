@@ -109,7 +109,7 @@ def compare(answer: str, gold: str) -> Verdict:
         return Verdict(False, note="too long to be an answer")
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
         label = re.match(
-            r"\s*\(?([A-J])\)?(?![a-z])(?!\s*[-+*^=/])",
+            r"\s*\(?([A-J])\)?+(?![a-z])(?!\s*[-+*^=/])",
             _TEXT.sub(r"\1", _announced(answer).strip("$ ")),
         )
         return (

@@ -120,7 +120,7 @@ def warm_math(monkeypatch):
 HARD = list(HOSTILE)[:6]
 """Sympy would work on these for ever: only the math grader gets them."""
 LONG_S = 60.0
-"""The limit is under a second of CPU time, which a busy machine stretches; without a limit it takes for ever."""
+"""The limit is under a second of CPU time; without a limit it takes for ever."""
 
 
 @pytest.mark.parametrize("name", HOSTILE)
