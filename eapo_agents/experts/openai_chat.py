@@ -19,7 +19,7 @@ from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertErr
 from eapo_agents.experts.listening import Listener, current_listener
 from eapo_agents.experts.usage import Usage
 from eapo_agents.per_loop import PerLoop
-from eapo_agents.secrets import read_key, redact
+from eapo_agents.secrets import RedactedStream, read_key, redact
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -137,6 +137,7 @@ def _read(completion: Any) -> tuple[str, Usage]:
 
 async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
     """Read a streamed reply and pass its pieces, with the reasoning, to the listener."""
+    shown = RedactedStream(listener)
     pieces: list[str] = []
     usage, finish_reason = Usage(known=False), None
     async with stream:
@@ -147,10 +148,11 @@ async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
                     finish_reason = choice.finish_reason or finish_reason
                     said = choice.delta.content or ""
                     extra = choice.delta.model_extra or {}
-                    listener(said or extra.get("reasoning") or extra.get("reasoning_content") or "")
+                    shown(said or extra.get("reasoning") or extra.get("reasoning_content") or "")
                     pieces.append(said)
             except (AttributeError, TypeError, ValueError) as error:
                 raise TransientExpertError(NO_COMPLETION) from error
+    shown.end()
     if finish_reason is None and not pieces:
         raise TransientExpertError(NO_COMPLETION)
     return _not_empty("".join(pieces), finish_reason), usage
