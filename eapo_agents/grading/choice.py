@@ -13,26 +13,52 @@ from eapo_agents.grading.extraction import (
     final_text,
 )
 from eapo_agents.grading.grade import Grade
-from eapo_agents.grading.texts import normalise
 from eapo_agents.types import Problem
 
-_BARE = re.compile(r"[\s(\[{*_`$\"'.]*([A-Ja-j])[\s)\]}*_`$\"'.,:;!?]*")
+_BARE = re.compile(r"[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*")
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
+_CONNECTED = r"\W{0,4}(?:and|or|&|/|,|\u548c|\u6216)\W{0,4}(?:option\s*|choice\s*)?\b[A-J]\b"
 _LED = re.compile(
-    r"""[\s(\[*_`"'.]*(?i:option|choice|answer|letter)?[\s(\[*_`"']*([A-J])
-    (?:\s*[)\].:,*_`"'\u2013-] | [ \t]*(?:\n|$) | (?=[\u3040-\u30ff\u4e00-\u9fff])
-      | \s+(?:because|since|as|for|is\s+(?:correct|right|the))\b)""",
+    rf"""[\s(\[*_`"'.]*(?i:option|choice|answer|letter)?[\s(\[*_`"']*
+    (?: (?P<upper>[A-J]) (?: \s*[)\].:*_`"'\u2013-]+ | [ \t]*(?:\n|$)
+          | (?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]) | \s*\([^()]*\) | \s*,?\s*(?=\(?not\b)
+          | \s*,?\s*\b(?:because|since|as|for|which|while|is\s+(?:correct|right|the))\b )
+      | (?P<lower>(?<=\()[a-j]\)|[a-j]\)) )
+    (?!{_CONNECTED})""",
     re.VERBOSE,
 )
+"""A letter in front; not one that is joined to a second one."""
 _NAMED = re.compile(
     r"""\b(?i:option|choice|answer|letter)\s*(?:is\s*)?[(\[*_`"']*([A-J])\b(?!')""", re.VERBOSE
 )
 _ALONE = re.compile(r"(?<![\w'])[(\[]?([A-J])[)\]]?(?![\w'])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
-_BOTH = re.compile(
-    r"\b([A-J])\b\W{0,3}(?:and|or|&|/|,|\u548c|\u6216)\W{0,3}(?:option\s*)?\b([A-J])\b"
-)
+_BOTH = re.compile(rf"\b[A-J]\b(?:\s*\([^()]*\))?{_CONNECTED}")
 _LISTED = re.compile(r"^[\s*(]*([A-J])[).:]", re.MULTILINE)
+_ASSERTED = re.compile(
+    r"""(?<![\w'])[(\[*]*([A-J])\b[)\]*.:]*\s+(?:is|must\s+be|would\s+be|should\s+be|seems)\s+
+    (?:(?:clearly|indeed|therefore|thus|also)\s+)?(?:the\s+)?(?:only\s+|most\s+|best\s+)?
+    (?:correct|right|best|true|answer|likely|accurate|appropriate)\b""",
+    re.VERBOSE,
+)
+_NO_LETTER = re.compile(
+    r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*[+=#*']\S)"
+)
+"""Units (25 \u00b0C, 3 A), probabilities and functions (P(A)), formulae and names (C++)."""
+_RULED_OUT_BEFORE = re.compile(
+    r"""(?:\bnot|n't|\brul(?:e|es|ed|ing)\s+out|\beliminat\w+|\bexclud\w+|\bdiscard\w*|\breject\w*
+    |\bcross\w*\s+out|\bneither|\bnor|\bexcept|\brather\s+than|\binstead\s+of)\b
+    (?:(?!\b(?:but|so|answer\s+is|leaves)\b)[^.;:\n])*$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_RULED_OUT_BEHIND = re.compile(
+    r"""[)\]*]*\s+(?:is|are|was|seems?|can\s+be|can|must\s+be|would\s+be)\s*
+    (?:(?:clearly|also|both|all|be|therefore)\s+)*
+    (?:wrong|incorrect|false|not\b|n't|ruled\s+out|eliminated|excluded|impossible|out\b)
+    |[)\]*]*\s+(?:isn't|aren't|can't|cannot|doesn't|does\s+not)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_EDGES = " \t\n\r*_`\"'\\,;:!?"
 _HEAD_CHARS = 2_000
 
 
@@ -62,57 +88,91 @@ def choice_answer(answer: str, problem: Problem) -> Grade:
 
 def read_letter(answer: str, problem: Problem) -> str | None:
     """Return the one letter that a short text names."""
-    text = _LATEX.sub(" ", ascii_digits(answer))
+    text = _plain(answer)
     if match := _BARE.fullmatch(text):
-        return _known(match[1].upper(), problem)
-    by_text = _by_text(text, problem)
-    if by_text is not None:
+        return _known(match[1], problem)
+    if (by_text := _by_text(text, problem)) is not None:
         return by_text
+    if match := _LED.match(text + " "):
+        return _known(match["upper"] or match["lower"][0], problem)
+    text = _NO_LETTER.sub(" ", text)
     if _BOTH.search(text):
         return None
-    if match := _LED.match(text + " "):
-        return _known(match[1], problem)
-    found = {m[1] for m in _BRACKETED.finditer(text)} or {m[1] for m in _NAMED.finditer(text)}
-    if not found:  # not "A lesion ...": an A that begins a sentence is an article
-        found = {
-            m[1] for m in _ALONE.finditer(text) if not (m[1] in "AI" and text[m.end() :][:1] == " ")
-        }
-    return _known(found.pop(), problem) if len(found) == 1 else None
+    for pattern in (_ASSERTED, _BRACKETED, _NAMED):
+        if found := _standing(pattern, text):
+            return _single(found, problem)
+    # not "A lesion ...": an A that begins a sentence is an article
+    return _single(
+        [
+            letter
+            for letter, end in _mentions(_ALONE, text)
+            if not (letter in "AI" and text[end:][:1] == " ")
+        ],
+        problem,
+    )
 
 
 def _anywhere(text: str, problem: Problem) -> str | None:
     """Return the letter of a text without an announced answer: its head first, then its tail."""
-    head = _LATEX.sub(" ", ascii_digits(text[:_HEAD_CHARS]))
+    head = _plain(text[:_HEAD_CHARS])
     if match := _BARE.fullmatch(head):
-        return _known(match[1].upper(), problem)
-    if _BOTH.search(head) or len({m[1] for m in _LISTED.finditer(head)}) > 2:
+        return _known(match[1], problem)
+    if (by_text := _by_text(head, problem)) is not None:
+        return by_text
+    if len({m[1] for m in _LISTED.finditer(head)}) > 2:
         return None  # it repeats the options
     if match := _LED.match(head):
-        return _known(match[1], problem)
-    tail = _LATEX.sub(" ", ascii_digits(text[-_HEAD_CHARS:]))
-    named = [m[1] for m in _NAMED.finditer(tail)]
-    if named:
-        return _known(named[-1], problem) if len(set(named)) == 1 else None
-    bracketed = {m[1] for m in _BRACKETED.finditer(tail)}
-    if len(bracketed) == 1:
-        return _known(bracketed.pop(), problem)
-    lines = [line for line in (head, tail.rstrip().rpartition("\n")[2]) if line.strip()]
-    for line in lines:
-        if (letter := _by_text(line, problem)) is not None:
-            return letter
-    return None
+        return _known(match["upper"] or match["lower"][0], problem)
+    tail = _NO_LETTER.sub(" ", _plain(text[-_HEAD_CHARS:]))
+    if found := _standing(_ASSERTED, tail):
+        return _single(found, problem)
+    if _BOTH.search(_NO_LETTER.sub(" ", head)):
+        return None
+    for pattern in (_NAMED, _BRACKETED):
+        if found := _standing(pattern, tail):
+            return _single(found, problem)
+    return _by_text(tail.rstrip().rpartition("\n")[2], problem)
+
+
+def _plain(text: str) -> str:
+    return _LATEX.sub(" ", ascii_digits(text))
+
+
+def _mentions(pattern: re.Pattern[str], text: str) -> list[tuple[str, int]]:
+    """Return the letters that a text names and does not rule out, each with where it ends."""
+    return [
+        (m[1], m.end())
+        for m in pattern.finditer(text)
+        if not _RULED_OUT_BEFORE.search(text[max(0, m.start(1) - 60) : m.start(1)])
+        and not _RULED_OUT_BEHIND.match(text[m.end(1) : m.end(1) + 60])
+    ]
+
+
+def _standing(pattern: re.Pattern[str], text: str) -> list[str]:
+    return [letter for letter, _ in _mentions(pattern, text)]
+
+
+def _single(letters: list[str], problem: Problem) -> str | None:
+    return _known(letters[0], problem) if len(set(letters)) == 1 else None
 
 
 def _by_text(text: str, problem: Problem) -> str | None:
-    wanted = normalise(text)
-    choices = [normalise(str(option)) for option in problem.metadata.get("choices", ())]
+    wanted = _option(text)
+    choices = [_option(_plain(str(option))) for option in problem.metadata.get("choices", ())]
     if not wanted or choices.count(wanted) != 1:
         return None
     return string.ascii_uppercase[choices.index(wanted)]
 
 
+def _option(text: str) -> str:
+    """Return an option's text as it is compared: signs, points and primes tell options apart."""
+    text = " ".join(text.casefold().strip(_EDGES).split())
+    return re.sub(r"^(?:a|an|the)\s+", "", re.sub(r"\.$", "", text).strip(_EDGES))
+
+
 def _known(letter: str, problem: Problem) -> str | None:
-    """Return the letter, or None if no option has it."""
+    """Return the letter as a capital, or None if no option has it."""
+    letter = letter.upper()
     num_choices = len(problem.metadata.get("choices", ())) or 10
     return letter if string.ascii_uppercase.index(letter) < num_choices else None
 

@@ -22,13 +22,16 @@ _MAX_PLACES = 50
 _MARKER = re.compile(r"answer\s*[:\uff1a]", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _ANNOUNCED = re.compile(
-    r"""answer\W{0,4}\s*[:\uff1a]                               # Answer: / **Answer**:
-      | (?:answer|result|solution|choice|option)\s+(?:is|was|would\s+be|should\s+be)\b\s*:?
+    r"""(?:answer|\bans)\W{0,4}\s*[:\uff1a]                               # Answer: / **Answer**:
+      | (?:answer|result|solution|choice|option)\s+
+        (?:is|was|(?:would|should|must|has\s+to)\s+be)\b\s*:?
       | \#\#\#\#                                                # GSM8K's own mark
       | \u7b54\u3048\s*\u306f?\s*[:\uff1a]?                     # Japanese
       | \u7b54\u6848\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?        # Chinese
       | \uc815\ub2f5\s*\uc740?\s*[:\uff1a]?                     # Korean
-      | (?:antwort|r\u00e9ponse|respuesta|risposta|resposta)\s*[:\uff1a]
+      | (?:antwort|r\u00e9ponse|respuesta|risposta|resposta)\s*
+        (?:[:\uff1a]|(?:correcta\s+|correta\s+|corretta\s+)?(?:ist|est|es|\u00e8|\u00e9)\b\s*:?)
+      | (?:\u6545|\u5e94|\u6240\u4ee5|\u56e0\u6b64)?\u9009\u62e9?\s*[:\uff1a]?     # Chinese: choose
       | \u043e\u0442\u0432\u0435\u0442\s*[:\uff1a]               # Russian
       | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)\s*[:\uff1a]?
       | \u0909\u0924\u094d\u0924\u0930\s*[:\uff1a]              # Hindi

@@ -72,7 +72,7 @@ def _problem(record: Record, number: int) -> Problem:
 GPQA = Benchmark(
     name="gpqa",
     title="GPQA diamond",
-    version="1",
+    version="2",
     hub=Hub(repo="Idavidrein/gpqa", config="gpqa_diamond", split="train", streamed=True),
     file="gpqa/*",
     licence="CC BY 4.0; not to be shown in plain text",

@@ -80,7 +80,7 @@ def _problem(record: Record, number: int) -> Problem:
 MMLU = Benchmark(
     name="mmlu",
     title="MMLU",
-    version="1",
+    version="2",
     hub=Hub(repo="cais/mmlu", config="all", split="test"),
     file="mmlu/test",
     licence="MIT",
