@@ -93,8 +93,8 @@ def read_letter(answer: str, problem: Problem) -> str | None:
         return _known(match[1], problem)
     if (by_text := _by_text(text, problem)) is not None:
         return by_text
-    if match := _LED.match(text + " "):
-        return _known(match["upper"] or match["lower"][0], problem)
+    if letter := _led(text + " "):
+        return _known(letter, problem)
     text = _NO_LETTER.sub(" ", text)
     if _BOTH.search(text):
         return None
@@ -121,8 +121,8 @@ def _anywhere(text: str, problem: Problem) -> str | None:
         return by_text
     if len({m[1] for m in _LISTED.finditer(head)}) > 2:
         return None  # it repeats the options
-    if match := _LED.match(head):
-        return _known(match["upper"] or match["lower"][0], problem)
+    if letter := _led(head):
+        return _known(letter, problem)
     tail = _NO_LETTER.sub(" ", _plain(text[-_HEAD_CHARS:]))
     if found := _standing(_ASSERTED, tail):
         return _single(found, problem)
@@ -136,6 +136,16 @@ def _anywhere(text: str, problem: Problem) -> str | None:
 
 def _plain(text: str) -> str:
     return _LATEX.sub(" ", ascii_digits(text))
+
+
+def _led(text: str) -> str | None:
+    """Return the letter in front of a text, unless the text rules it out."""
+    match = _LED.match(text)
+    if match is None:
+        return None
+    group = "upper" if match["upper"] else "lower"
+    ruled_out = _RULED_OUT_BEHIND.match(text[match.start(group) + 1 :][:60])
+    return None if ruled_out else match[group][0]
 
 
 def _mentions(pattern: re.Pattern[str], text: str) -> list[tuple[str, int]]:
