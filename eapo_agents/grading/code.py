@@ -7,12 +7,10 @@ one.
 
 from __future__ import annotations
 
-import ast
-import re
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import GradingError
-from eapo_agents.grading.extraction import code_blocks, final_text
+from eapo_agents.grading import programs
 from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
@@ -63,59 +61,14 @@ def the_sandbox() -> Sandbox:
 
 
 def find_program(text: str, problem: Problem) -> str:
-    """Return the program in a chat model's reply: the fenced block that holds it, else the text.
-
-    A reply that continues the prompt's own function, as a base model's does, is joined to it.
-    """
-    prompt = str(problem.metadata.get("prompt", ""))
-    entry_point = str(problem.metadata.get("entry_point", ""))
-    defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(entry_point)}\b", re.MULTILINE)
-    text = final_text(text) if "</think>" in text or "<think>" in text else text
-    blocks = code_blocks(text)
-    with_entry = [block for block in blocks if defines.search(block)]
-    if with_entry:
-        # the prompt's helpers and imports come before it, as they do for a completion
-        return _helpers(prompt, entry_point) + with_entry[-1]
-    if blocks:
-        return prompt + blocks[0]
-    if defines.search(text):
-        return _helpers(prompt, entry_point) + _parsing_part(text)
-    return prompt + text
-
-
-def _helpers(prompt: str, entry_point: str) -> str:
-    """Return the prompt without the function that is to be written."""
-    try:
-        tree = ast.parse(prompt)
-    except (SyntaxError, ValueError):
-        return ""
-    kept = [n for n in tree.body if not (isinstance(n, ast.FunctionDef) and n.name == entry_point)]
-    return ast.unparse(ast.Module(body=kept, type_ignores=[])) + "\n" if kept else ""
-
-
-def _parsing_part(text: str) -> str:
-    """Return the longest run of lines, from the first line of code, that is a program."""
-    lines = text.splitlines()
-    starts = [
-        i
-        for i, line in enumerate(lines)
-        if re.match(r"(?:import|from|def|class|@|async)\b|@", line)
-    ]
-    if not starts:
-        return text
-    body = lines[starts[0] :]
-    for end in range(len(body), 0, -1):
-        if len(body) - end > _MAX_TRAILING_LINES:
-            break
-        try:
-            ast.parse("\n".join(body[:end]))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        return "\n".join(body[:end]) + "\n"
-    return text
-
-
-_MAX_TRAILING_LINES = 100
+    """Return the program in a chat model's reply (see `programs.find_program`)."""
+    metadata = problem.metadata
+    return programs.find_program(
+        text,
+        prompt=str(metadata.get("prompt", "")),
+        entry_point=str(metadata.get("entry_point", "")),
+        test=str(metadata.get("test", "")),
+    )
 
 
 def _run(program: str, problem: Problem) -> Grade:

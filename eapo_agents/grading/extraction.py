@@ -54,7 +54,6 @@ _SUPERSCRIPTS = str.maketrans(
 _SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _VULGAR = re.compile("(\\d?)([\u00bc-\u00be\u2150-\u215e])")
 _WRAPPERS = "*_`~ \t"
-_CODE_BLOCK = re.compile(r"```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
@@ -115,12 +114,6 @@ def last_line(text: str) -> str | None:
     """Return the last line that is not blank."""
     lines = [line.strip() for line in final_text(text).splitlines() if line.strip()]
     return lines[-1][:MAX_ANSWER_CHARS] if lines else None
-
-
-def code_blocks(text: str) -> list[str]:
-    """Return fenced blocks of Python, or without a language, in order. An unclosed one counts."""
-    found = _CODE_BLOCK.findall(text)
-    return [body for language, body in found if language.lower() in ("", "python", "py", "python3")]
 
 
 def ascii_digits(text: str) -> str:

@@ -52,7 +52,7 @@ def _grader(loaded: Loaded) -> GradePrediction:
 HUMANEVAL = Benchmark(
     name="humaneval",
     title="HumanEval",
-    version="1",
+    version="2",
     hub=Hub(repo="openai/openai_humaneval", split="test"),
     file="humaneval/HumanEval.jsonl.gz",
     licence="MIT",

@@ -33,7 +33,7 @@ def _problem(record: Record, number: int) -> Problem:
 HUMANEVAL_PLUS = Benchmark(
     name="humanevalplus",
     title="HumanEval+",
-    version="1",
+    version="2",
     hub=None,
     file="evalplus/HumanEvalPlus.jsonl.gz",
     licence="Apache-2.0, MIT",

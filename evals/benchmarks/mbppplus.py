@@ -36,7 +36,7 @@ def _problem(record: Record, number: int) -> Problem:
 MBPP_PLUS = Benchmark(
     name="mbppplus",
     title="MBPP+",
-    version="1",
+    version="2",
     hub=None,
     file="evalplus/MbppPlus.jsonl.gz",
     licence="Apache-2.0",
