@@ -47,7 +47,8 @@ REPLIES = {
     "helper of the first try": block(HELPER, WRONG) + "Better:\n" + block(WITH_HELPER),
     "import before": block("from math import prod\n")
     + block("def double(xs):\n    return [prod((2, x)) for x in xs]\n"),
-    "constant before": block("TWO = 2\n") + block("def double(xs):\n    return [TWO * x for x in xs]\n"),
+    "constant before": block("TWO = 2\n")
+    + block("def double(xs):\n    return [TWO * x for x in xs]\n"),
     "helpers of helpers": block("TWO = 2\n")
     + block("def _two(x):\n    return TWO * x\n")
     + block(WITH_HELPER),
@@ -64,10 +65,14 @@ REPLIES = {
     "other languages beside": block("let a = 1;\n", language="js") + block(RIGHT),
     "a wrong assert": block(RIGHT, "assert double([1]) == [3]\n"),
     "input": block(RIGHT, "n = int(input())\nprint(double([n]))\n"),
-    "a loop over input": block(RIGHT, "import sys\nfor line in sys.stdin:\n    double([int(line)])\n"),
+    "a loop over input": block(
+        RIGHT, "import sys\nfor line in sys.stdin:\n    double([int(line)])\n"
+    ),
     "exit": block(RIGHT, "import sys\nsys.exit(double([1])[0])\n"),
     "unittest": block(
-        "import unittest\n", RIGHT, "class T(unittest.TestCase):\n    def test(self):\n",
+        "import unittest\n",
+        RIGHT,
+        "class T(unittest.TestCase):\n    def test(self):\n",
         "        self.assertEqual(double([1]), [3])\nunittest.main()\n",
     ),
     "pytest, not there": block("import no_pytest_here\n", RIGHT, "no_pytest_here.main()\n"),
@@ -77,20 +82,28 @@ REPLIES = {
     "a loop of checks": block(RIGHT, "for x in [1]:\n    assert double([x]) == [0]\n"),
     "a limit is set": block("import sys\nsys.setrecursionlimit(5000)\n", RIGHT),
     "future import": block("from __future__ import annotations\n", RIGHT),
-    "future import behind a docstring": block("'''Doubles.'''\nfrom __future__ import annotations\n", RIGHT),
+    "future import behind a docstring": block(
+        "'''Doubles.'''\nfrom __future__ import annotations\n", RIGHT
+    ),
     "future import in the other block": block("from __future__ import annotations\n", HELPER)
     + block("from __future__ import division\n", WITH_HELPER),
     "lambda": block("double = lambda xs: [2 * x for x in xs]\n"),
-    "class": block("class double(list):\n    def __new__(cls, xs):\n        return [2 * x for x in xs]\n"),
+    "class": block(
+        "class double(list):\n    def __new__(cls, xs):\n        return [2 * x for x in xs]\n"
+    ),
     "decorated": block("import functools\n", "def same(f):\n    return f\n@same\n" + RIGHT),
     "renamed": block("def twice(xs):\n    return [2 * x for x in xs]\ndouble = twice\n"),
-    "either import": block("try:\n    import numpy_ as np\nexcept ImportError:\n    np = None\n", RIGHT),
+    "either import": block(
+        "try:\n    import numpy_ as np\nexcept ImportError:\n    np = None\n", RIGHT
+    ),
     "the body alone": block("    return [2 * x for x in xs]\n"),
     "the body, not indented": block("return [2 * x for x in xs]\n"),
-    "semicolons": block("import math; TWO = 2\n", "def double(xs):\n    return [TWO * x for x in xs]\n"),
+    "semicolons": block(
+        "import math; TWO = 2\n", "def double(xs):\n    return [TWO * x for x in xs]\n"
+    ),
     "text around it": f"Sure, from here on:\n\nimport math\n{RIGHT}\nIt doubles.\n",
     "cut off behind it": block(RIGHT) + "```python\nprint(dou",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REPLIES)
@@ -119,9 +132,16 @@ def test_a_wrong_program_stays_wrong():
 
 @pytest.mark.parametrize(
     "text",
-    ["```\n" * 30_000, "```python\n'''\n" * 20_000, "def double(" * 20_000, "import a\n" * 30_000 + "(",
-     "(" * 100_000, "```python\n" + "x = [" * 50_000, "```python\n" + "- " * 100_000 + "1\n```"],
-)  # fmt: skip
+    [
+        "```\n" * 30_000,
+        "```python\n'''\n" * 20_000,
+        "def double(" * 20_000,
+        "import a\n" * 30_000 + "(",
+        "(" * 100_000,
+        "```python\n" + "x = [" * 50_000,
+        "```python\n" + "- " * 100_000 + "1\n```",
+    ],
+)
 def test_hostile_text_costs_little_time(text):
     started = time.process_time()
     find_program(text, prompt=PROMPT, entry_point="double")
