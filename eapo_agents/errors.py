@@ -4,9 +4,14 @@ Every message says what is wrong, the rule, what was found and what to do next. 
 prints the message as one line and exits with `exit_code`.
 """
 
+from __future__ import annotations
+
 import errno
 import os
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from eapo_agents.experts.usage import Usage
 
 
 class EapoError(Exception):
@@ -60,6 +65,9 @@ class ErrorBudgetError(EapoError):
 
 class ExpertError(EapoError):
     """An expert failed. Inside a graph the error becomes a message to the policy."""
+
+    usage: Usage | None = None
+    """What the failed call was billed; None if nothing is known about that."""
 
 
 class TransientExpertError(ExpertError):

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +22,8 @@ from eapo_agents.experts.usage import Usage
 from eapo_agents.write_ahead import use_write_ahead_log
 
 _Row: TypeAlias = tuple[Any, ...]  # what sqlite3 returns
-FORMAT = 1
+FORMAT = 2
+"""2 added the thoughts."""
 _BUSY_S = 30.0
 
 
@@ -53,6 +54,8 @@ class LedgerRow:
     """None if the expert has no price."""
     latency_s: float = 0.0
     error: str | None = None
+    thought: str = ""
+    """What the expert wrote before its answer; the policy never sees it."""
 
 
 _ROW = [field.name for field in fields(LedgerRow)]
@@ -64,7 +67,8 @@ CREATE TABLE IF NOT EXISTS calls (
     turn INTEGER NOT NULL, slot INTEGER NOT NULL,
     expert TEXT NOT NULL, status TEXT NOT NULL, cached INTEGER NOT NULL,
     attempts INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, cost_usd REAL, latency_s REAL NOT NULL, error TEXT);
+    completion_tokens INTEGER NOT NULL, cost_usd REAL, latency_s REAL NOT NULL, error TEXT,
+    thought TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS calls_of_run ON calls (run_id, expert, global_step);
 CREATE TABLE IF NOT EXISTS replies (
     request TEXT PRIMARY KEY, at TEXT NOT NULL, text TEXT NOT NULL, usage TEXT NOT NULL);
@@ -112,6 +116,8 @@ class CallStore:
                     f"'{self.name}' is not an expert ledger of format {FORMAT} (it says "
                     f"{version}): give another file, or update eapo-agents."
                 )
+            if version == 1:
+                self._db.execute("ALTER TABLE calls ADD COLUMN thought TEXT NOT NULL DEFAULT ''")
             for statement in _SCHEMA.split(";") if version < FORMAT else ():
                 self._db.execute(statement)
         use_write_ahead_log(self._db, _BUSY_S)
@@ -143,7 +149,7 @@ class CallStore:
             self._execute(insert, values)
             return
         request, text, usage = reply
-        kept = (request, _now(), text, json.dumps(asdict(usage)))
+        kept = (request, _now(), text, json.dumps(asdict(replace(usage, thought=""))))
         with self._guarded(), self._transaction():
             self._db.execute(insert, values)
             self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", kept)

@@ -28,7 +28,7 @@ from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
 from eapo_agents.experts.expert import Answer, Expert
 from eapo_agents.experts.threads import invoke
-from eapo_agents.experts.usage import NOTHING, Usage
+from eapo_agents.experts.usage import NOTHING, Usage, cost_usd, total, total_usd
 from eapo_agents.per_loop import PerLoop
 from eapo_agents.secrets import redact
 from eapo_agents.types import ConsultationStatus
@@ -62,6 +62,8 @@ class _Call:
     tried: list[_Endpoint] = field(default_factory=list)
     under_way: _Endpoint | None = None
     """The endpoint that has not replied yet, or was cut off before it did."""
+    billed: list[Usage] = field(default_factory=list)
+    """What each attempt cost that says so, failed ones too."""
 
     @property
     def attempts(self) -> int:
@@ -86,6 +88,8 @@ class _Call:
             raise
         except BaseException as error:
             self.under_way = None
+            if isinstance(error, ExpertError) and error.usage is not None:
+                self.billed.append(error.usage)
             if isinstance(error, TransientExpertError):
                 endpoint.rate_limited += error.rate_limited
             if isinstance(error, TransientExpertError | ExpertSetupError):
@@ -98,6 +102,7 @@ class _Call:
         self.under_way = None
         endpoint.breaker.succeeded()
         message = _as_message(reply)
+        self.billed.append(_usage(message))
         if message.status == "error":  # MCP servers and some tools report failures so
             raise ExpertError(str(message.text) or "The tool failed.")
         return message
@@ -130,6 +135,7 @@ class _Booking:
             cost_usd=answer.cost_usd,
             latency_s=latency_s,
             error=answer.error,
+            thought=answer.usage.thought,
         )
         new = answer.accepted and not answer.cached
         reply = (self.request, answer.text, answer.usage) if self.request and new else None
@@ -191,14 +197,15 @@ class ExpertCaller:
         while True:
             stored = store.reply(request)
             if stored is not None:
-                return booking.book(self._accepted(stored[0], NOTHING, cached=True))
+                return booking.book(self._accepted(stored[0], cached=True))
             equal = in_flight.get(request)
             if equal is None:
                 break
             # shielded: when this query is cancelled, the others still wait for the same call
             shared = await asyncio.shield(equal)
             if shared is not None and not shared.accepted:
-                return booking.book(replace(shared, attempts=0, cached=True))
+                free = replace(shared, usage=NOTHING, cost_usd=0.0, attempts=0, cached=True)
+                return booking.book(free)
             # an accepted reply is in the store by now; None means that the call was cancelled or
             # could not be paid, and one of those who waited makes it
         in_flight[request] = asyncio.get_running_loop().create_future()
@@ -220,7 +227,7 @@ class ExpertCaller:
             reply = await self._in_time(call)
         except asyncio.CancelledError:
             cancelled = self._failed("Nobody waits for the reply any longer.", call.attempts)
-            booking.book(cancelled, since=call.begun, status=CANCELLED)
+            self._ended(cancelled, call, budget, booking, status=CANCELLED)
             raise
         except GraphBubbleUp:
             raise
@@ -228,14 +235,29 @@ class ExpertCaller:
             answer = self._failed(_reason(error), call.attempts)
             if isinstance(error, _TooSlow):
                 answer = replace(answer, status=ConsultationStatus.TIMEOUT)
-            return booking.book(answer, since=call.begun)
+            return self._ended(answer, call, budget, booking)
         finally:
             if not call.attempts:  # it never left the queue
                 budget.release()
-        answer = self._accepted(*_text_and_usage(reply), attempts=call.attempts)
-        tokens = answer.usage.prompt_tokens + answer.usage.completion_tokens
-        budget.add(tokens=tokens, usd=answer.cost_usd or 0.0)
-        return booking.book(answer, since=call.begun)
+        answer = self._accepted(_text(reply), attempts=call.attempts)
+        return self._ended(answer, call, budget, booking)
+
+    def _ended(
+        self,
+        answer: Answer,
+        call: _Call,
+        budget: Budget,
+        booking: _Booking,
+        *,
+        status: str | None = None,
+    ) -> Answer:
+        """Book what every attempt was billed, whatever came of the call."""
+        usage = total(call.billed)
+        usage = replace(usage, thought=_clean(usage.thought))
+        cost = total_usd([cost_usd(each, self.expert.price) for each in call.billed])
+        budget.add(tokens=usage.prompt_tokens + usage.completion_tokens, usd=cost or 0.0)
+        answer = replace(answer, usage=usage, cost_usd=cost)
+        return booking.book(answer, since=call.begun, status=status)
 
     async def _in_time(self, call: _Call) -> ToolMessage:
         """Attempt the call within the expert's timeout, which starts after the queue."""
@@ -316,28 +338,21 @@ class ExpertCaller:
             raise  # the interrupt: the graph stops here until the person has replied
         except Exception as error:
             return self._failed(_reason(error), 1)
-        return self._accepted(*_text_and_usage(_as_message(reply)), attempts=1)
+        return self._accepted(_text(_as_message(reply)), attempts=1)
 
-    def _accepted(
-        self, text: str, usage: Usage, *, attempts: int = 0, cached: bool = False
-    ) -> Answer:
-        # JSON can carry a lone surrogate, which no file and no tokenizer accepts
-        text = redact(text).encode("utf-8", "replace").decode("utf-8")
+    def _accepted(self, text: str, *, attempts: int = 0, cached: bool = False) -> Answer:
+        text = _clean(text)
         if len(text) > self.expert.max_reply_chars:
             text = text[: self.expert.max_reply_chars] + CUT
-        price = self.expert.price
         return Answer(
             status=ConsultationStatus.ACCEPTED,
             text=text,
-            usage=usage,
-            cost_usd=0.0 if cached else price.cost_usd(usage) if price else None,
             attempts=attempts,
             cached=cached,
             answered_by=self.expert.name,
         )
 
     def _failed(self, error: str, attempts: int) -> Answer:
-        # no service reports what a failed call cost, and most bill nothing for it
         return Answer(
             status=ConsultationStatus.FAILED, text="", error=redact(error), attempts=attempts
         )
@@ -361,12 +376,20 @@ def _as_message(reply: object) -> ToolMessage:
     return reply if isinstance(reply, ToolMessage) else ToolMessage(str(reply), tool_call_id="call")
 
 
-def _text_and_usage(reply: ToolMessage) -> tuple[str, Usage]:
-    usage = reply.artifact if isinstance(reply.artifact, Usage) else Usage()
+def _usage(reply: ToolMessage) -> Usage:
+    return reply.artifact if isinstance(reply.artifact, Usage) else Usage()
+
+
+def _clean(text: str) -> str:
+    # JSON can carry a lone surrogate, which no file and no tokenizer accepts
+    return redact(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(reply: ToolMessage) -> str:
     text = str(reply.text)
     if not text and reply.content:  # blocks without text, such as JSON or an image
         text = json.dumps(reply.content, ensure_ascii=False, default=str)
-    return text, usage
+    return text
 
 
 def _reason(raised: Exception) -> str:

@@ -10,6 +10,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError
+from eapo_agents.experts.thoughts import open_thought, split_thought
 from eapo_agents.experts.usage import Usage
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.models import find_model
@@ -51,12 +52,24 @@ def transformers_tool(
         prompt_ids = renderer.prompt([*messages, HumanMessage(query)], [])
         key = RolloutKey(seed=seed, problem_id=query, step=0, rollout=0, turn=0)
         completion = await engine.generate(prompt_ids, sampling, key)
-        text = renderer.decode(completion.completion_ids).strip()
-        if not text:
-            raise ExpertError("The model wrote nothing.")
-        return text, Usage(
-            prompt_tokens=len(prompt_ids), completion_tokens=len(completion.completion_ids)
+        # a template may open the thought in the prompt, as R1's does
+        opened = open_thought(renderer.decode(prompt_ids[-16:]))
+        said = split_thought(opened + renderer.decode(completion.completion_ids))
+        usage = Usage(
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=len(completion.completion_ids),
+            thought=said.thought,
         )
+        answer = said.answer.strip()
+        if not answer:
+            error = ExpertError(
+                "The model wrote a thought and no answer."
+                if said.thought
+                else "The model wrote nothing."
+            )
+            error.usage = usage
+            raise error
+        return answer, usage
 
     return StructuredTool.from_function(
         coroutine=ask,

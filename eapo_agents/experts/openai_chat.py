@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from langchain_core.tools import BaseTool, StructuredTool
 
 from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, UsageError
+from eapo_agents.experts.chat_reply import ChatReply
 from eapo_agents.experts.listening import Listener, current_listener
 from eapo_agents.experts.usage import Usage
 from eapo_agents.per_loop import PerLoop
@@ -24,7 +25,6 @@ from eapo_agents.secrets import RedactedStream, read_key, redact
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-NO_COMPLETION = "The service's reply is not a chat completion."
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0
 """The expert's own timeout ends calls; this one only closes connections that outlived it."""
@@ -124,54 +124,29 @@ def _client(url: str | None, key: str) -> AsyncOpenAI:
     )
 
 
-def _read(completion: Any) -> tuple[str, Usage]:
-    """Return the reply's text and usage. Anything but a chat completion is a transient failure."""
+def _read(completion: object) -> tuple[str, Usage]:
+    """Return the reply's text and usage."""
+    reply = ChatReply()
     try:
-        choice = completion.choices[0]
-        text = choice.message.content
-        usage = _usage(completion.usage)
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise TransientExpertError(NO_COMPLETION) from error
-    return _not_empty(text, choice.finish_reason), usage
+        reply.add(completion)
+    except ExpertError as error:
+        raise reply.billed(error) from error
+    return reply.answer()
 
 
 async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
-    """Read a streamed reply and pass its pieces, with the reasoning, to the listener."""
-    shown = RedactedStream(listener)
-    pieces: list[str] = []
-    usage, finish_reason = Usage(known=False), None
-    async with stream:
-        async for chunk in stream:
-            try:
-                usage = _usage(chunk.usage) if chunk.usage else usage
-                for choice in chunk.choices:
-                    finish_reason = choice.finish_reason or finish_reason
-                    said = choice.delta.content or ""
-                    extra = choice.delta.model_extra or {}
-                    shown(said or extra.get("reasoning") or extra.get("reasoning_content") or "")
-                    pieces.append(said)
-            except (AttributeError, TypeError, ValueError) as error:
-                raise TransientExpertError(NO_COMPLETION) from error
-    shown.end()
-    if finish_reason is None and not pieces:
-        raise TransientExpertError(NO_COMPLETION)
-    return _not_empty("".join(pieces), finish_reason), usage
-
-
-def _usage(billed: Any) -> Usage:
-    if billed is None:
-        return Usage(known=False)
-    return Usage(
-        prompt_tokens=int(billed.prompt_tokens or 0),
-        completion_tokens=int(billed.completion_tokens or 0),
-    )
-
-
-def _not_empty(text: object, finish_reason: str | None) -> str:
-    if isinstance(text, str) and text.strip():
-        return text
-    why = " before it wrote any answer" if finish_reason == "length" else ""
-    raise ExpertError(f"The service's reply is empty{why} (finish_reason {finish_reason}).")
+    """Read a streamed reply and pass its pieces, with the thought, to the listener."""
+    reply, shown = ChatReply(), RedactedStream(listener)
+    try:
+        async with stream:
+            async for chunk in stream:
+                shown(reply.add(chunk, piece=True))
+        shown.end()
+    except ExpertError as error:
+        raise reply.billed(error) from error
+    except Exception as error:
+        raise reply.billed(_explain(error)) from error
+    return reply.answer(streamed=True)
 
 
 def _explain(error: Exception) -> ExpertError:

@@ -16,7 +16,7 @@ from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
 from eapo_agents.experts.calling import ExpertCaller
 from eapo_agents.experts.expert import Answer, Expert
 from eapo_agents.experts.listening import listening
-from eapo_agents.experts.usage import Usage
+from eapo_agents.experts.usage import total, total_usd
 from eapo_agents.types import ConsultationStatus
 
 ROUTINGS = ("named", "round_robin", "cheapest", "by_task")
@@ -270,7 +270,7 @@ def _price(expert: Expert) -> float:
 
 
 def _after(first: Answer, name: str, second: Answer) -> Answer:
-    """Return the answer of the fallback `name`, with the time and attempts of both."""
+    """Return the answer of the fallback `name`, with the time, attempts and cost of both."""
     before = (first.error or "").rstrip(".")
     error = None if second.accepted else f"{before}; then {name}: {second.error}"
     return replace(
@@ -278,24 +278,21 @@ def _after(first: Answer, name: str, second: Answer) -> Answer:
         error=error,
         latency_s=first.latency_s + second.latency_s,
         attempts=first.attempts + second.attempts,
+        usage=total([first.usage, second.usage]),
+        cost_usd=total_usd([first.cost_usd, second.cost_usd]),
     )
 
 
 def _together(chosen: Sequence[tuple[str, Answer]], ended: Sequence[tuple[str, Answer]]) -> Answer:
     """Join several answers: the replies in the experts' order, and the cost of all."""
-    costs = [answer.cost_usd for _, answer in ended]
-    known = [cost for cost in costs if cost is not None]
     errors = [f"{name}: {answer.error}" for name, answer in ended if answer.error]
     return Answer(
         status=ConsultationStatus.ACCEPTED if chosen else ConsultationStatus.FAILED,
         text="\n".join(f"[{name}] {answer.text}" for name, answer in chosen),
         error=None if chosen else "; ".join(errors) or "Nobody replied.",
         latency_s=max((answer.latency_s for _, answer in ended), default=0.0),
-        usage=Usage(
-            prompt_tokens=sum(answer.usage.prompt_tokens for _, answer in ended),
-            completion_tokens=sum(answer.usage.completion_tokens for _, answer in ended),
-        ),
-        cost_usd=sum(known) if len(known) == len(costs) else None,
+        usage=total([answer.usage for _, answer in ended]),
+        cost_usd=total_usd([answer.cost_usd for _, answer in ended]),
         attempts=max((answer.attempts for _, answer in ended), default=0),
         cached=all(answer.cached for _, answer in ended),
         answered_by=", ".join(name for name, _ in chosen),

@@ -73,6 +73,10 @@ def behave(fault: str, query: str, authorization: str) -> bytes | None:
             return reply(200, completion("x").replace(b'"x"', b'"\xe9\xff\xfe"'))
         case "redirect":
             return reply(302, b"", f"Location: http://127.0.0.1:{elsewhere}/v1/chat/completions")
+        case "given":  # sends what it is asked
+            stream = query.startswith("data:")
+            kind = "text/event-stream" if stream else "application/json"
+            return reply(200, query.encode(), kind=kind)
         case "empty":
             return reply(200, completion(""))
     raise ValueError(fault)
