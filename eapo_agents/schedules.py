@@ -91,7 +91,9 @@ class TurnBudget(Settings):
         return round(self.start + (self.end - self.start) * done)
 
 
-def coin(seed: int, problem_id: str, step: int, rollout: int, turn: int, slot: int) -> float:
+def coin(
+    seed: int, problem_id: str, step: int, rollout: int, turn: int | str, slot: int | str
+) -> float:
     """The draw u in [0, 1) of one query; accepted when u < rho.
 
     A keyed hash of the counter (a counter-based generator): no state, so the same query gets the

@@ -12,9 +12,7 @@ With `stream_mode="custom"`, each query streams when it is asked (`ASKING`), wha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable
-from dataclasses import asdict, replace
 from typing import Protocol
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -27,24 +25,26 @@ from typing_extensions import TypedDict
 
 from eapo_agents.errors import BudgetError
 from eapo_agents.experts.call_store import CallSite
-from eapo_agents.experts.expert import Answer
+from eapo_agents.experts.consulting import (
+    ASKING,
+    REPLIED,
+    UNAVAILABLE,
+    WRITING,
+    Query,
+    artifact_of,
+    particulars,
+    query_text,
+)
+from eapo_agents.experts.consulting import consult as ask
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
-from eapo_agents.types import Consultation, ConsultationStatus
 from graphs.builders import Parts
 from graphs.policy_node import BUDGET, make_policy_node
 from graphs.state import AgentState, RolloutContext
 
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
-
-UNAVAILABLE = "The expert is unavailable. Go on alone."
-"""What the policy reads after a withheld reply, a failure or a timeout. It is the same text for
-all three, so that the policy cannot learn to tell the coin from a failure. Trained policies have
-read these words: other words would change their prompts."""
-NOT_SENT = "Not sent: too many queries in one turn."
-ASKING, WRITING, REPLIED = "asking", "writing", "replied"
 
 
 class _Query(TypedDict):
@@ -133,14 +133,23 @@ def _make_consult_node(
 
         try:
             with listening(tell if context.watched else None):
-                consultation, answer = await _consult(
-                    state, pool, site, rho=rho, u=u, max_queries=max_queries
+                consultation, answer = await ask(
+                    pool,
+                    Query(
+                        name=state["name"] or "",
+                        arguments=state["args"],
+                        site=site,
+                        rho=rho,
+                        u=u,
+                        problem=state["problem"],
+                        over_limit=site.slot >= max_queries,
+                    ),
                 )
         except BudgetError as error:
             # as a message, so that the turn's other queries still end; the policy node then raises
             return {"messages": [_budget_message(state, error)]}
-        artifact = {**asdict(consultation), "status": consultation.status.value}
-        runtime.stream_writer({"event": REPLIED, **artifact, **_particulars(answer)})
+        artifact = artifact_of(consultation)
+        runtime.stream_writer({"event": REPLIED, **artifact, **particulars(answer)})
         message = ToolMessage(
             content=consultation.reply,
             tool_call_id=state["id"],
@@ -189,64 +198,3 @@ def _queries_of(message: AIMessage, turn: int) -> list[_Query]:
 def _budget_message(query: _Query, error: BudgetError) -> ToolMessage:
     artifact = {BUDGET: str(error)}
     return ToolMessage(content=UNAVAILABLE, tool_call_id=query["id"], artifact=artifact)
-
-
-async def _consult(
-    query: _Query, pool: ExpertPool, site: CallSite, *, rho: float, u: float, max_queries: int
-) -> tuple[Consultation, Answer | None]:
-    """Return the outcome of a query, and the expert's answer if it was sent.
-
-    The order of the checks decides what is paid for: a malformed query, one past K and one that
-    the coin withholds never reach the expert.
-    """
-    name = query["name"] or ""
-    asked = Consultation(
-        slot=site.slot,
-        expert=name,
-        query=query_text(query["args"]),
-        reply=UNAVAILABLE,
-        status=ConsultationStatus.WITHHELD,
-        rho=rho,
-        u=u,
-    )
-    refusal = query["problem"] or pool.refusal(name, query["args"])
-    if refusal or isinstance(query["args"], str):
-        invalid = ConsultationStatus.INVALID
-        asked = replace(asked, reply=refusal or NOT_SENT, status=invalid, error=refusal)
-    elif site.slot >= max_queries:
-        asked = replace(asked, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
-    elif u < rho:
-        answer = await pool.ask(name, query["args"], site)
-        return replace(
-            asked,
-            reply=answer.text if answer.accepted else UNAVAILABLE,
-            status=answer.status,
-            error=answer.error,
-            latency_s=answer.latency_s,
-            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
-            cost_usd=answer.cost_usd or 0.0,
-        ), answer
-    pool.record(name, asked.status, site)
-    return asked, None
-
-
-def _particulars(answer: Answer | None) -> dict[str, object]:
-    """Return what a screen shows beside the consultation."""
-    if answer is None:
-        return {}
-    return {
-        "cost_usd": answer.cost_usd,
-        "attempts": answer.attempts,
-        "cached": answer.cached,
-        "answered_by": answer.answered_by,
-    }
-
-
-def query_text(arguments: dict[str, object] | str) -> str:
-    """Return a call's arguments as text: just the query if there is nothing else."""
-    if isinstance(arguments, str):
-        return arguments
-    query = arguments.get("query")
-    if len(arguments) == 1 and isinstance(query, str):
-        return query
-    return json.dumps(arguments, ensure_ascii=False, default=str)

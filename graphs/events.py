@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessageChunk
 
-from graphs.consult import ASKING, REPLIED, WRITING
+from eapo_agents.experts.consulting import ASKING, REPLIED, WRITING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from eapo_agents.errors import (
     StoreError,
     UsageError,
 )
+from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
@@ -192,9 +193,18 @@ async def _run_one(
         rollout=context.rollout,
         turn=0,
     )
+    who = Consulting(
+        seed=context.seed,
+        problem_id=problem.id,
+        global_step=context.global_step,
+        rollout=context.rollout,
+        rho=context.rho,
+    )
     try:
-        with recording(key) as recorder:
+        with recording(key) as recorder, consulting(who):
             state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
+        if who.failure is not None:
+            raise who.failure
         if isinstance(state, Mapping) and INTERRUPTS in state:
             raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
         base = policy.engine.policy_version.base  # a graph may call other models of ours too
@@ -203,12 +213,18 @@ async def _run_one(
             raise UsageError("The graph never called the policy.")
         facts["policy"] = own[0].policy
         turns = turns_of(
-            messages_in(state), recorder.records, policy=own[0].policy, sampling=policy.sampling
+            messages_in(state),
+            recorder.records,
+            policy=own[0].policy,
+            sampling=policy.sampling,
+            asked=who,
         )
         reason, answer = _outcome(state, turns, how.answer_of)
     except (BudgetError, EngineLostError, StoreError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
+        if isinstance(who.failure, BudgetError | StoreError):  # a node has wrapped it
+            raise who.failure from error
         return Trajectory(
             **facts,
             turns=(),

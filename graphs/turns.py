@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from eapo_agents.errors import TraceError
+from eapo_agents.experts.consulting import Consulting
 from eapo_agents.policy.recording import TurnRecord, records_on
 from eapo_agents.types import Consultation, ConsultationStatus, PolicyVersion, Sampling, Turn
 
@@ -23,11 +24,13 @@ def turns_of(
     *,
     policy: PolicyVersion | None = None,
     sampling: Sampling | None = None,
+    asked: Consulting | None = None,
 ) -> tuple[Turn, ...]:
     """Return the turns of a run: every completion of a policy of ours, in order.
 
     They are read off its messages. Where a graph drops or rewrites messages, `records` has what was
-    recorded. Consultations ride on the tool messages that answer a turn's calls.
+    recorded. Consultations ride on the tool messages that answer a turn's calls; `asked` has those
+    of experts' tools, whatever became of the messages.
 
     Args:
         policy: the trajectory's own weights, those of the first turn by default.
@@ -42,7 +45,9 @@ def turns_of(
         return ()
     policy = policy or records[0].policy
     sampling = sampling or records[0].sampling
-    asked = _consultations(messages)
+    consulted = _consultations(messages)
+    if asked is not None:
+        consulted.update(asked.by_turn([record.id for record in records]))
     index_of = {record.id: index for index, record in enumerate(records)}
     return tuple(
         Turn(
@@ -53,7 +58,7 @@ def turns_of(
             logprobs=record.logprobs,
             text=record.text,
             finish_reason=record.finish_reason,
-            consultations=tuple(asked.get(record.id, ())),
+            consultations=tuple(consulted.get(record.id, ())),
             policy=None if record.policy == policy else record.policy,
             sampling=None if record.sampling == sampling else record.sampling,
         )

@@ -9,6 +9,7 @@ from typing import Literal
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import TraceError
+from eapo_agents.experts.consulting import UNAVAILABLE
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import tool_section
@@ -19,7 +20,7 @@ from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, counter_key
 from eapo_agents.tasks.arithmetic import make_problem, worked_steps
 from eapo_agents.types import Problem, Trajectory
 from graphs.agent import Agent, make_pool
-from graphs.consult import UNAVAILABLE, build_consult_graph
+from graphs.consult import build_consult_graph
 from graphs.fill import run_to_end
 from graphs.rollout import RolloutPlan, run_rollouts
 from graphs.solo import build_solo_graph

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import BaseTool, StructuredTool, Tool
 from pydantic import ValidationError
 
 from eapo_agents.errors import ExpertError, UsageError
@@ -16,7 +16,9 @@ from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
 from eapo_agents.experts.calling import ExpertCaller
 from eapo_agents.experts.expert import Answer, Expert
 from eapo_agents.experts.listening import listening
+from eapo_agents.experts.pool_tools import ALWAYS, ExpertTool
 from eapo_agents.experts.usage import total, total_usd
+from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.types import ConsultationStatus
 
 ROUTINGS = ("named", "round_robin", "cheapest", "by_task")
@@ -67,8 +69,10 @@ class ExpertPool:
         if ask_all:
             names = ", ".join(expert.name for expert in self._asked_together)
             offered.append(_query_tool(ALL, f"asks {names} at once"))
-        self.tools: list[BaseTool] = offered
-        """The tools that the policy is offered."""
+        self._offered = offered
+        self.tools: list[BaseTool] = self.tools_under()
+        """The tools that the policy is offered, for any graph. Outside of a rollout every reply is
+        accepted."""
 
     def open(self, file: str | Path, run_id: str) -> None:
         """Keep ledger and replies in a file from now on; the budget continues from what the run
@@ -82,6 +86,18 @@ class ExpertPool:
         self._store, self._run_id = store, run_id
         budget = self.budget
         budget.spent_calls, budget.spent_tokens, budget.spent_usd = store.spent(run_id)
+
+    def tools_under(
+        self, acceptance: AcceptanceSchedule = ALWAYS, max_queries: int | None = None
+    ) -> list[BaseTool]:
+        """Return the tools under an acceptance schedule and at most `max_queries` a turn."""
+        siblings = frozenset(tool.name for tool in self._offered)
+        return [
+            ExpertTool.of(
+                tool, self, acceptance=acceptance, max_queries=max_queries, siblings=siblings
+            )
+            for tool in self._offered
+        ]
 
     @property
     def run_id(self) -> str:
@@ -113,9 +129,9 @@ class ExpertPool:
 
     def refusal(self, name: str, arguments: Mapping[str, object] | str) -> str | None:
         """Return why a call cannot be sent, as a sentence for the policy; None if it can."""
-        tool = next((tool for tool in self.tools if tool.name == name), None)
+        tool = next((tool for tool in self._offered if tool.name == name), None)
         if tool is None:
-            known = ", ".join(tool.name for tool in self.tools)
+            known = ", ".join(tool.name for tool in self._offered)
             return f"There is no such expert. You can ask: {known}."
         if not isinstance(arguments, Mapping) or not _fits(tool, arguments):
             return f"{name} takes these arguments: {', '.join(tool.args)}."
@@ -147,7 +163,7 @@ class ExpertPool:
     def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
         """Enter a query that was not sent into the ledger. A name that is not an expert's becomes
         `?`: the policy writes it, so it could be any text."""
-        known = any(tool.name == name for tool in self.tools)
+        known = any(tool.name == name for tool in self._offered)
         row = LedgerRow(expert=name if known else UNKNOWN, status=status.value)
         self._store.record(self._run_id, site, row)
 
@@ -251,6 +267,8 @@ def _fits(tool: BaseTool, arguments: Mapping[str, object]) -> bool:
     schema = tool.args_schema
     if isinstance(schema, dict):  # an MCP tool, which checks the types itself
         return set(schema.get("required", ())) <= arguments.keys()
+    if schema is None and isinstance(tool, Tool):
+        return arguments.keys() == tool.args.keys()
     try:
         tool.get_input_schema()(**arguments)
     except ValidationError:

@@ -8,6 +8,7 @@ import pytest
 from eapo_agents.errors import BudgetError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore
+from eapo_agents.experts.consulting import UNAVAILABLE
 from eapo_agents.experts.costs import costs
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
@@ -15,7 +16,7 @@ from eapo_agents.experts.usage import Price
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus
-from graphs.consult import UNAVAILABLE, build_consult_graph
+from graphs.consult import build_consult_graph
 from graphs.rollout import run_group
 
 S = ConsultationStatus

@@ -6,13 +6,14 @@ import time
 import pytest
 from langchain_core.tools import StructuredTool
 
+from eapo_agents.experts.consulting import NOT_SENT, UNAVAILABLE
 from eapo_agents.experts.expert import Expert
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.types import ConsultationStatus, StopReason
-from graphs.consult import NOT_SENT, UNAVAILABLE, build_consult_graph
+from graphs.consult import build_consult_graph
 from graphs.rollout import RolloutPlan, run_group, run_rollouts
 
 ALWAYS = AcceptanceSchedule(kind="constant")

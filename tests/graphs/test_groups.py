@@ -1,5 +1,6 @@
 """Solo shares and adaptive acceptance: real graphs, a scripted policy, a scripted expert."""
 
+from eapo_agents.experts.consulting import UNAVAILABLE
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.engine import RolloutKey
@@ -8,7 +9,7 @@ from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
 from graphs.collect import Collection, collect
 from graphs.concurrency import Concurrency
-from graphs.consult import UNAVAILABLE, build_consult_graph
+from graphs.consult import build_consult_graph
 from graphs.fill import run_plans
 from graphs.groups import Assistance, solo_success
 from graphs.rollout import Rollouts
