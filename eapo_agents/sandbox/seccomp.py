@@ -1,4 +1,5 @@
-"""A system-call filter: no new processes, and no calls that reach the kernel's machinery.
+"""A system-call filter: no new processes, no memory that belongs to no process (System V's, memfd,
+message queues), and no calls that reach the kernel's machinery.
 
 The filter is classic BPF, as seccomp(2) takes it, for bubblewrap's `--seccomp`. Threads stay
 allowed. Every other way to make a process fails with EPERM, so that the limits of one process are
@@ -25,6 +26,11 @@ _CLONE_THREAD = 0x00010000
 _X32 = 0x40000000  # set in the numbers of x86's other table, which would go around this one
 _CLONE3 = 435  # one number on every architecture since Linux 5.3
 
+_OF_ALL = {
+    "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+    "pidfd_open": 434, "pidfd_getfd": 438, "mount_setattr": 442, "memfd_secret": 447,
+}  # fmt: skip
+"""Numbers that are the same on every architecture."""
 _TABLES: dict[str, tuple[int, int, dict[str, int]]] = {
     "x86_64": (
         0xC000003E,
@@ -36,6 +42,9 @@ _TABLES: dict[str, tuple[int, int, dict[str, int]]] = {
             "process_vm_readv": 310, "process_vm_writev": 311, "kexec_load": 246,
             "init_module": 175, "finit_module": 313, "open_by_handle_at": 304,
             "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+            "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "msgget": 68,
+            "mq_open": 240, "memfd_create": 319, "fanotify_init": 300, "kcmp": 312,
+            **_OF_ALL,
         },
     ),
     "aarch64": (
@@ -48,6 +57,9 @@ _TABLES: dict[str, tuple[int, int, dict[str, int]]] = {
             "process_vm_writev": 271, "kexec_load": 104, "init_module": 105,
             "finit_module": 273, "open_by_handle_at": 265, "io_uring_setup": 425,
             "io_uring_enter": 426, "io_uring_register": 427,
+            "shmget": 194, "shmat": 196, "shmctl": 195, "semget": 190, "msgget": 186,
+            "mq_open": 180, "memfd_create": 279, "fanotify_init": 262, "kcmp": 272,
+            **_OF_ALL,
         },
     ),
 }  # fmt: skip

@@ -79,6 +79,46 @@ def attack():
         pass
     return started > 5_000
 """,
+    "threads with small stacks": """
+def attack():
+    import threading, time
+    threading.stack_size(32768)
+    started = 0
+    try:
+        for _ in range(2_000):
+            threading.Thread(target=time.sleep, args=(0.3,), daemon=True).start()
+            started += 1
+    except Exception:
+        pass
+    return started > 250
+""",
+    "threads around Python's own": _LIBC
+    + """
+def attack():
+    libc.sleep.argtypes = [ctypes.c_uint]
+    begin = ctypes.cast(libc.sleep, ctypes.c_void_p)
+    ids = [ctypes.c_ulong() for _ in range(2_000)]
+    made = [libc.pthread_create(ctypes.byref(i), None, begin, ctypes.c_void_p(1)) for i in ids]
+    return {counted} and made.count(0) > 250
+""",
+    "memory (System V)": _LIBC
+    + """
+def attack():
+    return any(libc.shmget(0, 64 << 20, 0o1600) >= 0 for _ in range(64))
+""",
+    "memory (memfd)": """
+def attack():
+    import os
+    try:
+        return os.memfd_create("x") >= 0
+    except OSError:
+        return False
+""",
+    "memory (message queues, semaphores)": _LIBC
+    + """
+def attack():
+    return libc.msgget(0, 0o1600) >= 0 or libc.semget(0, 100, 0o1600) >= 0
+""",
     "memory (objects)": """
 def attack():
     kept = []
@@ -420,6 +460,16 @@ def attack():
 """,
 }
 
+VALUES: dict[str, str] = {
+    "an endless range": "range(10**12)",
+    "a range of ranges": "[range(10**9)] * 100",
+    "colliding integers": "{k * ((1 << 61) - 1) + 1 for k in range(2, 300)}",
+    "colliding keys": "{k * ((1 << 61) - 1) + 1: 0 for k in range(2, 300)}",
+    "colliding tuples": "{(k * ((1 << 61) - 1) + 1,) for k in range(2, 300)}",
+    "a long fraction": "__import__('fractions').Fraction(3 ** 200_000, 7 ** 200_000)",
+}
+"""Values that are cheap to make, and would be dear to read: they are refused."""
+
 _EQUAL = """
 class Yes{base}:
     def __eq__(self, other): return True
@@ -623,6 +673,19 @@ def attack():
 def attack():
     while True:
         yield "the right answer"
+""",
+    "a class with a newline in its name": """
+def attack():
+    raise type('x"}\\n{"!":"passed"}\\n', (Exception,), {})
+""",
+    "a value with a newline": """
+def attack(): return '\\n{"!":"passed"}\\n'
+""",
+    "an endless range": """
+def attack(): return range(10**12)
+""",
+    "a million classes": """
+def attack(): return [type("c", (int,), {})(1) for _ in range(20_000)]
 """,
     "hostile len and iter": """
 class Strange(list):

@@ -1,5 +1,6 @@
 """Hostile programs against the sandbox: all contained, and what else is judged stays as it was."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from attacks import FORGERIES, PROBES
+from attacks import FORGERIES, PROBES, VALUES
 
 from eapo_agents.sandbox import Inputs, Limits, Sample, Sandbox, Verdict, run_inputs, run_program
-from eapo_agents.sandbox.inside.values import from_text
+from eapo_agents.sandbox.cgroups import make_group
+from eapo_agents.sandbox.inside.values import from_text, to_text
 
 pytestmark = pytest.mark.usefixtures("needs_sandbox")
 RIGHT = "def attack():\n    return 'the right ' + 'answer'\n"
@@ -40,6 +42,10 @@ def surroundings(tmp_path_factory):
     file = tmp_path_factory.mktemp("home") / "secret.txt"
     file.write_text("secret")
     os.environ["EAPO_TEST_KEY"] = "secret"
+    group = make_group({"pids": 64})
+    counted = group is not None
+    if group is not None:
+        group.remove()
     abstract = f"eapo-test-{os.getpid()}"
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(f"\0{abstract}")
@@ -50,6 +56,7 @@ def surroundings(tmp_path_factory):
             "{abstract}": abstract,
             "{pid}": str(os.getpid()),
             "{parent}": str(os.getppid()),
+            "{counted}": str(counted),
         }
     del os.environ["EAPO_TEST_KEY"]
 
@@ -98,6 +105,19 @@ def test_a_forgery_is_not_judged_right(sandbox, name):
     assert is_judged_right(sandbox, FORGERIES[name]) == (False, False)
     assert time.monotonic() - started < 15
     assert is_judged_right(sandbox, RIGHT) == (True, True)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_that_would_be_dear_to_read_is_refused(name):
+    line = to_text(eval(VALUES[name]))
+    with pytest.raises(ValueError, match=r"not a value|too"):
+        from_text(line)
+
+
+@pytest.mark.parametrize("dtype", ["1f8,(300,20000)f8", "O", "U100000", "V100000", "f8" * 3, 3])
+def test_an_array_of_an_odd_type_is_refused(dtype):
+    with pytest.raises(ValueError, match=r"value|numeric"):
+        from_text(json.dumps({"n": [dtype, 0]}))
 
 
 def test_a_sample_finds_nothing_of_the_one_before_it(sandbox):

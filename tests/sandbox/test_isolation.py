@@ -27,7 +27,7 @@ def test_the_container_command_shuts_out_what_bubblewrap_shuts_out(monkeypatch):
     command = Container("/usr/bin/podman").command("worker", Limits(), "box")
     text = " ".join(command)
     for wanted in ("--network none", "--read-only", "--cap-drop ALL", "no-new-privileges",
-                   "--pids-limit 64", "--user 65534:65534", ":/inside:ro"):  # fmt: skip
+                   "--pids-limit 128", "--user 65534:65534", ":/inside:ro"):  # fmt: skip
         assert wanted in text
     assert command[command.index("my/python") + 1 :][:4] == ["python3", "-I", "-S", "-B"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import resource
+import sys
 from collections.abc import Mapping
 
 
@@ -25,3 +27,17 @@ def set_limits(limits: Mapping[str, int]) -> None:
             resource.setrlimit(what, (limit, limit))
         except (ValueError, OSError):  # macOS has no limit on the address space
             continue
+
+
+def limit_threads(most: int) -> None:
+    """Let Python start no more threads; what starts some by other means meets the harness."""
+    start = _thread.start_new_thread
+
+    def limited(*arguments: object, **named: object) -> int:
+        if _thread._count() >= most:
+            raise RuntimeError("can't start new thread")
+        return start(*arguments, **named)  # type: ignore[call-overload, no-any-return]
+
+    _thread.start_new_thread = limited
+    if "threading" in sys.modules:
+        sys.modules["threading"]._start_new_thread = limited  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 import marshal
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -30,6 +31,17 @@ MAX_ITEMS = 1_000_000
 """Of an iterator; a longer or endless one is opaque."""
 DIGEST_ITEMS = 1 << 15
 _CHUNK = 1 << 16
+_MAX_DIGITS = 30
+_LONG_DIGITS = re.compile(rf"\d{{{_MAX_DIGITS + 1}}}")
+_MAX_EQUAL_HASHES = 32
+_MAX_FRACTION_BITS = 1 << 16
+_DTYPES = frozenset(
+    f"{order}{kind}{size}"
+    for order in "<>|="
+    for kind, sizes in {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8, 16),
+                        "c": (8, 16, 32)}.items()
+    for size in sizes
+)  # fmt: skip
 _SMALL = 1 << 62
 _LEAVES = {int, float, str, bool, type(None)}
 _ITERATORS: tuple[type, ...] = (
@@ -67,13 +79,23 @@ def to_text(value: object) -> str:
 def from_text(text: str) -> Any:
     """Return the value of a line, whether `to_text` wrote it or hostile code forged it.
 
+    Its size and its time are at most a multiple of the line's length.
+
     Raises:
-        ValueError, RecursionError: the line is not a value.
+        ValueError, RecursionError: the line is not a value, or one that would cost more.
     """
+    # a plain integer has at most 19 digits, and reading a long one takes quadratic time
+    parse_int = _short_int if _LONG_DIGITS.search(text) else None
     try:
-        return decode(json.loads(text))
+        return decode(json.loads(text, parse_int=parse_int))
     except (TypeError, KeyError, IndexError, OverflowError, ArithmeticError) as error:
         raise ValueError(f"not a value: {error}") from error
+
+
+def _short_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("a long integer is hexadecimal")
+    return int(text)
 
 
 def encode(value: object) -> Json:
@@ -207,17 +229,40 @@ def _opaque(value: object) -> Json:
     return {"o": [str(type(value).__name__)[:100], truth]}
 
 
+_SUBCLASSES: dict[type, Any] = {
+    base: type(f"{base.__name__}_subclass", (base,), {})
+    for base in (int, float, str, tuple, list, dict, set, frozenset)
+}
+
+
 def _subclassed(value: object) -> object:
     """Return an instance of a subclass: equal to the plain value, and of another type."""
-    base = type(value)
-    if base not in (int, float, str, tuple, list, dict, set, frozenset):
+    if type(value) not in _SUBCLASSES:
         raise ValueError("not a subclass that can cross")
-    made: object = type(f"{base.__name__}_subclass", (base,), {})(value)
+    return _SUBCLASSES[type(value)](value)
+
+
+def _hashable(items: Iterable[object]) -> list[object]:
+    """Return the items, whose hashes must differ: equal ones take quadratic time in a set."""
+    found = list(items)
+    counts: dict[int, int] = {}
+    for item in found:
+        key = hash(item)
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] > _MAX_EQUAL_HASHES:
+            raise ValueError("too many items of one hash")
+    return found
+
+
+def _range(start: int, stop: int, step: int) -> range:
+    made = range(start, stop, step)
+    if len(made) > MAX_ITEMS:
+        raise ValueError("a range that is too long")
     return made
 
 
 def _int(text: str) -> int:
-    if not text.lstrip("-").startswith("0x"):
+    if not text.removeprefix("-").startswith("0x"):
         raise ValueError("a long integer is hexadecimal")
     return int(text, 16)
 
@@ -225,6 +270,8 @@ def _int(text: str) -> int:
 def _fraction(numerator: int, denominator: int) -> Fraction:
     import fractions
 
+    if max(numerator.bit_length(), denominator.bit_length()) > _MAX_FRACTION_BITS:
+        raise ValueError("a fraction that is too long")  # its terms are reduced in quadratic time
     return fractions.Fraction(numerator, denominator)
 
 
@@ -237,25 +284,31 @@ def _decimal(text: str) -> Decimal:
 def _numpy(dtype: str, value: object) -> Any:
     import numpy
 
-    if dtype[1:2] not in ("b", "i", "u", "f", "c"):
+    if dtype not in _DTYPES:
         raise ValueError("not a numeric array")
     return numpy.array(value, dtype=dtype)
 
 
 _DECODERS: dict[str, Callable[[Any], object]] = {
     "t": lambda body: tuple([decode(item) for item in body]),
-    "d": lambda body: {decode(key): decode(item) for key, item in body},
-    "s": lambda body: {decode(item) for item in body},
-    "f": lambda body: frozenset(decode(item) for item in body),
+    "d": lambda body: dict(
+        zip(
+            _hashable(decode(key) for key, _ in body),
+            [decode(item) for _, item in body],
+            strict=True,
+        )
+    ),
+    "s": lambda body: set(_hashable(map(decode, body))),
+    "f": lambda body: frozenset(_hashable(map(decode, body))),
     "i": _int,
     "b": bytes.fromhex,
     "y": bytearray.fromhex,
     "c": lambda body: complex(*body),
-    "r": lambda body: range(*decode(body)),
+    "r": lambda body: _range(*decode(body)),
     "q": lambda body: _fraction(*decode(body)),
     "m": lambda body: _decimal(body),
     "g": lambda body: iter(decode(body)),
-    "k": lambda body: dict.fromkeys(decode(body)).keys(),
+    "k": lambda body: dict.fromkeys(_hashable(decode(body))).keys(),
     "n": lambda body: _numpy(body[0], decode(body[1]))[()],
     "a": lambda body: _numpy(body[0], decode(body[1])),
     "u": lambda body: _subclassed(decode(body)),

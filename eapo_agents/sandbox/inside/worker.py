@@ -19,9 +19,11 @@ solution that uses them fails there, so it must fail here.
 from __future__ import annotations
 
 import builtins
+import importlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -31,7 +33,8 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from channel import Channel
-from limits import set_limits
+from limits import limit_threads, set_limits
+from processes import use_threads
 from values import from_text, to_text
 
 BUFFER_CHARS = 1 << 16
@@ -41,6 +44,14 @@ _OS = (
     "truncate replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir"
 )
 _FROM_MODULES = {"shutil": ("rmtree", "move", "chown"), "subprocess": ("Popen",)}
+_IMPORTED = re.compile(r"\b(?:import|from|__import__|import_module)\b.*")
+_PRELOADED = {
+    "numpy": ("numpy",),
+    "multiprocessing": ("multiprocessing", "multiprocessing.pool", "multiprocessing.dummy"),
+    "concurrent": ("concurrent.futures.thread", "concurrent.futures.process"),
+    "asyncio": ("asyncio",),
+    **{name: (name,) for name in ("pandas", "scipy", "sympy", "networkx", "sklearn", "torch")},
+}
 _T = TypeVar("_T")
 _MODULES = ("ipdb", "joblib", "resource", "psutil", "tkinter")
 
@@ -80,13 +91,18 @@ def withhold(code: str, names: Sequence[str]) -> None:
 
 
 def preload(code: str) -> None:
-    """Load NumPy, as upstream's processes do: it must not count against the sample's time, and it
-    cannot be loaded once `open` is gone."""
-    if "numpy" in code:
-        try:
-            import numpy  # noqa: F401
-        except Exception:
-            return
+    """Load what upstream's processes have loaded, and what needs the names that are withheld.
+
+    Its time is not the sample's, and a module that cannot be loaded fails where the sample does.
+    """
+    lines = "\n".join(_IMPORTED.findall(code))
+    for name, modules in _PRELOADED.items():
+        if name in lines:
+            for module in modules:
+                try:
+                    importlib.import_module(module)
+                except Exception:
+                    break
 
 
 def limited(seconds: float, function: Callable[..., _T], *args: object, **kwargs: object) -> _T:
@@ -149,6 +165,7 @@ def main() -> None:
     channel = Channel()
     sys.path.extend(start["paths"])
     set_limits(start["limits"])
+    limit_threads(start["limits"]["threads"])
     sys.stdin = sys.stdout = sys.stderr = NoInput()
     channel.write(READY)
     sample = channel.read()
@@ -163,6 +180,7 @@ def main() -> None:
             continue
         try:
             if "load" in message:
+                use_threads()
                 function = limited(message["load"], load, sample)
                 channel.write(READY)
             else:
