@@ -353,7 +353,7 @@ def test_a_tool_looks_to_the_policy_as_the_expert_s_own_does():
     for own in (two, search):
         (offered,) = ExpertPool([Expert(tool=own)]).tools
         assert convert_to_openai_tool(offered) == convert_to_openai_tool(own)
-    simple = Tool(name="simple", func=str, description="d")
+    simple = Tool(name="simple", func=lambda text: text, description="d")
     (offered,) = ExpertPool([Expert(tool=simple)]).tools
     parameters = convert_to_openai_tool(offered)["function"]["parameters"]
     assert parameters["required"] == ["tool_input"]
