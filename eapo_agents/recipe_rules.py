@@ -217,6 +217,17 @@ _CONDITIONS = (
         "the graph 'consult'",
     ),
     Condition(
+        # these rows put an answer behind our solo prompt, which a user's graph never showed
+        lambda r: ":" in r.graph,
+        ("graph",),
+        (
+            "train.internalise.hint_stripped_weight",
+            "train.internalise.self_distillation_weight",
+            "train.internalise.solo_answer_weight",
+        ),
+        "the graph 'consult'",
+    ),
+    Condition(
         lambda r: r.graph in ("solo", "workflow", "leap"),
         ("graph",),
         (*_POOL, *_LEARNED_FROM_REPLIES, *_LEARNED_FROM_QUERIES),
