@@ -2,8 +2,8 @@
 
 Sympy evaluates whatever it gets, so a hostile answer (a tower of powers, a huge factorial) would
 hold the caller for ever, and no signal handler interrupts a long multiplication. The limit is on
-CPU time, so that a busy machine changes no verdict. What was too late is tried again alone, with
-more time; what is still not decided is undecided.
+CPU time, so that a busy machine changes no verdict. What was too late is tried again with more
+time, one comparison after another; what is still not decided is undecided.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class MathProcesses:
         atexit.register(self.close)
 
     def compare(self, gold: str, answer: str) -> Comparison:
-        """Compare two answers; what has no verdict in time is tried again alone."""
+        """Compare two answers; what has no verdict in time is tried again."""
         first = self._try(gold, answer, CPU_LIMIT_S)
         if not first.undecided:
             return first

@@ -39,6 +39,8 @@ _PLAIN_WORDS = re.compile(
 )
 _NAMED = re.compile(r"^\s*([a-zA-Z](?:_\{?\w+\}?)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne|in)(?![a-zA-Z])")
+_BASED = re.compile(r"[0-9A-F]+_\{\d+\}")
+_OPTION = re.compile(r"\s*\(?([A-J])\)?+(?![a-z])(?!\s*[-+*^=/])")
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _MATHS = re.compile(r"(?<!\\)\$\$?((?:\\\$|[^$])+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
@@ -99,7 +101,11 @@ class Verdict:
 
 
 def compare(answer: str, gold: str) -> Verdict:
-    """Compare a given answer with the gold one."""
+    """Compare a given answer with the gold one.
+
+    Raises:
+        GradingError: the gold answer cannot be read, and is not the same text.
+    """
     given, wanted = rewrite(_announced(answer)), rewrite(gold)
     if not given:
         return Verdict(False, readable=False)
@@ -108,24 +114,13 @@ def compare(answer: str, gold: str) -> Verdict:
     if len(given) > _MAX_CHARS:
         return Verdict(False, note="too long to be an answer")
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
-        label = re.match(
-            r"\s*\(?([A-J])\)?+(?![a-z])(?!\s*[-+*^=/])",
-            _TEXT.sub(r"\1", _announced(answer).strip("$ ")),
-        )
-        return (
-            Verdict(bool(label) and label[1] == letter[1])
-            if label
-            else _text_verdict(given, wanted)
-        )
+        label = _OPTION.match(_TEXT.sub(r"\1", _announced(answer).strip("$ ")))
+        return Verdict(label[1] == letter[1]) if label else _text_verdict(given, wanted)
     if _words_only(wanted) or _words_only(given):
         return _text_verdict(given, wanted)
     one, other = form_of(given), form_of(wanted)
-    if (
-        len(one.parts) == 1
-        and len(other.parts) > 1
-        and (listed := as_list(answer, len(other.parts)))
-    ):
-        one = listed
+    if len(one.parts) == 1 < len(other.parts):
+        one = as_list(answer, len(other.parts)) or one
     if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
         return _compare_value(one.parts[0], other.parts[0])
     if one.kind == "list" and len(other.parts) == 1 < len(one.parts) <= _MAX_PARTS:
@@ -183,10 +178,8 @@ def _compare_value(given: str, wanted: str) -> Verdict:
     if gold is not None and "=" in given and "=" not in wanted:
         sides = [exact_value(side.strip()) for side in given.split("=")]
         return Verdict(set(sides) == {gold})
-    if "_{" in given + wanted and re.fullmatch(
-        r"[0-9A-F]+_\{\d+\}", given + "" if "_{" in given else wanted
-    ):
-        return Verdict(False)  # bases: equal only as text
+    if _BASED.fullmatch(given) or _BASED.fullmatch(wanted):
+        return Verdict(False)  # numbers with a base are equal only as text
     return _ask(given, wanted)
 
 
@@ -201,6 +194,10 @@ def _ask(given: str, wanted: str) -> Verdict:
     found = the_processes().compare(_for_sympy(wanted), _for_sympy(given))
     if found.undecided:
         return Verdict(False, undecided=found.undecided)
+    if not found.gold_readable:
+        raise GradingError(
+            f"The gold answer '{wanted}' is not mathematics, and the grader is 'math'."
+        )
     return Verdict(found.equal, readable=found.readable)
 
 

@@ -142,10 +142,13 @@ def test_the_time_limit_of_mathematics_holds_and_the_next_answer_is_graded(warm_
         assert grade(r"\boxed{2x + x}", problem("math", "3x")).correct
 
 
-@pytest.mark.parametrize("grader", ["number", "math"])
-def test_a_gold_answer_that_cannot_be_read_raises_and_is_never_a_zero(grader):
+@pytest.mark.parametrize(
+    ("grader", "gold"),
+    [("number", "no number"), ("math", ""), ("math", r"\frac{1}{"), ("math", "x^"), ("math", "1+")],
+)
+def test_a_gold_answer_that_cannot_be_read_raises_and_is_never_a_zero(grader, gold):
     with pytest.raises(GradingError, match="gold answer"):
-        grade("Answer: 1", problem(grader, "" if grader == "math" else "no number"))
+        grade("Answer: 1", problem(grader, gold))
 
 
 def test_an_unknown_grader_lists_the_known_ones():
