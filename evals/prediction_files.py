@@ -38,9 +38,9 @@ def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
     except (ValueError, RecursionError):
         if text.lstrip().startswith("[") or (name.endswith(".json") and "\n{" not in text.strip()):
             read_records(path)  # says where it is not JSON
-        return [_flat(record) for record in read_lines(text, path)]
+        return _of_one_filter([_flat(record) for record in read_lines(text, path)], path)
     if isinstance(found, list):
-        return [_flat(record) for record in _objects(found, path)]
+        return _of_one_filter([_flat(record) for record in _objects(found, path)], path)
     if isinstance(found, dict):
         official = benchmark.name.startswith("hotpotqa") and {"answer", "sp"} & found.keys()
         if name.endswith(".jsonl") and "\n" not in text.strip() and not official:
@@ -136,6 +136,23 @@ def _flat(record: Record) -> Record:
     doc = record.get("doc")
     flat = {key: value for key, value in record.items() if key not in ("doc", "target")}
     return {**(doc if isinstance(doc, dict) else {}), **flat}
+
+
+def _of_one_filter(records: list[Record], path: Path) -> list[Record]:
+    """Return lm-eval's samples once: it writes each again for every filter of its task.
+
+    Raises:
+        BenchmarkError: the filters are of programs, which they cut out differently.
+    """
+    filters = list(dict.fromkeys(str(r["filter"]) for r in records if "filter" in r))
+    if len(filters) < 2 or any("resps" not in record for record in records):
+        return records
+    if any("task_id" in record for record in records):
+        raise BenchmarkError(
+            f"'{path}' has the samples of {len(filters)} filters ({', '.join(filters)}): keep "
+            "those of one."
+        )
+    return [record for record in records if record.get("filter") == filters[0]]
 
 
 def _evalplus(found: object) -> list[Record]:

@@ -5,7 +5,10 @@
 - HotpotQA: the official JSON, {"answer": {id: text}, "sp": {id: [[title, sentence], ...]}}.
 - All: JSONL of id and completion (everything that was written) or answer (only the answer).
   SimpleQA and HLE also take a judge's grade. An id is the problem's own, or the number of its
-  record, counted from 0.
+  record, counted from 0. Several records of a problem are its samples.
+
+`prediction_files` undoes the nesting of other tools' files, `prediction_fields` decides which field
+is the model's.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ class Matched:
     those."""
     fields: tuple[Field, ...] = ()
     """What is graded; none where a judge's grades are given."""
+
+    def num_predictions(self) -> int:
+        """Return how many there are of all problems."""
+        return sum(map(len, self.by_problem.values()))
 
 
 def read_predictions(
@@ -119,7 +126,10 @@ def _match(
                 f"was answered, got the keys {', '.join(map(str, record)) or 'none'}."
             )
         if name in known:
-            rows.append((record, *known[name], number))
+            problem, gold = known[name]
+            if name != problem.id:
+                _refuse_other_question(record, problem, number, path)
+            rows.append((record, problem, gold, number))
         else:
             unknown.append(name)
     if unknown and (not benchmark.ignores_unknown or not rows):
@@ -131,6 +141,27 @@ def _match(
     if not rows:
         raise BenchmarkError(f"'{path}' holds no predictions: give one JSON object a line.")
     return rows, len(unknown)
+
+
+def _refuse_other_question(record: Record, problem: Problem, number: int, path: Path) -> None:
+    """Refuse a record that its number gives to a problem with another question: numbers that
+    begin anew in each subject, or another order."""
+    for name in ("question", "problem"):
+        asked = record.get(name)
+        if (
+            isinstance(asked, str)
+            and " " in asked
+            and _squeezed(asked) not in _squeezed(problem.question)
+        ):
+            raise BenchmarkError(
+                f"Record {number} of '{path}' has the number of the problem '{problem.id}', and "
+                f"its '{name}' is another one: give the gold file that the predictions were made "
+                "for (of MMLU, the subject's), in the same order."
+            )
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _id(record: Record) -> str | None:

@@ -13,6 +13,7 @@ from eapo_agents.runs.grading import num_graders, prepare_sandbox, the_judge
 
 if TYPE_CHECKING:
     from evals.benchmark import Benchmark
+    from evals.predictions import Matched
     from evals.run_folder import Judged
 
 
@@ -67,22 +68,14 @@ def score(
     benchmark = _benchmark(name, gold)
     loaded = load(benchmark, gold)
     matched = read_predictions(benchmark, loaded, Path(predictions), answer_field)
-    if matched.fields:
-        graded = ", ".join(field.describe() for field in matched.fields)
-        progress.say(f"Graded: the field {graded}.")
     grader = None
     if benchmark.judged and judge and recipe:
         grader = the_judge(recipe, judge, Path("runs"))
     elif benchmark.judged:
         refuse_ungraded(matched.by_problem, benchmark)
     prepare_sandbox(benchmark, sandbox, unsafe=unsafe_code, workers=workers, progress=progress)
-    total = sum(map(len, matched.by_problem.values()))
-    if matched.ignored:
-        progress.say(
-            f"{matched.ignored} predictions are for problems that the gold file does not have; "
-            "as upstream's script does, they are left out."
-        )
-    with progress.bar(f"Score {benchmark.title} (answers)", total) as bar:
+    _say_what_is_there(matched, progress)
+    with progress.bar(f"Score {benchmark.title} (answers)", matched.num_predictions()) as bar:
         scored = grade_all(
             benchmark,
             loaded,
@@ -106,6 +99,22 @@ def score(
         items=[listed(item, matched.names) for item in scored.items] if with_items else None,
         judge=grader.report() if grader else None,
     )
+
+
+def _say_what_is_there(matched: Matched, progress: Progress) -> None:
+    if matched.fields:
+        graded = ", ".join(field.describe() for field in matched.fields)
+        progress.say(f"Graded: the field {graded}.")
+    if matched.ignored:
+        progress.say(
+            f"{matched.ignored} predictions are for problems that the gold file does not have; "
+            "as upstream's script does, they are left out."
+        )
+    counts = sorted(map(len, matched.by_problem.values()))
+    if counts[0] != counts[-1]:
+        progress.say(
+            f"Problems have from {counts[0]} to {counts[-1]} samples; each problem weighs the same."
+        )
 
 
 def _benchmark(name: str, gold: str | None) -> Benchmark:

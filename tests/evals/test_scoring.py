@@ -216,6 +216,39 @@ def test_a_copy_of_the_gold_column_is_not_graded_and_two_fields_are_refused(scor
     assert run(two, "--answer-field", "response")[1]["metrics"] == {"accuracy": 1.0}
 
 
+def lm_eval(number, question, said, filter_="none"):
+    doc = {"question": question, "answer": f"so #### {number + 1}"}
+    return {"doc_id": number, "doc": doc, "resps": [[said]], "filter": filter_}
+
+
+def test_a_number_of_another_tool_must_be_that_of_the_same_question(score, tmp_path):
+    gold = [{"question": f"How many are {i}?", "answer": f"so #### {i}"} for i in (1, 2)]
+    file = write(tmp_path / "gold.jsonl", gold)
+    right = [lm_eval(i, gold[i]["question"], f"#### {i + 1}") for i in (0, 1)]
+    assert score("gsm8k", file, write(tmp_path / "p.jsonl", right))[1]["metrics"] == {
+        "accuracy": 1.0
+    }
+    other = [right[0], lm_eval(1, "How many are 7?", "#### 2")]
+    status, message = score("gsm8k", file, write(tmp_path / "p.jsonl", other))
+    assert status == 2
+    assert "Record 2" in message
+    assert "'question' is another one" in message
+
+
+def test_samples_that_are_written_once_for_each_filter_count_once(score, tmp_path):
+    gold = [{"question": f"How many are {i}?", "answer": f"so #### {i}"} for i in (1, 2)]
+    file = write(tmp_path / "gold.jsonl", gold)
+    twice = [
+        lm_eval(i, gold[i]["question"], "#### 1", f) for f in ("strict", "flexible") for i in (0, 1)
+    ]
+    _, result = score("gsm8k", file, write(tmp_path / "p.jsonl", twice))
+    assert result["metrics"] == {"accuracy": 0.5}
+    programs = [{**record, "task_id": f"t/{n}"} for n, record in enumerate(twice)]
+    status, message = score("gsm8k", file, write(tmp_path / "p.jsonl", programs))
+    assert status == 2
+    assert "2 filters (strict, flexible)" in message
+
+
 def test_several_samples_are_averaged_problem_by_problem(score, tmp_path):
     gold = write(
         tmp_path / "g.jsonl", [{"question": f"{i}?", "answer": f"#### {i}"} for i in (1, 2)]
