@@ -26,7 +26,15 @@ from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
 from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import Reward, may_be_slow, score_text, scored
-from eapo_agents.types import Problem, Role, RolloutGroup, StopReason, Trajectory, Turn
+from eapo_agents.types import (
+    PolicyVersion,
+    Problem,
+    Role,
+    RolloutGroup,
+    StopReason,
+    Trajectory,
+    Turn,
+)
 from graphs.concurrency import Concurrency
 from graphs.failures import describe
 from graphs.fill import RolloutPlan as RolloutPlan
@@ -186,13 +194,6 @@ async def _run_one(
         "rollout": context.rollout,
         "global_step": context.global_step,
     }
-    key = RolloutKey(
-        seed=context.seed,
-        problem_id=problem.id,
-        step=context.global_step,
-        rollout=context.rollout,
-        turn=0,
-    )
     who = Consulting(
         seed=context.seed,
         problem_id=problem.id,
@@ -201,25 +202,7 @@ async def _run_one(
         rho=context.rho,
     )
     try:
-        with recording(key) as recorder, consulting(who):
-            state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
-        if who.failure is not None:
-            raise who.failure
-        if isinstance(state, Mapping) and INTERRUPTS in state:
-            raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
-        base = policy.engine.policy_version.base  # a graph may call other models of ours too
-        own = [record for record in recorder.records if record.policy.base == base]
-        if not own:
-            raise UsageError("The graph never called the policy.")
-        facts["policy"] = own[0].policy
-        turns = turns_of(
-            messages_in(state),
-            recorder.records,
-            policy=own[0].policy,
-            sampling=policy.sampling,
-            asked=who,
-        )
-        reason, answer = _outcome(state, turns, how.answer_of)
+        facts["policy"], turns, reason, answer = await _run_graph(how, context, given, who)
     except (BudgetError, EngineLostError, StoreError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
@@ -246,6 +229,37 @@ async def _run_one(
         error=None,
         duration_s=time.perf_counter() - started,
     )
+
+
+async def _run_graph(
+    how: Rollouts, context: RolloutContext, given: Any, who: Consulting
+) -> tuple[PolicyVersion, tuple[Turn, ...], StopReason, str | None]:
+    """Return the weights that sampled first, the turns, why the run ended, and its answer."""
+    key = RolloutKey(
+        seed=context.seed,
+        problem_id=context.problem_id,
+        step=context.global_step,
+        rollout=context.rollout,
+        turn=0,
+    )
+    with recording(key) as recorder, consulting(who):
+        state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
+    if who.failure is not None:
+        raise who.failure
+    if isinstance(state, Mapping) and INTERRUPTS in state:
+        raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
+    base = how.policy.engine.policy_version.base  # a graph may call other models of ours too
+    own = [record for record in recorder.records if record.policy.base == base]
+    if not own:
+        raise UsageError("The graph never called the policy.")
+    turns = turns_of(
+        messages_in(state),
+        recorder.records,
+        policy=own[0].policy,
+        sampling=how.policy.sampling,
+        asked=who,
+    )
+    return own[0].policy, turns, *_outcome(state, turns, how.answer_of)
 
 
 def _invoke(graph: AnyGraph, given: Any, context: RolloutContext) -> Awaitable[Any]:
