@@ -143,8 +143,10 @@ def trim(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     trimmed = dict(inputs)
     for name in ("prompt_ids", "prompt_mask"):
         trimmed[name] = inputs[name][:, -num_p:]
-    for name in ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps"):
-        trimmed[name] = inputs[name][:, :num_c]
+    of_tokens = ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps")
+    for name in (*of_tokens, "ref_per_token_logps"):
+        if name in inputs:
+            trimmed[name] = inputs[name][:, :num_c]
     if inputs["advantages"].dim() == 2:
         trimmed["advantages"] = inputs["advantages"][:, :num_c]
     return trimmed

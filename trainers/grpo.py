@@ -4,7 +4,8 @@ Two private methods are replaced (TRL 1.16; the version range is pinned and a te
 contract). `_generate_and_score_completions` returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
 that of the policy that sampled; `_prepare_inputs` splits it into micro-batches of rows of similar
-length. The loss is TRL's own, except that the ratio of likelihood rows is held at 1.
+length. The loss is TRL's own, except that the ratio of likelihood rows is held at 1, and that the
+divergence from the reference weighs as its row does.
 
 R is rows of a batch, padding rows included; C is tokens of a completion.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
@@ -26,6 +27,7 @@ from trl.trainer.utils import RepeatSampler, use_adapter
 
 from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
+from trainers.mismatch import Mismatch
 from trainers.objective import Objective
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
@@ -52,6 +54,8 @@ class _Item(TypedDict):
 
 class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     """GRPO/DAPO on rollout groups from a `RolloutSource`."""
+
+    beta: float
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._on_step = on_step
         self._loss_inputs: Tensors | None = None
         self._buffered_inputs: list[Tensors] | None
-        self._mismatch = _Mismatch()
+        self._mismatch = Mismatch()
         self._unreported: tuple[int, dict[str, float]] | None = None
         dataset = Dataset.from_dict(
             {"prompt": [""] * len(source), "item": list(range(len(source)))}
@@ -135,7 +139,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         groups = self._source.groups(items, step, elsewhere)
         metrics = merge_metrics(gather_object([group_metrics(groups)]))
         self._unreported = (step, metrics)
-        self._mismatch = _Mismatch(passes_left=self.args.gradient_accumulation_steps)
+        self._mismatch = Mismatch(passes_left=self.args.gradient_accumulation_steps)
         return self._batch(
             self._objective.relative_rows(groups), self._objective.likelihood_rows(groups)
         )
@@ -181,6 +185,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         tensors["is_fresh"] = tensors["is_relative"] & unmoved
         tensors["num_items_in_batch"] = total
         if self.beta:
+            tensors["row_weights"] = row_weights * share
             everything = torch.ones(len(weights), dtype=torch.bool, device=weights.device)
             with self._reference() as model:
                 reference = self._current_logps(tensors, everything, model)
@@ -276,11 +281,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     def _compute_loss(self, model: Module, inputs: Tensors) -> torch.Tensor:
         self._loss_inputs = trim(inputs)
+        if self.beta:
+            self.beta = _BetaOfRows(self.beta, inputs["row_weights"])
         try:
             loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
             loss = loss * self._share_of_step(self._loss_inputs)
         finally:
             self._loss_inputs = None
+            self.beta = float(self.beta)
         self._mismatch.passes_left -= 1
         if self._mismatch.passes_left == 0:
             self._report_step()
@@ -342,6 +350,21 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._on_step(step, metrics)
 
 
+class _BetaOfRows(float):
+    """TRL's `beta`, with each row's weight in it. TRL multiplies the divergence of every token by
+    `beta`, and would count a trajectory of n rows n times."""
+
+    def __new__(cls, beta: float, weights: torch.Tensor) -> _BetaOfRows:
+        return super().__new__(cls, beta)
+
+    def __init__(self, beta: float, weights: torch.Tensor) -> None:
+        """Take the weights (R, 1)."""
+        self._of_rows = beta * weights
+
+    def __mul__(self, divergence: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self._of_rows * divergence
+
+
 class _EpochSampler(Sampler[int]):
     """A sampler whose order in an epoch is the one that a run has which was never cut off."""
 
@@ -358,38 +381,6 @@ class _EpochSampler(Sampler[int]):
         for _ in range(self._epoch()):
             torch.randperm(self._sampler.num_samples, generator=generator)
         return iter(self._sampler)
-
-
-@dataclass(slots=True)
-class _Mismatch:
-    """|logprob of the trainer - logprob of the engine| over sampled tokens, under the same weights:
-    what kernels and number formats cause."""
-
-    passes_left: int = 0
-    """Forward passes until the weights change."""
-    total: float = 0.0
-    count: float = 0.0
-    largest: float = 0.0
-    entropy: float = 0.0
-    """Summed over the tokens, in nats."""
-    num_entropy: float = 0.0
-
-    def add(self, difference: torch.Tensor, mask: torch.Tensor) -> None:
-        """Count the tokens where the mask is 1."""
-        found = difference.abs() * mask
-        self.total += float(found.sum())
-        self.count += float(mask.sum())
-        self.largest = max(self.largest, float(found.max()))
-
-    def add_entropy(self, entropy: torch.Tensor, mask: torch.Tensor) -> None:
-        """Count the policy's entropy at the tokens where the mask is 1."""
-        self.entropy += float((entropy * mask).sum())
-        self.num_entropy += float(mask.sum())
-
-    def figures(self, device: torch.device) -> torch.Tensor:
-        """Return total, count, largest, entropy and its count, shape (5,)."""
-        figures = [self.total, self.count, self.largest, self.entropy, self.num_entropy]
-        return torch.tensor(figures, device=device)
 
 
 def _rewards_ride_on_the_trajectories(**kwargs: object) -> list[float]:
