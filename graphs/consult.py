@@ -38,7 +38,8 @@ from eapo_agents.experts.consulting import (
 from eapo_agents.experts.consulting import consult as ask
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
+from eapo_agents.policy.chat_messages import call_slot, reason_of
+from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
 from graphs.builders import Parts
 from graphs.policy_node import BUDGET, make_policy_node
@@ -190,7 +191,8 @@ def _queries_of(message: AIMessage, turn: int) -> list[_Query]:
 
     queries = [query(c["name"], c["args"], c["id"], None) for c in message.tool_calls]
     queries += [
-        query(None, c["args"] or "", c["id"], c["error"]) for c in message.invalid_tool_calls
+        query(None, c["args"] or "", c["id"], reason_of(message, c))
+        for c in message.invalid_tool_calls
     ]
     return sorted(queries, key=lambda query: query["slot"])
 

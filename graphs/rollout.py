@@ -18,6 +18,7 @@ from eapo_agents.errors import (
     EngineLostError,
     RolloutTimeoutError,
     StoreError,
+    TraceError,
     UsageError,
 )
 from eapo_agents.experts.consulting import Consulting, consulting
@@ -246,6 +247,8 @@ async def _run_graph(
         state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
     if who.failure is not None:
         raise who.failure
+    if recorder.fault is not None:
+        raise TraceError(recorder.fault)
     if isinstance(state, Mapping) and INTERRUPTS in state:
         raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
     base = how.policy.engine.policy_version.base  # a graph may call other models of ours too

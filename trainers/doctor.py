@@ -1,20 +1,22 @@
-"""The doctor: looks at traces before anything trains on them, and refuses rather than warns.
+"""The doctor: looks at traces before anything trains on them, and leaves out what would make the
+loss wrong.
 
-Blocking are findings that would make the loss wrong: traces without logprobs, of another model, of
-other weights, sampled under other settings, or with turns that do not fit together. Groups without
-spread of reward and unscored trajectories are only counted: the trainer leaves them out.
+These are single trajectories: without logprobs, of another model, of other weights, sampled under
+other settings, or with turns that do not fit together. Groups without spread of reward and unscored
+trajectories are only counted: the trainer leaves them out. A store of which nothing is left is
+refused.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import PolicyVersion, RolloutGroup, Trajectory, Turn
 from trainers.advantages import has_spread
-from trainers.rows import is_of, trajectory_rows
+from trainers.rows import is_own, num_left_out, trajectory_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Finding:
     """What, the rule, what was found in the first such trajectory, what to do."""
     first: str
     """The first such trajectory: problem and rollout."""
+    trajectories: list[str]
+    """All of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,8 @@ class Report:
 
     num_groups: int
     num_trajectories: int
+    num_sampled: int
+    """Those that did not fail."""
     num_tokens: int
     """Sampled tokens."""
     num_unscored: int
@@ -58,10 +64,15 @@ class Report:
     """Groups in which no two rewards differ."""
     num_several_rows: int
     """Trajectories that make more than one row."""
+    num_tokens_left_out: int
+    """Sampled tokens that are not trained: another model's, or another temperature's."""
     blocking: list[Finding] = field(default_factory=list)
+    """What keeps single trajectories from being trained on."""
+    num_blocked: int = 0
+    """Trajectories that it keeps from being trained on."""
 
     def raise_if_blocking(self) -> None:
-        """Raises TraceError with the first blocking finding."""
+        """Raise TraceError with the first finding, if there is one."""
         if self.blocking:
             finding = self.blocking[0]
             raise TraceError(
@@ -71,35 +82,66 @@ class Report:
 
 
 def examine(groups: Sequence[RolloutGroup], expected: Expectation | None = None) -> Report:
-    """Examines groups; without an expectation only whether they are whole and agree with each
+    """Examine groups; without an expectation only whether they are whole and agree with each
     other."""
+    return examined(groups, expected)[0]
+
+
+def examined(
+    groups: Sequence[RolloutGroup], expected: Expectation | None = None
+) -> tuple[Report, list[RolloutGroup]]:
+    """Return the report, and the groups without the trajectories that are not to be trained on.
+    Failed rollouts stay in them, as rollouts without a reward."""
     trajectories = [t for group in groups for t in group.trajectories_G]
     # a failed rollout is no trace: it has no turns, and is never trained on
     sampled = [t for t in trajectories if t.error is None]
     if expected is None:
         expected = _agreement(sampled)
-    blocking = []
+    wrong_of: dict[str, list[tuple[Trajectory, str]]] = {}
+    blocked: set[int] = set()
     for name, check in _CHECKS.items():
-        wrong = [(t, why) for t in sampled if (why := check(t, expected))]
-        if wrong:
-            first, why = wrong[0]
-            blocking.append(
-                Finding(
-                    name=name,
-                    count=len(wrong),
-                    message=why,
-                    first=f"{first.problem.id}, rollout {first.rollout}",
-                )
-            )
-    return Report(
+        for trajectory in sampled:
+            if why := check(trajectory, expected):
+                wrong_of.setdefault(name, []).append((trajectory, why))
+                blocked.add(id(trajectory))
+    report = Report(
         num_groups=len(groups),
         num_trajectories=len(trajectories),
+        num_sampled=len(sampled),
         num_tokens=sum(len(turn.completion_ids) for t in sampled for turn in t.turns),
         num_unscored=sum(t.reward is None for t in trajectories),
         num_without_spread=sum(not has_spread(group) for group in groups),
         num_several_rows=sum(_num_rows(t) > 1 for t in sampled),
-        blocking=blocking,
+        num_tokens_left_out=sum(map(num_left_out, sampled)),
+        blocking=[_finding(name, wrong) for name, wrong in wrong_of.items()],
+        num_blocked=len(blocked),
     )
+    return report, [sound for group in groups if (sound := _without(group, blocked))]
+
+
+def _finding(name: str, wrong: Sequence[tuple[Trajectory, str]]) -> Finding:
+    first, why = wrong[0]
+    return Finding(
+        name=name,
+        count=len(wrong),
+        message=why,
+        first=_name(first),
+        trajectories=[_name(trajectory) for trajectory, _ in wrong],
+    )
+
+
+def _name(trajectory: Trajectory) -> str:
+    return f"{trajectory.problem.id}, rollout {trajectory.rollout}"
+
+
+def _without(group: RolloutGroup, blocked: set[int]) -> RolloutGroup | None:
+    """Return a group without what is blocked; None where nothing sampled is left of it."""
+    kept = tuple(t for t in group.trajectories_G if id(t) not in blocked)
+    if len(kept) == len(group.trajectories_G):
+        return group
+    if all(t.error is not None for t in kept):
+        return None
+    return replace(group, trajectories_G=kept)
 
 
 def _agreement(trajectories: Sequence[Trajectory]) -> Expectation:
@@ -119,8 +161,8 @@ def _num_rows(trajectory: Trajectory) -> int:
 
 
 def _own_turns(t: Trajectory) -> list[Turn]:
-    """Return what the policy sampled: turns of another model are not trained on."""
-    return [turn for turn in t.turns if is_of(turn, t.policy.base)]
+    """Return what is trained on: not the turns of another model, nor of another temperature."""
+    return [turn for turn in t.turns if is_own(turn, t)]
 
 
 def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
@@ -149,18 +191,17 @@ def _broken(t: Trajectory, expected: Expectation) -> str | None:
 
 
 def _other_settings(t: Trajectory, expected: Expectation) -> str | None:
-    for sampling in dict.fromkeys(turn.sampling or t.sampling for turn in _own_turns(t)):
-        settings = (
-            ("temperature", sampling.temperature, expected.temperature),
-            ("top_p", sampling.top_p, expected.top_p),
-        )
-        for name, found, wanted in settings:
-            if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
-                return (
-                    f"Traces must be sampled under the trainer's own settings: {name} is {found:g} "
-                    f"there and {wanted:g} here; train with sampling.{name}={found:g}, or collect "
-                    "again."
-                )
+    settings = (
+        ("temperature", t.sampling.temperature, expected.temperature),
+        ("top_p", t.sampling.top_p, expected.top_p),
+    )
+    for name, found, wanted in settings:
+        if wanted is not None and not math.isclose(found, wanted, abs_tol=1e-9):
+            return (
+                f"Traces must be sampled under the trainer's own settings: {name} is {found:g} "
+                f"there and {wanted:g} here; train with sampling.{name}={found:g}, or collect "
+                "again."
+            )
     return None
 
 

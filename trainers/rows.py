@@ -53,7 +53,8 @@ def trajectory_rows(
     """Return one row for every branch of the turns, so that each sampled token is trained once.
     Rows without a trained token are left out.
 
-    What another model sampled in the same run is not the policy's own: its mask is 0.
+    What another model sampled in the same run, or this one under another distribution, is not the
+    policy's own: its mask is 0.
 
     Args:
         scripted: the trajectory was written by a script, to be imitated: its rows have no logprobs.
@@ -61,8 +62,7 @@ def trajectory_rows(
     Raises:
         TraceError: a turn has no logprobs, or not one for each token.
     """
-    base = trajectory.policy.base
-    own = [c for c in chains(trajectory.turns) if any(is_of(t, base) for t in c.turns)]
+    own = [c for c in chains(trajectory.turns) if any(is_own(t, trajectory) for t in c.turns)]
     rows = [_chain_row(chain, trajectory, advantage, scripted) for chain in own]
     trained = [row for row in rows if row.num_trained]
     return [replace(row, weight=1.0 / len(trained)) for row in trained]
@@ -141,9 +141,9 @@ def _chain_row(
     mask: list[int] = []
     logprobs: list[float] = []
     for number, turn in enumerate(chain.turns):
-        is_own = is_of(turn, trajectory.policy.base)
+        own = is_own(turn, trajectory)
         no_logprobs = (0.0,) * len(turn.completion_ids)
-        sampled = turn.logprobs if is_own and not scripted else no_logprobs
+        sampled = turn.logprobs if own and not scripted else no_logprobs
         if sampled is None or len(sampled) != len(turn.completion_ids):
             raise TraceError(
                 "A trace has no logprob for each sampled token, and the ratio needs the behaviour "
@@ -155,7 +155,7 @@ def _chain_row(
             mask += [0] * len(turn.context_ids)
             logprobs += [0.0] * len(turn.context_ids)
         ids += turn.completion_ids
-        mask += [int(is_own)] * len(turn.completion_ids)
+        mask += [int(own)] * len(turn.completion_ids)
         logprobs += sampled
     return TrainingRow(
         prompt_ids=(*chain.before, *chain.turns[0].context_ids),
@@ -168,6 +168,16 @@ def _chain_row(
     )
 
 
-def is_of(turn: Turn, base: str) -> bool:
-    """Return whether the model with these base weights sampled a turn."""
-    return turn.policy is None or turn.policy.base == base
+def is_own(turn: Turn, trajectory: Trajectory) -> bool:
+    """Return whether the trajectory's own model sampled a turn, under the trajectory's own
+    temperature and top-p: the ratio is that of one distribution. How long it may be does not
+    matter."""
+    if turn.policy is not None and turn.policy.base != trajectory.policy.base:
+        return False
+    here, own = turn.sampling or trajectory.sampling, trajectory.sampling
+    return (here.temperature, here.top_p) == (own.temperature, own.top_p)
+
+
+def num_left_out(trajectory: Trajectory) -> int:
+    """Return how many sampled tokens are not trained: another model's, or another temperature's."""
+    return sum(len(t.completion_ids) for t in trajectory.turns if not is_own(t, trajectory))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
 from trainers.continuing import InterruptibleSource, Interrupts, train_on
 from trainers.distillation import ExpertSolutions
-from trainers.doctor import Expectation, examine
+from trainers.doctor import Expectation, examined
 from trainers.grpo import EapoTrainer
 from trainers.likelihood import StandIn
 from trainers.objective import Objective
@@ -177,12 +178,17 @@ def train_traced(agent: Agent, store: TraceStore, run_id: str, folder: Path) -> 
     return train_logged(agent, usable_groups(agent, list(store.groups(run_id))), folder)
 
 
-def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
-    """The groups that this agent's policy may train on and can learn from.
+def usable_groups(
+    agent: Agent, groups: Sequence[RolloutGroup], warn: Callable[[str], None] = warnings.warn
+) -> list[RolloutGroup]:
+    """Return the groups that this agent's policy may train on and can learn from. Trajectories of
+    another model, temperature or too old a version, or without logprobs, are left out of them.
+
+    Args:
+        warn: told what is left out.
 
     Raises:
-        TraceError: traces of another model, temperature or too old a version, without logprobs, or
-        nothing to learn.
+        TraceError: nothing is left, or there is nothing to learn.
     """
     recipe = agent.recipe
     version = agent.engine.policy_version
@@ -191,7 +197,7 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
         bound = recipe.train.replay.max_staleness
         most_stale = version.step if bound is None else bound
     stale_allowed = most_stale > 0
-    examine(
+    report, sound = examined(
         groups,
         expected=Expectation(
             temperature=recipe.sampling.temperature,
@@ -201,14 +207,20 @@ def usable_groups(agent: Agent, groups: Sequence[RolloutGroup]) -> list[RolloutG
             step=version.step,
             max_staleness_steps=most_stale,
         ),
-    ).raise_if_blocking()
+    )
     objective = objective_of(agent)
-    usable = [group for group in groups if objective.learns_from(group)]
+    usable = [group for group in sound if objective.learns_from(group)]
     if not usable:
+        report.raise_if_blocking()
         raise TraceError(
             f"None of the {len(groups)} logged groups has anything to learn from: a group needs "
             "rewards that "
             "differ; collect more rollouts a problem, or easier or harder problems."
+        )
+    for finding in report.blocking:
+        warn(
+            f"{finding.count} of {report.num_trajectories} trajectories are left out "
+            f"({finding.name}, the first is {finding.first}): {finding.message}"
         )
     return usable
 

@@ -106,7 +106,8 @@ def stats(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = 
 
 @app.command()
 def doctor(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption = False) -> None:
-    """Examine traces before training; exit status 5 where something would make the loss wrong."""
+    """Examine traces before training, and name what training leaves out; exit status 5 where
+    nothing is left."""
     from dataclasses import asdict
 
     from eapo_agents.errors import DoctorError
@@ -129,21 +130,33 @@ def doctor(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption =
                 f"{name}: {report.num_groups} groups, {report.num_trajectories} trajectories, "
                 f"{report.num_tokens} sampled tokens, {report.num_unscored} unscored, "
                 f"{report.num_without_spread} groups without spread of reward, "
-                f"{report.num_several_rows} trajectories of several rows"
+                f"{report.num_several_rows} trajectories of several rows, "
+                f"{report.num_tokens_left_out} tokens of another model or temperature"
             )
             for finding in report.blocking:
-                _print(f"  BLOCKING {finding.name} ({finding.count}, first {finding.first})")
+                _print(
+                    f"  LEFT OUT {finding.name} ({finding.count}): {_some(finding.trajectories)}"
+                )
                 _print(f"    {finding.message}")
-    blocking = [finding for report in reports.values() for finding in report.blocking]
-    if blocking:
-        raise DoctorError(
-            f"{len(blocking)} blocking finding(s), the first: {blocking[0].name}. "
-            f"{blocking[0].message}"
-        )
+    # failed rollouts are no traces, and nothing of theirs is left to train on either way
+    spoilt = [r for r in reports.values() if r.num_blocked and r.num_blocked == r.num_sampled]
+    if spoilt:
+        finding = spoilt[0].blocking[0]
+        raise DoctorError(f"Nothing is left to train on: {finding.name}. {finding.message}")
     if not as_json:
+        left_out = sum(report.num_blocked for report in reports.values())
         _print(
-            "Nothing blocks training on these traces." if reports else "There is no training run."
+            "There is no training run."
+            if not reports
+            else f"{left_out} trajectories are left out; nothing blocks training on the others."
+            if left_out
+            else "Nothing blocks training on these traces."
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = "; ".join(names[:20])
+    return f"{shown}; and {len(names) - 20} more (--json names all)" if len(names) > 20 else shown
 
 
 @app.command()

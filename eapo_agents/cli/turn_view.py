@@ -7,7 +7,6 @@ word show each state; colour only repeats it.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -30,10 +29,6 @@ WIDE = 100
 REPLY_LINES = 8
 TAIL_CHARS = 400
 """How much of the end of a reply is shown while it is being written."""
-CALL = "<tool_call>"
-_MAYBE_CALL = re.compile(
-    r"\s*(?:" + "|".join(CALL[:n] for n in range(len(CALL) - 1, 0, -1)) + r")?\Z"
-)
 NO_ANSWER = {
     "length": "cut off at sampling.max_new_tokens",
     "turn_budget": "still asking in its last turn",
@@ -61,8 +56,6 @@ class TurnView:
 
     console: Console
     _speaking: str | None = None
-    _held: str = ""
-    _silent: bool = False
     _begun: bool = False
     _asked: dict[int, tuple[Asking, float]] = field(default_factory=dict)
     _written: dict[int, str] = field(default_factory=dict)
@@ -99,16 +92,8 @@ class TurnView:
     def _write(self, text: str, turn: str) -> None:
         if turn != self._speaking:
             self._end_line()
-            self._speaking, self._held, self._silent, self._begun = turn, "", False, False
-        if self._silent:
-            return
-        text = self._held + text
-        said, call, _ = text.partition(CALL)
-        self._silent = bool(call)
-        # held back until it is known whether a call begins here: its first characters, and space
-        kept = "" if call else _MAYBE_CALL.search(said).group()  # type: ignore[union-attr]
-        self._held = kept
-        self._say(said[: len(said) - len(kept)].rstrip() if call else said[: len(said) - len(kept)])
+            self._speaking = turn
+        self._say(text)
 
     def _say(self, text: str) -> None:
         if not text:
@@ -119,10 +104,9 @@ class TurnView:
         self.console.print(Text(safe_text(text)), end="", soft_wrap=True)
 
     def _end_line(self) -> None:
-        self._say(self._held.rstrip())
         if self._begun:
             self.console.print()
-        self._speaking, self._held, self._begun = None, "", False
+        self._speaking, self._begun = None, False
 
     def _refresh(self) -> None:
         if self.console.is_terminal:

@@ -11,24 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.exceptions import OutputParserException
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    BaseMessage,
-    InvalidToolCall,
-    ToolCall,
-)
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -36,8 +30,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from eapo_agents.errors import EngineError
-from eapo_agents.policy.engine import Completion, Engine, RolloutKey
+from eapo_agents.policy.chat_arguments import sampling_of
+from eapo_agents.policy.chat_messages import last_piece, message_of, piece_of, sure_text
+from eapo_agents.policy.engine import Engine, RolloutKey
 from eapo_agents.policy.recording import (
+    Recorder,
     TurnRecord,
     continued_turns,
     current_recorder,
@@ -46,7 +43,7 @@ from eapo_agents.policy.recording import (
     turn_id,
 )
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.policy.tool_calls import InvalidCall, parse_turn
+from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.types import PolicyVersion, Sampling
 
 _NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
@@ -63,6 +60,8 @@ class PolicyChatModel(BaseChatModel):
     sampling: Sampling
     allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
+    streaming: bool = False
+    """Whether LangChain streams each turn to its callbacks, whoever asks for it."""
     cache: Literal[False] = False
     """Sampled turns are never taken from LangChain's cache: its key does not name the weights, and
     a rollout is a sample of its own."""
@@ -99,11 +98,50 @@ class PolicyChatModel(BaseChatModel):
         """Ask for a call of this form and read it.
 
         Raises:
+            ValueError: another method than calls is asked for.
             OutputParserException: when run, if the policy wrote no such call. With `include_raw`
                 the result says so instead.
         """
+        method = kwargs.pop("method", None) or "function_calling"
+        if method != "function_calling" or kwargs.pop("strict", None):
+            raise ValueError(
+                "The policy writes structured output as a call, and nothing forces it: leave out "
+                f"strict, and give method='function_calling', got '{method}'."
+            )
         chain = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         return chain if include_raw else chain | _refuse_nothing
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Return the number of tokens that the policy would be given as a prompt."""
+        if not messages:
+            return 0
+        offered = [convert_to_openai_tool(tool) for tool in tools or ()]
+        recorder = current_recorder()
+        said = digests(messages, offered)
+        return len(
+            self._prompt(messages, offered, said, recorder.records if recorder else None).ids
+        )
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        with suppress(ValueError):  # refused where it is run
+            sampling = sampling_of(
+                self.sampling,
+                {n: v for n, v in kwargs.items() if n in ("temperature", "max_tokens")},
+                None,
+            )
+            return LangSmithParams(
+                ls_provider="eapo",
+                ls_model_name=self.engine.policy_version.model,
+                ls_model_type="chat",
+                ls_temperature=sampling.temperature,
+                ls_max_tokens=sampling.max_new_tokens,
+                **({"ls_stop": stop} if stop else {}),
+            )
+        return super()._get_ls_params(stop=stop, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text by the policy's own tokenizer."""
@@ -114,48 +152,42 @@ class PolicyChatModel(BaseChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        *,
-        tools: Sequence[Mapping[str, object]] = (),
-        rollout_key: RolloutKey | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        if stop:
-            raise ValueError(
-                "Stop strings would cut between tokens: the policy ends its turns itself."
-            )
-        _refuse_unknown(kwargs)
-        said = digests(messages, tools)
-        recorder = current_recorder()
-        prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
-        turn = sum(message.type == "ai" for message in messages)
-        key = rollout_key or (recorder.next_key() if recorder else _key_outside(turn))
-        record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
-        async with _streaming(run_manager, self.renderer) as on_token:
-            completion = await self.engine.generate(
-                prompt.ids, self.sampling, key, on_token=on_token
-            )
-        text = self.renderer.decode(completion.completion_ids)
-        message = _message(completion, text, record_id, num_prompt=len(prompt.ids))
-        record = TurnRecord(
-            id=record_id,
-            parent=prompt.parent,
-            context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
-            completion_ids=tuple(completion.completion_ids),
-            logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
-            text=text,
-            finish_reason=completion.finish_reason,
-            policy=completion.policy,
-            sampling=self.sampling,
-            history=said_until(said[-1], message),
-        )
-        record.write(message)
-        if recorder is not None:
-            if not self.allow_midrollout_updates:
-                _refuse_change(recorder.records, completion.policy)
-            recorder.records.append(record)
-        if run_manager is not None:
-            message.id = f"run-{run_manager.run_id}"  # the id that the streamed pieces have
+        message = await self._turn(messages, stop, None, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        loop = asyncio.get_running_loop()
+        tokens: asyncio.Queue[int | None] = asyncio.Queue()
+
+        def on_token(token: int) -> None:
+            with suppress(RuntimeError):  # the loop may have ended, and nobody listens
+                loop.call_soon_threadsafe(tokens.put_nowait, token)
+
+        turn = asyncio.create_task(self._turn(messages, stop, on_token, **kwargs))
+        turn.add_done_callback(lambda _: loop.call_soon(tokens.put_nowait, None))
+        ids: list[int] = []
+        said = ""
+        try:
+            while (token := await tokens.get()) is not None:
+                ids.append(token)
+                text = self.renderer.decode(ids)
+                # a character may be half there
+                sure = said if text.endswith("\ufffd") else sure_text(text)
+                if len(sure) > len(said):
+                    piece, said = sure[len(said) :], sure
+                    yield piece_of(piece)
+            yield last_piece(await turn, said)
+        finally:
+            if not turn.done():
+                _left_before_its_end(turn, current_recorder() if said else None)
 
     def _generate(
         self,
@@ -179,6 +211,79 @@ class PolicyChatModel(BaseChatModel):
         if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        pieces: queue.SimpleQueue[ChatGenerationChunk | BaseException | None] = queue.SimpleQueue()
+        left = threading.Event()
+
+        async def tell() -> None:
+            async with aclosing(self._astream(messages, stop, None, **kwargs)) as stream:  # type: ignore[type-var]
+                async for piece in stream:
+                    pieces.put(piece)
+                    if left.is_set():
+                        return
+
+        def run() -> None:
+            try:
+                asyncio.run(tell())
+                pieces.put(None)
+            except BaseException as error:  # handed to the caller's thread
+                pieces.put(error)
+
+        threading.Thread(target=copy_context().run, args=(run,)).start()
+        try:
+            while (piece := pieces.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                yield piece
+        finally:
+            left.set()
+
+    async def _turn(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        on_token: Callable[[int], None] | None,
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        rollout_key: RolloutKey | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        """Sample a turn and record it: streamed or not, it is the same."""
+        sampling = sampling_of(self.sampling, kwargs, stop)
+        said = digests(messages, tools)
+        recorder = current_recorder()
+        prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
+        turn = sum(message.type == "ai" for message in messages)
+        key = rollout_key or (recorder.next_key() if recorder else _key_outside(turn))
+        record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
+        completion = await self.engine.generate(prompt.ids, sampling, key, on_token=on_token)
+        text = self.renderer.decode(completion.completion_ids)
+        message = message_of(parse_turn(text), completion, record_id, num_prompt=len(prompt.ids))
+        record = TurnRecord(
+            id=record_id,
+            parent=prompt.parent,
+            context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
+            completion_ids=tuple(completion.completion_ids),
+            logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+            text=text,
+            finish_reason=completion.finish_reason,
+            policy=completion.policy,
+            sampling=sampling,
+            history=said_until(said[-1], message),
+        )
+        record.write(message)
+        if recorder is not None:
+            if not self.allow_midrollout_updates:
+                _refuse_change(recorder.records, completion.policy)
+            recorder.records.append(record)
+        return message
 
     def _prompt(
         self,
@@ -213,41 +318,6 @@ class _Prompt:
     """How many of the tokens that record and those before it hold."""
 
 
-def _message(completion: Completion, text: str, record_id: str, *, num_prompt: int) -> AIMessage:
-    parsed = parse_turn(text)
-    calls: list[ToolCall] = []
-    invalid: list[InvalidToolCall] = []
-    for slot, call in enumerate(parsed.calls):
-        name = call_id(record_id, slot)
-        if isinstance(call, InvalidCall):
-            invalid.append(
-                InvalidToolCall(
-                    type="invalid_tool_call",
-                    name=None,
-                    args=call.text,
-                    id=name,
-                    error=call.reason,
-                )
-            )
-        else:
-            calls.append(ToolCall(type="tool_call", name=call.name, args=call.arguments, id=name))
-    num_sampled = len(completion.completion_ids)
-    return AIMessage(
-        content=parsed.content,
-        tool_calls=calls,
-        invalid_tool_calls=invalid,
-        response_metadata={
-            "finish_reason": completion.finish_reason,
-            "model_name": completion.policy.model,
-        },
-        usage_metadata=UsageMetadata(
-            input_tokens=num_prompt,
-            output_tokens=num_sampled,
-            total_tokens=num_prompt + num_sampled,
-        ),
-    )
-
-
 _outside = itertools.count()
 
 
@@ -266,20 +336,6 @@ def _refuse_nothing(found: dict[str, Any] | BaseModel | None) -> dict[str, Any] 
     return found
 
 
-# what LangChain itself adds to a call, without effect on what is sampled
-_NOTES = {"ls_structured_output_format"}
-
-
-def _refuse_unknown(arguments: Mapping[str, object]) -> None:
-    """Raise ValueError for an argument that would change the sampling of another chat model."""
-    unknown = sorted(set(arguments) - _NOTES)
-    if unknown:
-        raise ValueError(
-            f"The policy does not take {', '.join(unknown)} with a call: its sampling is set by "
-            "the recipe's section `sampling` (in Python: PolicyChatModel(sampling=...))."
-        )
-
-
 def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> None:
     """Raise EngineError where this model sampled the run's earlier turns with other weights."""
     for record in records:
@@ -292,54 +348,12 @@ def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> Non
             )
 
 
-@asynccontextmanager
-async def _streaming(
-    run_manager: AsyncCallbackManagerForLLMRun | None, renderer: ChatRenderer
-) -> AsyncIterator[Callable[[int], None] | None]:
-    """Tells the callbacks the text as it is sampled; yields None where nobody listens."""
-    if run_manager is None or not run_manager.handlers:
-        yield None
-        return
-    loop = asyncio.get_running_loop()
-    tokens: asyncio.Queue[int | None] = asyncio.Queue()
-    telling = asyncio.create_task(_tell(tokens, run_manager, renderer))
-
-    def on_token(token: int) -> None:
-        with suppress(RuntimeError):  # the loop may have ended, and nobody listens
-            loop.call_soon_threadsafe(tokens.put_nowait, token)
-
-    try:
-        yield on_token
-        loop.call_soon(tokens.put_nowait, None)  # after the tokens that are on their way
-        await telling
-    finally:
-        telling.cancel()
-
-
-async def _tell(
-    tokens: asyncio.Queue[int | None],
-    run_manager: AsyncCallbackManagerForLLMRun,
-    renderer: ChatRenderer,
-) -> None:
-    ids: list[int] = []
-    told = ""
-    while (token := await tokens.get()) is not None:
-        ids.append(token)
-        text = renderer.decode(ids)
-        if text.endswith("\ufffd"):
-            continue  # in the middle of a character
-        piece, told = text[len(told) :], text
-        if piece:
-            chunk = AIMessageChunk(content=piece, id=f"run-{run_manager.run_id}")
-            await run_manager.on_llm_new_token(piece, chunk=ChatGenerationChunk(message=chunk))
-
-
-def call_id(record_id: str, slot: int) -> str:
-    """Return the id of a turn's call: no two turns share one, and it tells the order in which the
-    calls were written."""
-    return f"call_{record_id}_{slot}"
-
-
-def call_slot(tool_call_id: str) -> int:
-    """Return the position of a call among its turn's calls, from its id."""
-    return int(tool_call_id.rsplit("_", 1)[1])
+def _left_before_its_end(turn: asyncio.Task[AIMessage], recorder: Recorder | None) -> None:
+    """End a turn that nobody reads on. Where some of it was read, its run is without a turn that
+    was used."""
+    turn.cancel()
+    if recorder is not None:
+        recorder.fail(
+            "A streamed turn of the policy was left before its end, and what was read of it would "
+            "be missing in the trace: read the stream to its end, or use invoke."
+        )

@@ -87,9 +87,15 @@ class Recorder:
     key: RolloutKey
     """Of the run's first completion."""
     records: list[TurnRecord] = field(default_factory=list)
+    fault: str | None = None
+    """Why the records are not the whole run; a run that has one is not a trace."""
     _begun: int = 0
     _named: Counter[RolloutKey] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fail(self, why: str) -> None:
+        """Note that something is missing."""
+        self.fault = self.fault or why
 
     def next_key(self) -> RolloutKey:
         """Name the next completion, for a graph that does not name its own."""

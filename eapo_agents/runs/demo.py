@@ -152,7 +152,7 @@ def _collect(run: DemoRun) -> Phase:
 def _train_logged(run: DemoRun) -> Phase:
     from trainers.run import usable_groups
 
-    usable = usable_groups(run.agent, logged_groups(run.store, "collect"))
+    usable = usable_groups(run.agent, logged_groups(run.store, "collect"), run.progress.warn)
     out = run.folder / "train_logged"
     policy = train_logged_into(run.agent, usable, out, progress=run.progress)
     return {"policy": str(policy.relative_to(run.folder)), "history": read_history(out)}

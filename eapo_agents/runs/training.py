@@ -174,7 +174,7 @@ def _from_traces(
     agent = load_agent(recipe, progress)
     from trainers.run import usable_groups
 
-    usable = usable_groups(agent, groups)
+    usable = usable_groups(agent, groups, progress.warn)
     with locked(out):
         save_recipe(recipe, out, progress)
         write_atomically(out / TRACED, json.dumps({"digest": _digest(groups)}) + "\n")
@@ -227,7 +227,7 @@ def train_live_into(
     agent.pool.open(experts, run_id)
     with training_bar(recipe.train.steps, out, progress) as on_step:
         after_step = _evaluation_every(agent, store, out)
-        logged = _replayed(agent)
+        logged = _replayed(agent, progress)
         return train_live(agent, problems, store, out, run_id, on_step, after_step, logged)
 
 
@@ -277,7 +277,7 @@ def _evaluation_every(agent: Agent, store: TraceStore, out: Path) -> Callable[[i
     return after_step
 
 
-def _replayed(agent: Agent) -> list[RolloutGroup]:
+def _replayed(agent: Agent, progress: Progress) -> list[RolloutGroup]:
     """The groups that the recipe's replay draws from."""
     replay = agent.recipe.train.replay
     if replay is None:
@@ -286,7 +286,7 @@ def _replayed(agent: Agent) -> list[RolloutGroup]:
     from trainers.run import usable_groups
 
     with TraceStore.open(replay.store) as store:
-        return usable_groups(agent, logged_groups(store, replay.run_id))
+        return usable_groups(agent, logged_groups(store, replay.run_id), progress.warn)
 
 
 @contextmanager

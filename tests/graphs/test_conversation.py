@@ -84,7 +84,7 @@ async def test_events_come_as_things_happen(scripted):
     for event in events:
         if isinstance(event, Wrote):
             texts[event.turn] = texts.get(event.turn, "") + event.text
-    assert list(texts.values()) == ["Let me ask. " + ASK, "So it is."]
+    assert list(texts.values()) == ["Let me ask.", "So it is."]
     assert events[replied].latency_s >= 0.2
     assert (events[replied].status, events[replied].rho) == ("accepted", 1.0)
 

@@ -1,5 +1,7 @@
 """Token in, token out: over turns, over rewritten histories, with hostile text."""
 
+from dataclasses import replace
+
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.exceptions import OutputParserException
@@ -13,7 +15,8 @@ from langchain_core.messages import (
 )
 from langchain_core.tools import tool
 
-from eapo_agents.policy.chat_model import PolicyChatModel, call_slot
+from eapo_agents.policy.chat_messages import call_slot
+from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.recording import TurnRecord
 from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
@@ -131,17 +134,64 @@ async def test_a_tool_description_with_a_special_token_cannot_close_the_system_t
     assert sum(token in special for token in context) == 5
 
 
-@pytest.mark.parametrize(
-    "argument",
-    [{"temperature": 0.0}, {"max_tokens": 2}, {"stop": ["x"]}, {"seed": 1}, {"model": "other"}],
-)
+@pytest.mark.parametrize("argument", [{"stop": ["x"]}, {"seed": 1}, {"model": "other"}])
 def test_an_argument_that_would_change_the_sampling_is_refused_and_never_ignored(
     scripted, argument
 ):
     with pytest.raises(ValueError, match=r"does not take|Stop strings"):
         scripted(["a"]).bind(**argument).invoke("Q")
+    with pytest.raises(ValueError, match=r"does not take|Stop strings"):
+        list(scripted(["a"]).stream("Q", **argument))
     with pytest.raises(ValueError, match=next(iter(argument))):
         PolicyChatModel(**dict(scripted(["a"])), **argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "field"),
+    [
+        ({"temperature": 0}, {"temperature": 0.0}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"max_tokens": 2}, {"max_new_tokens": 2}),
+        ({"temperature": None, "max_tokens": None}, {}),
+    ],
+)
+def test_an_argument_of_a_call_is_followed_and_recorded(scripted, argument, field):
+    policy = scripted(["one two three four"])
+    turn = record(policy.bind(**argument).invoke("Q"))
+    assert turn.sampling == replace(policy.sampling, **field)
+    if "max_new_tokens" in field:
+        assert len(turn.completion_ids) == 2
+        assert turn.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *({"temperature": value} for value in (-0.1, float("nan"), float("inf"), "warm", True)),
+        *({"max_tokens": value} for value in (0, -3, 1.5, "2")),
+        *({"top_p": value} for value in (0, 1.5, float("nan"))),
+    ],
+)
+def test_an_argument_out_of_its_range_is_refused(scripted, argument):
+    with pytest.raises(ValueError, match=f"{next(iter(argument))} must be"):
+        scripted(["a"]).bind(**argument).invoke("Q")
+
+
+@pytest.mark.parametrize("options", [{"method": "json_mode"}, {"strict": True}])
+def test_structured_output_that_would_have_to_be_forced_is_refused(scripted, options):
+    with pytest.raises(ValueError, match="nothing forces it"):
+        scripted(["a"]).with_structured_output(solver.args_schema, **options)
+
+
+def test_a_conversation_is_counted_as_the_prompt_that_the_policy_gets(scripted):
+    policy = scripted(["one"])
+    messages = [HumanMessage("Q")]
+    messages += [policy.invoke(messages), HumanMessage("more")]
+    num_tokens = policy.get_num_tokens_from_messages(messages)
+    assert num_tokens == policy.invoke(messages).usage_metadata["input_tokens"]
+    tools = policy.get_num_tokens_from_messages(messages, tools=[solver])
+    offered = policy.bind_tools([solver]).invoke(messages).usage_metadata["input_tokens"]
+    assert tools == offered > num_tokens
 
 
 @pytest.mark.parametrize("choice", ["any", "required", "auto", "solver", None])

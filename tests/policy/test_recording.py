@@ -165,8 +165,11 @@ def test_another_models_turns_and_samplings_are_told_on_the_turns(scripted, rend
         trajectory,
         turns=tuple(replace(t, logprobs=(-0.5,) * len(t.completion_ids)) for t in trajectory.turns),
     )
-    (finding,) = examine([replace(group, trajectories_G=(logged,))]).blocking
-    assert finding.name == "other_settings"
+    report = examine([replace(group, trajectories_G=(logged,))])
+    assert report.blocking == []
+    assert report.num_tokens_left_out == len(logged.turns[0].completion_ids)
+    (row,) = trajectory_rows(logged, advantage=1.0)
+    assert row.prompt_ids == logged.turns[1].context_ids
     other = replace(trajectory.policy, base="another")
     foreign = replace(logged.turns[0], policy=other, sampling=None)
     (row,) = trajectory_rows(replace(logged, turns=(foreign, logged.turns[1])), advantage=1.0)

@@ -7,7 +7,7 @@ import pytest
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import RolloutGroup, Sampling, StopReason, Turn
-from trainers.doctor import Expectation, examine
+from trainers.doctor import Expectation, examine, examined
 
 TURN = Turn(
     context_ids=(1, 2),
@@ -58,11 +58,17 @@ def turns(**changes):
         ("broken", turns(parent=7), "trace is broken"),
     ],
 )
-def test_a_trace_that_would_make_the_loss_wrong_blocks(problem, trajectory, name, change, says):
-    bad = group(problem, trajectory((TURN,)), change(trajectory((TURN,), rollout=1)))
-    report = examine([bad], TRAINER)
+def test_a_trace_that_would_make_the_loss_wrong_is_left_out(
+    problem, trajectory, name, change, says
+):
+    good, failed = trajectory((TURN,)), trajectory((), error="boom", reward=None)
+    bad, alone = (change(trajectory((TURN,), rollout=rollout)) for rollout in (1, 2))
+    groups = [group(problem, good, bad, failed), group(problem, alone, failed)]
+    report, sound = examined(groups, TRAINER)
+    assert sound == [group(problem, good, failed)]
     (finding,) = report.blocking
-    assert (finding.name, finding.count, finding.first) == (name, 1, "p0, rollout 1")
+    assert (finding.name, finding.trajectories) == (name, ["p0, rollout 1", "p0, rollout 2"])
+    assert (report.num_blocked, report.num_sampled, report.num_trajectories) == (2, 3, 5)
     with pytest.raises(TraceError, match=says) as refusal:
         report.raise_if_blocking()
     assert "\n" not in str(refusal.value)
