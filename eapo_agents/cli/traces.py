@@ -12,6 +12,7 @@ from eapo_agents.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
     from eapo_agents.store import RunInfo, StoredTrajectory, TraceStore
+    from trainers.doctor import Report
 
 app = typer.Typer(
     help="Look into a trace store, examine it, export it, convert it.", no_args_is_help=True
@@ -144,14 +145,21 @@ def doctor(store: StoreArgument, run_id: RunOption = None, as_json: JsonOption =
         finding = spoilt[0].blocking[0]
         raise DoctorError(f"Nothing is left to train on: {finding.name}. {finding.message}")
     if not as_json:
-        left_out = sum(report.num_blocked for report in reports.values())
-        _print(
-            "There is no training run."
-            if not reports
-            else f"{left_out} trajectories are left out; nothing blocks training on the others."
-            if left_out
-            else "Nothing blocks training on these traces."
+        _print(_verdict(list(reports.values())))
+
+
+def _verdict(reports: Sequence[Report]) -> str:
+    if not reports:
+        return "There is no training run."
+    if all(report.num_without_spread == report.num_groups for report in reports):
+        return (
+            "The policy gradient has nothing to learn from: a group needs rewards that differ, and "
+            "no group has."
         )
+    left_out = sum(report.num_blocked for report in reports)
+    if left_out:
+        return f"{left_out} trajectories are left out; nothing blocks training on the others."
+    return "Nothing blocks training on these traces."
 
 
 def _some(names: Sequence[str]) -> str:
