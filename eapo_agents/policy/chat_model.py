@@ -29,7 +29,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
-from eapo_agents.errors import EngineError
+from eapo_agents.errors import EngineError, UsageError
 from eapo_agents.policy.chat_arguments import sampling_of
 from eapo_agents.policy.chat_messages import last_piece, message_of, piece_of, sure_text
 from eapo_agents.policy.engine import Engine, RolloutKey
@@ -95,19 +95,13 @@ class PolicyChatModel(BaseChatModel):
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Ask for a call of this form and read it.
+        """Ask for a call of this form and read it: by a call whatever the `method`, and `strict` or
+        not, since nothing forces what a policy writes.
 
         Raises:
-            ValueError: another method than calls is asked for.
             OutputParserException: when run, if the policy wrote no such call. With `include_raw`
                 the result says so instead.
         """
-        method = kwargs.pop("method", None) or "function_calling"
-        if method != "function_calling" or kwargs.pop("strict", None):
-            raise ValueError(
-                "The policy writes structured output as a call, and nothing forces it: leave out "
-                f"strict, and give method='function_calling', got '{method}'."
-            )
         chain = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         return chain if include_raw else chain | _refuse_nothing
 
@@ -257,6 +251,7 @@ class PolicyChatModel(BaseChatModel):
     ) -> AIMessage:
         """Sample a turn and record it: streamed or not, it is the same."""
         sampling = sampling_of(self.sampling, kwargs, stop)
+        _refuse_all_but_text(messages)
         said = digests(messages, tools)
         recorder = current_recorder()
         prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
@@ -334,6 +329,18 @@ def _refuse_nothing(found: dict[str, Any] | BaseModel | None) -> dict[str, Any] 
             "include_raw=True to see what it wrote."
         )
     return found
+
+
+def _refuse_all_but_text(messages: Sequence[BaseMessage]) -> None:
+    """Raise UsageError for pictures, sound and files, which the policy would not be shown."""
+    for message in messages:
+        for block in message.content if isinstance(message.content, list) else ():
+            kind = str(block.get("type", "")) if isinstance(block, dict) else ""
+            if kind.startswith(("image", "audio", "input_audio", "video", "file", "media")):
+                raise UsageError(
+                    f"The policy reads text, and a message of type '{message.type}' has a part of "
+                    f"type '{kind}': put what it shows into words."
+                )
 
 
 def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> None:

@@ -189,7 +189,9 @@ def digests(messages: Sequence[BaseMessage], tools: Sequence[Mapping[str, object
 
 def said_until(before: str, message: BaseMessage) -> str:
     """Return the digest of a conversation that one more message was added to."""
-    said: list[object] = [before, message.type, message.content]
+    # LangChain may turn a sampled turn's text into blocks, which say the same
+    content = message.text if isinstance(message, AIMessage) else message.content
+    said: list[object] = [before, message.type, content]
     if isinstance(message, AIMessage):
         said += [[call["name"], call["args"]] for call in message.tool_calls]
         said += [call["args"] for call in message.invalid_tool_calls]

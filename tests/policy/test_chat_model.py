@@ -15,6 +15,7 @@ from langchain_core.messages import (
 )
 from langchain_core.tools import tool
 
+from eapo_agents.errors import UsageError
 from eapo_agents.policy.chat_messages import call_slot
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.recording import TurnRecord
@@ -177,10 +178,11 @@ def test_an_argument_out_of_its_range_is_refused(scripted, argument):
         scripted(["a"]).bind(**argument).invoke("Q")
 
 
-@pytest.mark.parametrize("options", [{"method": "json_mode"}, {"strict": True}])
-def test_structured_output_that_would_have_to_be_forced_is_refused(scripted, options):
-    with pytest.raises(ValueError, match="nothing forces it"):
-        scripted(["a"]).with_structured_output(solver.args_schema, **options)
+@pytest.mark.parametrize("kind", ["image_url", "image", "input_audio", "audio", "file", "video"])
+def test_a_picture_is_refused_and_not_left_away(scripted, kind):
+    content = [{"type": "text", "text": "What is this?"}, {"type": kind, "url": "data:..."}]
+    with pytest.raises(UsageError, match="reads text"):
+        scripted(["a cat"]).invoke([HumanMessage(content)])
 
 
 def test_a_conversation_is_counted_as_the_prompt_that_the_policy_gets(scripted):
