@@ -55,7 +55,8 @@ class PolicySection(Settings):
     model: str = EMBEDDED
     """Model folder, GGUF file or cached model's name."""
     fresh: FreshSection | None = None
-    """Make this model (`eapo warm-start`, `eapo study`) instead of loading `model`."""
+    """Make this model (`eapo warm-start`, `eapo train`, `eapo study`) instead of loading `model`.
+    It is kept beside the policies that are trained from it."""
     adapter: str | None = None
     """Folder of a trained adapter to start from."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -78,6 +79,11 @@ class PolicySection(Settings):
     allow_midrollout_updates: bool = False
     """Allow weights to change mid-rollout. Each turn records the weights that sampled it."""
 
+    @property
+    def awaits_model(self) -> bool:
+        """Whether the model is one that has to be made, and its folder is not named yet."""
+        return self.fresh is not None and self.model == EMBEDDED
+
 
 class TaskSection(Settings):
     """Where the problems come from, and how an answer is rewarded."""
@@ -85,6 +91,11 @@ class TaskSection(Settings):
     name: str = "arithmetic"
     """`arithmetic`, `gsm8k`, a JSONL file (id, question, answer, grader) or
     `package.module:function`: split -> problems."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
+    """What is never trained on: the share of a JSONL file whose lines have no `split`, drawn by a
+    hash of the question; or a JSONL file of held-out problems."""
+    allow_overlap: bool = False
+    """Let problems be both trained on and evaluated."""
     system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
     """System prompt of every rollout."""
     reward: str = "paper"
@@ -164,7 +175,7 @@ class CollectSection(Settings):
     """What `eapo collect` runs."""
 
     problems: int = Field(16, ge=1)
-    """Problems of the training split."""
+    """Most problems of the training split."""
     num_generations: int = Field(4, ge=1)
     """G: rollouts per problem."""
 
@@ -311,11 +322,13 @@ class TrainSection(Settings):
 class WarmStartSection(Settings):
     """Scripted episodes that teach the tool-call format before anything else."""
 
-    script: Literal["arithmetic", "operations"] = "arithmetic"
-    """`arithmetic`: asking, using the reply, and answering directly. `operations`: also each
-    operation by itself, with direct answers that are wrong (for a fresh model)."""
+    script: Literal["asking", "arithmetic", "operations"] = "asking"
+    """`asking`, for any task: asking an expert the question, going on from its reply, and answering
+    directly. `arithmetic`: the same with a problem's expression as the query and its worked steps
+    after the reply. `operations`: also each operation by itself, with direct answers that are wrong
+    (for a fresh model)."""
     problems: int = Field(32, ge=1)
-    """Problems of the training split."""
+    """Most problems of the training split."""
     epochs: int = Field(1, ge=1)
     """Passes over the episodes."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -346,7 +359,7 @@ class EvalSection(Settings):
     every: int | None = Field(None, ge=1)
     """Training steps between evaluations of a live run. `null`: none."""
     problems: int = Field(300, ge=1)
-    """Problems of the held-out split."""
+    """Most problems of the held-out split."""
     samples: int = Field(1, ge=1)
     """Samples per problem."""
     greedy: bool = True

@@ -171,7 +171,12 @@ def _run_figures(run: Run) -> RunFigures:
     collected, assisted = result.get("collected"), result.get("assisted")
     tokens_at = _spent(curve, history, "sampled_tokens", collected and collected["sampled_tokens"])
     calls_at = _spent(curve, history, "experts/calls", collected and collected["expert_calls"])
-    calls = calls_at[-1] if curve else 0.0
+    # all of it, also what was spent after the last evaluation, or where there was none
+    spent = collected or {
+        "expert_calls": _total(history, "experts/calls"),
+        "sampled_tokens": _total(history, "sampled_tokens"),
+    }
+    calls = float(spent["expert_calls"])
     gained = 100 * (curve[-1][1] - curve[0][1]) if curve else None
     return RunFigures(
         seed=run["seed"],
@@ -188,7 +193,7 @@ def _run_figures(run: Run) -> RunFigures:
         calls_withheld=_total(history, "experts/withheld"),
         expert_tokens=_total(history, "expert_tokens"),
         expert_usd=_total(history, "expert_usd"),
-        sampled_tokens=tokens_at[-1] if curve else 0.0,
+        sampled_tokens=float(spent["sampled_tokens"]),
         calls_a_point=calls / gained if gained and gained > 0 and calls else None,
         spread=_mean([step.get("nonzero_variance_groups") for step in history]),
         asking_at_the_end=_mean([step.get("consultation_rate") for step in history[-10:]]),

@@ -12,7 +12,7 @@ from pathlib import Path
 from eapo_agents.grading import Grade, grade
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import REWARDS, reward, reward_of
-from eapo_agents.tasks import TASKS, load_problems
+from eapo_agents.tasks import HELD_OUT_SHARE, TASKS, load_problems
 from eapo_agents.types import Problem
 from evals.benchmark import (
     Benchmark,
@@ -39,7 +39,7 @@ def task_benchmark(
     """Return the recipe's task, or the one of that name with the recipe's prompt, as a benchmark.
 
     Args:
-        limit: problems; by default the recipe's `eval.problems`.
+        limit: problems; by default the recipe's `eval.problems`, or all where there are fewer.
         examples: questions and answers that are shown before each problem.
 
     Raises:
@@ -47,9 +47,16 @@ def task_benchmark(
     """
     task, protocol = recipe.task, recipe.eval
     name = name or task.name
+    # another file than the recipe's is not trained on: it is evaluated as a whole
+    is_other_file = name.endswith(".jsonl") and name != task.name
     problems = load_problems(
-        name, split="heldout", limit=limit or protocol.problems, seed=recipe.seed
-    )
+        name,
+        split="all" if is_other_file else "heldout",
+        limit=limit,
+        seed=recipe.seed,
+        held_out=task.held_out if name == task.name else HELD_OUT_SHARE,
+        allow_overlap=task.allow_overlap,
+    )[: limit or protocol.problems]
     records = tuple(asdict(problem) for problem in problems)
     canonical = json.dumps(records, sort_keys=True, default=str)
     benchmark = Benchmark(

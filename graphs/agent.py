@@ -15,6 +15,7 @@ from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import Engine
+from eapo_agents.policy.fresh import fresh_model_of
 from eapo_agents.policy.models import LoadedPolicy, identify_policy, is_adapter, load_policy
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.servers import ServerPool
@@ -148,13 +149,16 @@ def load_agent(recipe: Recipe) -> Agent:
     """Loads the model and makes everything that the recipe names.
 
     Raises:
-        ModelError: the model cannot be found or loaded.
+        ModelError: the model cannot be found or loaded, or is yet to be made.
         ServerError: the recipe's servers do not answer, or not as they should.
         UsageError: there is no such graph, or an expert does not fit.
     """
     GRAPHS.find(recipe.graph)
     pool = make_pool(recipe)
     settings = recipe.policy
+    if settings.awaits_model:
+        settings = settings.model_copy(update={"model": fresh_model_of(settings.adapter)})
+        recipe = recipe.model_copy(update={"policy": settings})
     if settings.servers:
         loaded = identify_policy(settings.model, adapter=settings.adapter, dtype=settings.dtype)
         renderer = ChatRenderer(loaded.tokenizer)

@@ -85,7 +85,7 @@ def test_a_task_of_ones_own_gives_problems_of_each_split(own):
         from eapo_agents.types import Problem
 
         def words(split):
-            return [Problem(id=f"{split}-{n}", question="q", answer="a", grader="exact")
+            return [Problem(id=f"{split}-{n}", question=f"{split} {n}?", answer="a", grader="exact")
                     for n in range(3)]
 
         def twice(split):

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 GIB = 1 << 30
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([BM])(?![a-zA-Z])", re.IGNORECASE)
@@ -64,7 +68,7 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
         queries += asked
         calls += asked * acceptance.rho(step)
         tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens
-    size = model_size(recipe.policy.model)
+    size = _policy_size(recipe)
     return Plan(
         steps=settings.steps,
         rollouts=per_step * settings.steps,
@@ -108,10 +112,17 @@ def model_size(model: str) -> ModelSize:
     return ModelSize(size, round(size * _PER_RANK))
 
 
+def _policy_size(recipe: Recipe) -> ModelSize:
+    policy = recipe.policy
+    if policy.awaits_model and policy.fresh is not None:
+        from eapo_agents.policy.fresh import config_of
+
+        return _size_of(config_of(**policy.fresh.model_dump()))
+    return model_size(policy.model)
+
+
 def _from_config(model: str) -> ModelSize | None:
-    import torch
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from eapo_agents.policy.models import find_model
 
@@ -119,10 +130,18 @@ def _from_config(model: str) -> ModelSize | None:
     options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
         config = AutoConfig.from_pretrained(source.location, local_files_only=True, **options)
-        with init_empty_weights():
-            empty = AutoModelForCausalLM.from_config(config)
+        return _size_of(config)
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _size_of(config: PretrainedConfig) -> ModelSize:
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights():
+        empty = AutoModelForCausalLM.from_config(config)
     empty.tie_weights()
     head = empty.get_output_embeddings()
     linear = [m for m in empty.modules() if isinstance(m, torch.nn.Linear) and m is not head]

@@ -1,21 +1,32 @@
 """Scripted episodes of a warm start: a scripted policy runs in the real graphs with the real
-experts, so that the policy imitates exactly what the graphs render."""
+experts, so that the policy imitates exactly what the graphs render.
+
+What they may contain: calls, what a reply says or a problem's `solution` after a reply, and bare
+gold answers of training problems. No script but `operations` shows working without a reply before
+it, so the policy learns to ask and to answer in the form, not to solve.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from eapo_agents.errors import TraceError
+from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.consulting import UNAVAILABLE
+from eapo_agents.experts.expert import Answer
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import tool_section
 from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
+from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
+from eapo_agents.rewards import reward_of, scored
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, counter_key
 from eapo_agents.tasks.arithmetic import make_problem, worked_steps
 from eapo_agents.types import Problem, Trajectory
@@ -24,23 +35,57 @@ from graphs.consult import build_consult_graph
 from graphs.fill import run_to_end
 from graphs.rollout import RolloutPlan, run_rollouts
 from graphs.solo import build_solo_graph
+from trainers.likelihood import in_form
 
-Script = Callable[[RolloutKey, str], str]
+_ACCEPTANCES: tuple[Literal["constant", "never"] | None, ...] = ("constant", "never", None)
+"""Every reply accepted, every reply withheld, and the tool-free graph."""
+_LONGEST = 1 << 20
+"""A script is not cut off; where rollouts would be, that is said."""
 _WRONG_ANSWERS = 4
 """Different wrong answers per problem: a single one would be learned by heart."""
 _FURTHEST_OFF = 9
 
 
-def scripted_episodes(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
+def refuse_misfit(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError if the recipe's script cannot be played with these problems."""
+    settings = recipe.warm_start
+    if settings is None or settings.script == "asking":
+        return
+    without = [problem.id for problem in problems if "expression" not in problem.metadata]
+    if without:
+        raise RecipeError(
+            f"warm_start.script '{settings.script}' needs problems with an expression, and "
+            f"{len(without)} of the task '{recipe.task.name}' have none (the first is "
+            f"'{without[0]}'): use warm_start.script=asking, which fits every task."
+        )
+
+
+def scripted_episodes(
+    agent: Agent, problems: Sequence[Problem], progress: Progress = SILENT
+) -> list[Trajectory]:
     """Return the episodes of the recipe's script.
 
     Raises:
-        TraceError: the script does not fit the task.
+        RecipeError: the script does not fit the task, or no expert can be asked by a query.
+        TraceError: an episode failed, or its answer counts as wrong.
     """
+    refuse_misfit(agent.recipe, problems)
     settings = agent.recipe.warm_start
-    if settings is not None and settings.script == "operations":
-        return _operations(agent, problems)
-    return _arithmetic(agent, problems)
+    if settings is None or settings.script == "asking":
+        episodes = _asking(agent, problems, progress)
+    elif settings.script == "operations":
+        episodes = _operations(agent, problems)
+    else:
+        episodes = _arithmetic(agent, problems)
+    most = agent.sampling.max_new_tokens
+    lengths = [len(turn.completion_ids) for episode in episodes for turn in episode.turns]
+    cut = sum(length > most for length in lengths)
+    if cut:
+        progress.warn(
+            f"{cut} of {len(lengths)} scripted turns have more tokens than rollouts may write: the "
+            f"longest has {max(lengths)}, and sampling.max_new_tokens is {most}. Raise it."
+        )
+    return episodes
 
 
 def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
@@ -51,11 +96,87 @@ def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
     frame = [prompt, f"{prompt}\n{section}", section, UNAVAILABLE]
     texts = []
     for problem in problems:
-        expression = str(problem.metadata["expression"])
-        steps, value = worked_steps(expression)
-        query = format_call(pool.tools[0].name, {"query": expression})
-        texts += [problem.question, query, f"{steps} Answer: {value}", *frame]
+        query, working = problem.question, str(problem.metadata.get("solution", ""))
+        answer = recipe.task.answer_form.format(answer=problem.answer)
+        if "expression" in problem.metadata:
+            query = str(problem.metadata["expression"])
+            working, _ = worked_steps(query)
+        call = format_call(pool.tools[0].name, {"query": query})
+        texts += [problem.question, call, f"{working} {answer}".strip(), *frame]
     return texts
+
+
+def _asking(agent: Agent, problems: Sequence[Problem], progress: Progress) -> list[Trajectory]:
+    """Return three kinds in equal parts, on any task: asking an expert the question and going on
+    from the reply; asking, and answering at once when the reply is withheld; answering at once in
+    the tool-free graph. Experts that take a query are asked in turn."""
+    experts = [tool.name for tool in agent.pool.tools if list(tool.args) == ["query"]]
+    if not experts:
+        raise RecipeError(
+            "warm_start.script 'asking' asks experts that take one argument, query, and none of "
+            f"{', '.join(tool.name for tool in agent.pool.tools) or 'no expert'} does: offer such "
+            "an expert, or leave the warm start out."
+        )
+    expert_of = {p.id: experts[n % len(experts)] for n, p in enumerate(problems)}
+    answers = run_to_end(_replies(agent, problems, expert_of))
+    failed = [answer for answer in answers.values() if not answer.accepted]
+    if len(failed) == len(answers):
+        raise TraceError(f"Every expert failed in the warm start (first: {failed[0].error}).")
+    if failed:
+        progress.warn(
+            f"{len(failed)} of {len(answers)} questions of the warm start had no reply (first: "
+            f"{failed[0].error}): their episodes are left out."
+        )
+    helped_by = [problem for problem in problems if answers[problem.id].accepted]
+    after_reply = {p.id: _after_reply(agent, p, answers[p.id].text) for p in helped_by}
+
+    def write(problem: Problem, key: RolloutKey, has_help: bool) -> str:
+        return after_reply[problem.id] if has_help else _bare(agent, problem)
+
+    def ask(problem: Problem) -> str:
+        return format_call(expert_of[problem.id], {"query": problem.question})
+
+    episodes = [
+        episode
+        for acceptance in _ACCEPTANCES
+        for episode in _run(
+            agent,
+            helped_by if acceptance == "constant" else problems,
+            write,
+            ask=ask,
+            acceptance=acceptance,
+        )
+    ]
+    _refuse_wrong(episodes)
+    return episodes
+
+
+async def _replies(
+    agent: Agent, problems: Sequence[Problem], expert_of: Mapping[str, str]
+) -> dict[str, Answer]:
+    """Ask before the episodes run, which ask the same again: what costs money is stored."""
+    answers = await asyncio.gather(
+        *(
+            agent.pool.ask(expert_of[p.id], {"query": p.question}, CallSite(problem_id=p.id))
+            for p in problems
+        )
+    )
+    return {problem.id: answer for problem, answer in zip(problems, answers, strict=True)}
+
+
+def _after_reply(agent: Agent, problem: Problem, reply: str) -> str:
+    """Return what is written after a reply: the reply in the task's form where it is right, else
+    the problem's own solution, else the bare answer."""
+    task, reward = agent.recipe.task, reward_of(agent.recipe)
+    for text in (reply, str(problem.metadata.get("solution", ""))):
+        written = in_form(text, problem, task.answer_form, reward)
+        if text and scored(reward, written, problem)[1]:
+            return written
+    return _bare(agent, problem)
+
+
+def _bare(agent: Agent, problem: Problem) -> str:
+    return agent.recipe.task.answer_form.format(answer=problem.answer)
 
 
 def _arithmetic(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
@@ -69,7 +190,7 @@ def _arithmetic(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
 
     episodes = [
         episode
-        for acceptance in ("constant", "never", None)
+        for acceptance in _ACCEPTANCES
         for episode in _run(agent, problems, script, acceptance=acceptance)
     ]
     _refuse_wrong(episodes)
@@ -113,24 +234,27 @@ def _run(
     problems: Sequence[Problem],
     write: Callable[[Problem, RolloutKey, bool], str],
     *,
+    ask: Callable[[Problem], str] | None = None,
     acceptance: Literal["constant", "never"] | None,
     times: int = 1,
 ) -> list[Trajectory]:
     """Run a script in the consult graph, where it asks first, under this acceptance schedule. None
-    is the tool-free graph."""
+    is the tool-free graph. By default the first expert is asked a problem's expression."""
     expert = agent.pool.tools[0].name
     by_id = {problem.id: problem for problem in problems}
 
     def script(key: RolloutKey, prompt: str) -> str:
         problem = by_id[key.problem_id]
         if acceptance is not None and key.turn == 0:
+            if ask is not None:
+                return ask(problem)
             return format_call(expert, {"query": str(problem.metadata["expression"])})
         return write(problem, key, acceptance == "constant")
 
     policy = PolicyChatModel(
         engine=ScriptedEngine(agent.renderer, script),
         renderer=agent.renderer,
-        sampling=agent.sampling,
+        sampling=replace(agent.sampling, max_new_tokens=_LONGEST),
     )
     graph = (
         build_solo_graph(policy)
@@ -149,6 +273,7 @@ def _run(
             [RolloutPlan(problem=problem, rollouts=range(times)) for problem in problems],
             system_prompt=agent.recipe.task.system_prompt,
             seed=agent.recipe.seed,
+            reward=reward_of(agent.recipe),
         )
     )
     episodes = [trajectory for group in groups for trajectory in group.trajectories_G]
@@ -163,6 +288,6 @@ def _refuse_wrong(episodes: Sequence[Trajectory]) -> None:
     if wrong:
         raise TraceError(
             f"{len(wrong)} of {len(episodes)} scripted episodes are wrong (first: "
-            f"{wrong[0].problem.id}, {wrong[0].error or wrong[0].stop_reason}): the script does "
-            "not fit the task. Choose another warm_start.script."
+            f"{wrong[0].problem.id}, {wrong[0].stop_reason}: {wrong[0].answer!r}): a gold answer "
+            "in task.answer_form must count as right. Change the form, or warm_start.script."
         )

@@ -120,10 +120,14 @@ class _Booking:
     """The key under which the reply is stored; None if it is not stored."""
     started: float = field(default_factory=time.perf_counter)
 
-    def book(
+    async def book(
         self, answer: Answer, *, since: float | None = None, status: str | None = None
     ) -> Answer:
-        """Return the answer with its latency, counted from `since` or from the beginning."""
+        """Return the answer with its latency, counted from `since` or from the beginning.
+
+        The file is written in a thread: where a graph is served, nothing may block the event loop.
+        The thread ends its work also where the caller is cancelled.
+        """
         latency_s = time.perf_counter() - (self.started if since is None else since)
         row = LedgerRow(
             expert=self.expert,
@@ -139,7 +143,7 @@ class _Booking:
         )
         new = answer.accepted and not answer.cached
         reply = (self.request, answer.text, answer.usage) if self.request and new else None
-        self.store.record(self.run_id, self.site, row, reply)
+        await asyncio.to_thread(self.store.record, self.run_id, self.site, row, reply)
         return replace(answer, latency_s=latency_s)
 
 
@@ -189,29 +193,28 @@ class ExpertCaller:
         """
         booking = _Booking(self.expert.name, store, run_id, site)
         if self.expert.interactive:
-            return booking.book(await self._ask_person(arguments))
+            return await booking.book(await self._ask_person(arguments))
         if self.expert.identity is None:
             return await self._paid(arguments, budget, booking)
         request = booking.request = request_key(self.expert.identity, arguments)
         in_flight = self._in_flight.get()
-        while True:
-            stored = store.reply(request)
-            if stored is not None:
-                return booking.book(self._accepted(stored[0], cached=True))
-            equal = in_flight.get(request)
-            if equal is None:
-                break
+        while (equal := in_flight.get(request)) is not None:
             # shielded: when this query is cancelled, the others still wait for the same call
             shared = await asyncio.shield(equal)
-            if shared is not None and not shared.accepted:
+            if shared is not None:
                 free = replace(shared, usage=NOTHING, cost_usd=0.0, attempts=0, cached=True)
-                return booking.book(free)
-            # an accepted reply is in the store by now; None means that the call was cancelled or
-            # could not be paid, and one of those who waited makes it
+                return await booking.book(free)
+            # None: the call was cancelled or could not be paid; one of those who waited makes it
+        # in flight before the stored replies are looked through, which takes a while: an equal
+        # query that comes meanwhile must wait for this one, not pay for another call
         in_flight[request] = asyncio.get_running_loop().create_future()
         answer = None
         try:
-            answer = await self._paid(arguments, budget, booking)
+            stored = await asyncio.to_thread(store.reply, request)
+            if stored is not None:
+                answer = await booking.book(self._accepted(stored[0], cached=True))
+            else:
+                answer = await self._paid(arguments, budget, booking)
         finally:
             in_flight.pop(request).set_result(answer)
         return answer
@@ -227,7 +230,7 @@ class ExpertCaller:
             reply = await self._in_time(call)
         except asyncio.CancelledError:
             cancelled = self._failed("Nobody waits for the reply any longer.", call.attempts)
-            self._ended(cancelled, call, budget, booking, status=CANCELLED)
+            await self._ended(cancelled, call, budget, booking, status=CANCELLED)
             raise
         except GraphBubbleUp:
             raise
@@ -235,14 +238,14 @@ class ExpertCaller:
             answer = self._failed(_reason(error), call.attempts)
             if isinstance(error, _TooSlow):
                 answer = replace(answer, status=ConsultationStatus.TIMEOUT)
-            return self._ended(answer, call, budget, booking)
+            return await self._ended(answer, call, budget, booking)
         finally:
             if not call.attempts:  # it never left the queue
                 budget.release()
         answer = self._accepted(_text(reply), attempts=call.attempts)
-        return self._ended(answer, call, budget, booking)
+        return await self._ended(answer, call, budget, booking)
 
-    def _ended(
+    async def _ended(
         self,
         answer: Answer,
         call: _Call,
@@ -257,7 +260,7 @@ class ExpertCaller:
         cost = total_usd([cost_usd(each, self.expert.price) for each in call.billed])
         budget.add(tokens=usage.prompt_tokens + usage.completion_tokens, usd=cost or 0.0)
         answer = replace(answer, usage=usage, cost_usd=cost)
-        return booking.book(answer, since=call.begun, status=status)
+        return await booking.book(answer, since=call.begun, status=status)
 
     async def _in_time(self, call: _Call) -> ToolMessage:
         """Attempt the call within the expert's timeout, which starts after the queue."""

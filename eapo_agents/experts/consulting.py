@@ -43,7 +43,7 @@ class Askable(Protocol):
         """Ask one expert, or several."""
         ...
 
-    def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
+    async def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
         """Enter a query that was not sent into the ledger."""
         ...
 
@@ -98,7 +98,7 @@ async def consult(pool: Askable, query: Query) -> tuple[Consultation, Answer | N
             tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
             cost_usd=answer.cost_usd or 0.0,
         ), answer
-    pool.record(query.name, asked.status, query.site)
+    await pool.record(query.name, asked.status, query.site)
     return asked, None
 
 

@@ -160,12 +160,12 @@ class ExpertPool:
             answer = _after(answer, name, await self._ask_one(name, arguments, site))
         return answer
 
-    def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
+    async def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
         """Enter a query that was not sent into the ledger. A name that is not an expert's becomes
         `?`: the policy writes it, so it could be any text."""
         known = any(tool.name == name for tool in self._offered)
         row = LedgerRow(expert=name if known else UNKNOWN, status=status.value)
-        self._store.record(self._run_id, site, row)
+        await asyncio.to_thread(self._store.record, self._run_id, site, row)
 
     async def _ask_one(self, name: str, arguments: Mapping[str, object], site: CallSite) -> Answer:
         return await self._callers[name].ask(

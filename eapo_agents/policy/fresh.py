@@ -1,4 +1,5 @@
-"""Makes a new, small Llama with its own tokenizer, as a model folder like any other."""
+"""Makes a new, small Llama with its own tokenizer, as a model folder like any other. It stands in
+`fresh`, beside every policy that is trained from it."""
 
 from __future__ import annotations
 
@@ -6,9 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eapo_agents.errors import ModelError
+
 if TYPE_CHECKING:
+    from transformers import LlamaConfig
+
     from eapo_agents.policy.protocols import Tokenizer
 
+FRESH = "fresh"
+"""Folder of the model that was made from nothing."""
 _PAD, _END = "<|pad|>", "<|end|>"
 _ROLES = ("system", "user", "assistant", "tool")
 _TEMPLATE = (
@@ -36,29 +43,68 @@ def make_model(
         ValueError: the width is not a multiple of the heads.
     """
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
+    from transformers.utils import logging
 
     if width % heads:
         raise ValueError(f"The width ({width}) must be a multiple of the heads ({heads}).")
     tokenizer, num_tokens = _tokenizer(texts, vocabulary)
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=num_tokens,
-            hidden_size=width,
-            intermediate_size=8 * width // 3,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            max_position_embeddings=_MAX_POSITIONS,
-            tie_word_embeddings=True,
-            bos_token_id=None,
+        config_of(
+            layers=layers,
+            width=width,
+            heads=heads,
+            vocabulary=num_tokens,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    logging.disable_progress_bar()
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
+
+
+def config_of(
+    *, layers: int, width: int, heads: int, vocabulary: int, **special_ids: int | None
+) -> LlamaConfig:
+    """Return the configuration of such a model; of its size where the special ids are not known
+    yet."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=8 * width // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=_MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        **special_ids,
+    )
+
+
+def fresh_model_of(policy: str | None) -> str:
+    """Return the folder of the fresh model that a policy was trained from.
+
+    Raises:
+        ModelError: there is no policy, or no such model beside it.
+    """
+    if policy is None:
+        raise ModelError(
+            "The recipe's model is made anew (policy.fresh) and knows nothing: run `eapo "
+            "warm-start` or `eapo train` with this recipe first, and give the policy that it "
+            "leaves with --policy."
+        )
+    model = Path(policy).parent / FRESH
+    if not (model / "config.json").exists():
+        raise ModelError(
+            f"The recipe's model is made anew (policy.fresh), and there is none in '{model}', "
+            "beside the policy: give a policy that was trained from such a model."
+        )
+    return str(model)
 
 
 def _tokenizer(texts: Iterable[str], vocabulary: int) -> tuple[Tokenizer, int]:

@@ -115,7 +115,7 @@ def collect(
     progress.say(f"{in_a_line(recipe)}. Collects into {store_at}, run {run_id}.")
     from eapo_agents.store import TraceStore
 
-    problems = shard_of(problems_of(recipe, "train", recipe.collect.problems), shard)
+    problems = shard_of(problems_of(recipe, "train", recipe.collect.problems, progress), shard)
     agent = load_agent(recipe, progress)
     refuse_people(agent.pool, "collect")
     experts = expert_file(recipe, store_folder(store_at))

@@ -68,6 +68,8 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
     """
     names = dict.fromkeys(wanted.get("benchmarks") or [recipe.task.name])
     parts = [_part(recipe, name, wanted) for name in names]
+    if wanted.get("limit") is None:
+        _tell_few_problems(parts, recipe.eval.problems, progress)
     _refuse_unknown_data(parts, wanted.get("data", {}))
     if any(condition.asks_experts for part in parts for condition in part.conditions):
         _refuse_people(recipe)
@@ -129,6 +131,16 @@ def _part(recipe: Recipe, name: str, wanted: Wanted) -> Part:
         file = wanted.get("data", {}).get(benchmark.name)
         loaded = load_limited(benchmark, file, limit)
     return Part(benchmark=benchmark, loaded=loaded, conditions=conditions)
+
+
+def _tell_few_problems(parts: Sequence[Part], most: int, progress: Progress) -> None:
+    for part in parts:
+        found = len(part.loaded.problems)
+        if part.benchmark.is_task and found < most:
+            progress.say(
+                f"{part.benchmark.title} has {found} problems to evaluate: all are used, where "
+                f"eval.problems allows {most}."
+            )
 
 
 def _changed(benchmark: Benchmark, wanted: Wanted) -> Benchmark:

@@ -18,6 +18,8 @@ EXPERTS = "experts.db"
 TRACES = "traces.db"
 STEPS = "steps.jsonl"
 EVALS = "evals.jsonl"
+RESULT = "train.json"
+"""What a training run left."""
 
 
 def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> None:
@@ -50,8 +52,9 @@ def refuse_other_recipe(recipe: Recipe, folder: Path) -> None:
 
 def in_a_line(recipe: Recipe) -> str:
     """Return a recipe's name, model, task and seed, for a screen."""
+    model = "made anew" if recipe.policy.awaits_model else recipe.policy.model
     return (
-        f"Recipe {recipe.name}: model {recipe.policy.model}, task {recipe.task.name}, "
+        f"Recipe {recipe.name}: model {model}, task {recipe.task.name}, "
         f"graph {recipe.graph}, method {recipe.train.method}, seed {recipe.seed}"
     )
 

@@ -37,11 +37,26 @@ def load_agent(recipe: Recipe, progress: Progress = SILENT) -> Agent:
         return load(recipe)
 
 
-def problems_of(recipe: Recipe, split: str, limit: int | None) -> list[Problem]:
-    """Return the recipe's problems of one split."""
+def problems_of(
+    recipe: Recipe, split: str, limit: int | None, progress: Progress = SILENT
+) -> list[Problem]:
+    """Return the recipe's problems of one split, at most `limit`; say so where there are fewer."""
     from eapo_agents.tasks import load_problems
 
-    return load_problems(recipe.task.name, split=split, limit=limit, seed=recipe.seed)
+    task = recipe.task
+    found = load_problems(
+        task.name,
+        split=split,
+        seed=recipe.seed,
+        held_out=task.held_out,
+        allow_overlap=task.allow_overlap,
+    )
+    if limit is not None and len(found) < limit:
+        progress.say(
+            f"The task {task.name} has {len(found)} problems in its split '{split}': all are "
+            f"used, where the recipe allows {limit}."
+        )
+    return found[:limit]
 
 
 def refuse_people(pool: ExpertPool, command: str) -> None:

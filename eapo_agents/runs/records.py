@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import UsageError
-from eapo_agents.runs.folder import EVALS, STEPS, read_history
+from eapo_agents.runs.folder import EVALS, RESULT, STEPS, read_history
 
 if TYPE_CHECKING:
     from evals.study import Evaluation, Run
@@ -41,12 +41,13 @@ def _read(folder: Path, *, arm: str, seed: int) -> Run:
             f"'{folder}' holds no run and no study: give the --out folder of `eapo train` or "
             "`eapo study`."
         )
-    result = folder / "result.json"
+    # of a study's arm, or of a training run
+    results = [file for name in ("result.json", RESULT) if (file := folder / name).exists()]
     evals = read_history(folder, EVALS) if (folder / EVALS).exists() else []
     return {
         "arm": arm,
         "seed": seed,
         "history": read_history(folder) if (folder / STEPS).exists() else [],
         "evals": cast("list[Evaluation]", evals),
-        "result": json.loads(result.read_text()) if result.exists() else None,
+        "result": json.loads(results[0].read_text()) if results else None,
     }

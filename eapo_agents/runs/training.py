@@ -21,6 +21,7 @@ from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import (
     EVALS,
     RECIPE,
+    RESULT,
     STEPS,
     TRACES,
     append_line,
@@ -37,6 +38,7 @@ from eapo_agents.runs.loading import (
     refuse_people,
 )
 from eapo_agents.runs.lock import locked
+from eapo_agents.runs.warm_starting import taught
 from eapo_agents.types import Problem, RolloutGroup
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from graphs.agent import Agent
     from trainers.dry_run import Plan
 
-RESULT, TRACED = "train.json", "traces.json"
-"""What a run left; the traces that it is on, where it has no rollouts."""
+TRACED = "traces.json"
+"""The traces that a run is on, where it has no rollouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +193,7 @@ def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
             "use `eapo study`, which collects by itself."
         )
     problems = problems_of(recipe, "train", None)
-    agent = load_agent(recipe, progress)
+    agent = load_agent(_with_its_model(recipe, out, progress), progress)
     from trainers.run import refuse_few_problems
 
     refuse_few_problems(recipe, problems)
@@ -201,6 +203,14 @@ def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
         with TraceStore.open(str(out / TRACES), create=True) as store:
             experts = expert_file(recipe, out)
             return agent, train_live_into(agent, problems, store, "train", out, experts, progress)
+
+
+def _with_its_model(recipe: Recipe, out: Path, progress: Progress) -> Recipe:
+    """Return the recipe with its model, which is made first where it has to be."""
+    if not recipe.policy.awaits_model:
+        return recipe
+    with locked(out):
+        return taught(recipe, out, progress)
 
 
 def train_live_into(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
+from eapo_agents.policy.fresh import FRESH, fresh_model_of
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
-from eapo_agents.runs.folder import save_recipe
+from eapo_agents.runs.folder import expert_file, save_recipe
 from eapo_agents.runs.loading import load_agent, problems_of
 from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
     from graphs.agent import Agent
 
-FRESH = "fresh"
-"""Folder, beside the warm start, of a model that is made from nothing."""
+WARM = "warm"
+"""Folder of the warm start that a training began with."""
+_TAUGHT = "taught"
+"""Says that it is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +49,13 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
     if recipe.warm_start is None:
         raise RecipeError("The recipe has no warm_start section: add one, it says what to teach.")
     started = time.perf_counter()
-    problems = problems_of(recipe, "train", recipe.warm_start.problems)
+    problems = problems_of(recipe, "train", recipe.warm_start.problems, progress)
+    from trainers.warm_start_episodes import refuse_misfit
+
+    refuse_misfit(recipe, problems)
     save_recipe(recipe, out, progress)
     agent = load_agent(with_fresh_model(recipe, problems, out), progress)
+    agent.pool.open(expert_file(recipe, out), "warm-start")
     policy, num_episodes = warm_start_into(agent, problems, out, progress)
     version = agent.engine.policy_version
     return WarmStarted(
@@ -79,6 +87,32 @@ def with_fresh_model(recipe: Recipe, problems: Sequence[Problem], folder: Path) 
     return recipe.model_copy(update={"policy": settings})
 
 
+def taught(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> Recipe:
+    """Return the recipe of a training in `folder` with the policy that it begins with.
+
+    That is another only where the model is made anew: then it is made in the folder and learns the
+    formats there, or is that of the policy which the recipe names.
+
+    Raises:
+        RecipeError: the recipe does not say what to teach.
+        ModelError: the named policy is not of such a model.
+    """
+    policy = recipe.policy
+    if not policy.awaits_model:
+        return recipe
+    warm, model = folder / WARM, folder / FRESH
+    if policy.adapter is not None:
+        shutil.copytree(fresh_model_of(policy.adapter), model, dirs_exist_ok=True)
+        found = {"model": str(model)}
+    else:
+        if not (warm / _TAUGHT).exists():
+            warm_start(recipe, warm, progress=progress)
+            shutil.copytree(warm / FRESH, model, dirs_exist_ok=True)
+            (warm / _TAUGHT).touch()
+        found = {"model": str(model), "adapter": str(warm / "policy")}
+    return recipe.model_copy(update={"policy": policy.model_copy(update=found)})
+
+
 def warm_start_into(
     agent: Agent, problems: Sequence[Problem], folder: Path, progress: Progress = SILENT
 ) -> tuple[Path, int]:
@@ -88,7 +122,7 @@ def warm_start_into(
     from trainers.warm_start import warm_start as teach
     from trainers.warm_start_episodes import scripted_episodes
 
-    episodes = scripted_episodes(agent, problems)
+    episodes = scripted_episodes(agent, problems, progress)
     add_adapter(agent)
     with progress.bar("Warm start (steps)", None) as bar:
         teach(agent, episodes, folder, bar.at)

@@ -1,5 +1,5 @@
 """A user's own problems: one JSON object a line with `id`, `question`, `answer` and `grader`; other
-keys are metadata."""
+keys are metadata. `split`, where it is there, says what a problem is for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from eapo_agents.grading import find_grader
 from eapo_agents.types import Problem
 
 _KEYS = ("id", "question", "answer", "grader")
+_SPLITS = {"train": "train", "heldout": "heldout", "test": "heldout", "validation": "heldout"}
+"""What a line's `split` may say, and the split that it means."""
 
 
 def read_problems(path: str | Path) -> list[Problem]:
@@ -38,7 +40,18 @@ def read_problems(path: str | Path) -> list[Problem]:
         problems[problem.id] = problem
     if not problems:
         raise TaskError(f"The problem file '{path}' is empty: give one JSON object a line.")
+    told = [problem.id for problem in problems.values() if split_of(problem)]
+    if told and len(told) < len(problems):
+        raise TaskError(
+            f"Either every problem has a 'split' or none, and {len(told)} of the {len(problems)} "
+            f"in '{path}' have one: give it to all, or to none."
+        )
     return list(problems.values())
+
+
+def split_of(problem: Problem) -> str | None:
+    """Return the split that a problem's line names; None if it names none."""
+    return _SPLITS.get(str(problem.metadata.get("split")))
 
 
 def _problem(line: str) -> Problem:
@@ -56,5 +69,7 @@ def _problem(line: str) -> Problem:
         elif not isinstance(value, str) or not value.strip():
             raise ValueError(f"'{key}' must be a text that is not empty, got {value!r}.")
     find_grader(record["grader"])
+    if record.get("split") is not None and record["split"] not in _SPLITS:
+        raise ValueError(f"'split' must be one of {', '.join(_SPLITS)}, got {record['split']!r}.")
     metadata = {key: value for key, value in record.items() if key not in _KEYS}
     return Problem(**{key: record[key] for key in _KEYS}, metadata=metadata)

@@ -33,11 +33,13 @@ def project(saved_model, tmp_path_factory):
     problems = [
         {
             "id": str(number),
-            "question": "Write the words: Answer: the problem is a number",
+            "split": split,
+            "question": f"Write the words: Answer: the problem is a number{mark}",
             "answer": "the problem is a number to solve",
             "grader": "f1",
         }
-        for number in range(2)
+        for split, mark, numbers in (("train", "", (0, 1)), ("heldout", ".", (2, 3)))
+        for number in numbers
     ]
     (folder / "problems.jsonl").write_text("\n".join(map(json.dumps, problems)))
     return folder

@@ -82,6 +82,17 @@ def test_at_equal_tokens_the_cheaper_run_sets_the_mark():
     assert "a checkpoint in the middle" in study_page(summarise(runs)).markdown()
 
 
+def test_what_a_run_cost_is_all_of_it_however_seldom_it_was_evaluated():
+    history = [{"step": step, "sampled_tokens": 40, "experts/calls": 3} for step in (1, 2, 3)]
+    found = []
+    for evaluated in ((), (0,), (0, 2)):
+        evals = [{"step": s, "scores": {"solo": {"score": 0.5}}} for s in evaluated]
+        run = {"arm": "run", "seed": 0, "history": history, "evals": evals, "result": None}
+        figures = summarise([run]).arms["run"]
+        found.append((figures.sampled_tokens, figures.expert_calls))
+    assert found == [(120, 9)] * 3
+
+
 def test_distillation_is_a_second_reference_at_equal_expert_calls():
     def one(arm, accuracies, calls, collected=None):
         return {

@@ -1,6 +1,8 @@
 """The pool: who is asked, who instead, and how calls overlap."""
 
 import asyncio
+import sqlite3
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -180,6 +182,32 @@ async def test_64_rollouts_take_little_more_than_the_slowest_chain(scripted, pro
     assert all(t.correct for t in group.trajectories_G)
     # two consultations of a second; 128 s one after another, so that a busy machine has room
     assert time.perf_counter() - started <= 20
+
+
+async def test_the_ledger_is_used_outside_the_event_loops_thread(scripted, problem, tmp_path):
+    """Studio's server refuses what blocks its loop, so an expert could not be asked there."""
+    pool = ExpertPool([expert("solver", stored=True)])
+    pool.open(tmp_path / "experts.db", "served")
+    calls = "".join(format_call("solver", {"query": query}) for query in ("a", "b", "b", "c"))
+    seen = []
+
+    def watch(frame, event, what):
+        if event == "c_call" and isinstance(getattr(what, "__self__", None), sqlite3.Connection):
+            seen.append(what.__name__)
+
+    policy = scripted([calls, "Answer: 19"])
+    graph = graph_of(policy, pool, turns=2)
+    sys.setprofile(watch)
+    try:
+        group = await run_group(graph, policy, problem, 2, system_prompt="", seed=0)
+    finally:
+        sys.setprofile(None)
+    asked = [c.status for t in group.trajectories_G for c in t.turns[0].consultations]
+    assert asked == [S.ACCEPTED, S.ACCEPTED, S.ACCEPTED, S.OVER_LIMIT] * 2
+    rows = [row for _, row in pool.store.rows("served")]
+    # of each query one call is made, whoever asks first
+    assert sorted(row.attempts for row in rows) == [0] * 6 + [1, 1]
+    assert not seen
 
 
 def test_the_ledger_is_summed_by_expert_and_by_step(tmp_path):

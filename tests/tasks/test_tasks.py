@@ -94,14 +94,72 @@ def test_a_users_file_is_read_with_its_metadata(tmp_path):
     file = write(
         tmp_path / "mine.jsonl", GOOD, "", {**GOOD, "id": 2, "answer": 7, "grader": "number"}
     )
-    first, second = sorted(load_problems(file, split="heldout"), key=lambda p: p.id)
+    first, second = sorted(load_problems(file, split="all"), key=lambda p: p.id)
     assert (first.id, first.metadata) == ("1", {"topic": "t"})
     assert (second.id, second.answer) == ("2", "7")
+
+
+def numbered(file: Path, numbers, **more) -> str:
+    return write(
+        file,
+        *({**GOOD, "id": f"p{n}", "question": f"What has number {n}?"} | more for n in numbers),
+    )
+
+
+def ids(file: str, split: str, **settings) -> set[str]:
+    return {p.id for p in load_problems(file, split=split, **settings)}
+
+
+def test_a_file_is_split_by_its_questions_alone(tmp_path):
+    file = numbered(tmp_path / "mine.jsonl", range(200))
+    train, held_out = ids(file, "train"), ids(file, "heldout")
+    assert not train & held_out
+    assert train | held_out == ids(file, "all")
+    assert 10 <= len(held_out) <= 30
+    assert ids(file, "heldout", held_out=0.5) > held_out
+    # what else is in the file, and in which order, changes no problem's side
+    fewer = numbered(tmp_path / "fewer.jsonl", range(99, -1, -1))
+    assert ids(fewer, "heldout") == {i for i in held_out if int(i[1:]) < 100}
+
+
+def test_a_line_may_say_its_split_and_a_second_file_may_be_what_is_held_out(tmp_path):
+    said = write(
+        tmp_path / "said.jsonl",
+        {**GOOD, "split": "train"},
+        {**GOOD, "id": "2", "question": "R?", "split": "test"},
+    )
+    assert (ids(said, "train"), ids(said, "heldout")) == ({"1"}, {"2"})
+    more = numbered(tmp_path / "more.jsonl", range(3))
+    assert ids(said, "heldout", held_out=more) == {"p0", "p1", "p2"}
+    assert ids("arithmetic", "heldout", held_out=more) == {"p0", "p1", "p2"}
+
+
+@pytest.mark.parametrize("spelling", ["Q?", "  q?\n"])
+def test_a_problem_on_both_sides_is_refused_whatever_its_id_and_spelling(tmp_path, spelling):
+    file = write(
+        tmp_path / "both.jsonl",
+        {**GOOD, "split": "train"},
+        {**GOOD, "id": "2", "question": spelling, "split": "heldout"},
+    )
+    for split in ("train", "heldout"):
+        with pytest.raises(TaskError, match=r"1 of the task .*task\.allow_overlap"):
+            load_problems(file, split=split)
+    assert ids(file, "heldout", allow_overlap=True) == {"2"}
+    assert ids(file, "all") == {"1", "2"}
+
+
+def test_a_split_without_problems_and_a_half_told_split_are_refused(tmp_path):
+    with pytest.raises(TaskError, match=r"no problems in its split 'heldout'.*task\.held_out"):
+        load_problems(numbered(tmp_path / "one.jsonl", [1], split="train"), split="heldout")
+    half = write(tmp_path / "half.jsonl", GOOD, {**GOOD, "id": "2", "split": "train"})
+    with pytest.raises(TaskError, match="1 of the 2"):
+        load_problems(half, split="train")
 
 
 @pytest.mark.parametrize(
     ("record", "says"),
     [
+        ({**GOOD, "id": "2", "split": "dev"}, "'split' must be one of"),
         ("{broken", "Line 2"),
         ("[]", "JSON object is needed"),
         ({**GOOD, "id": "2", "question": ""}, "'question' must be"),
