@@ -53,7 +53,8 @@ def episodes_of(recipe, folder):
 
 def test_any_task_is_taught_by_the_experts_own_replies(recipe_of, tmp_path):
     """A right reply is gone on from in the task's form; of a wrong one the gold answer is given."""
-    recipe = recipe_of({QUESTIONS[0]: "It is easy. Answer: word0", QUESTIONS[1]: "Answer: nonsense"}, "no idea")
+    replies = {QUESTIONS[0]: "It is easy. Answer: word0", QUESTIONS[1]: "Answer: nonsense"}
+    recipe = recipe_of(replies, "no idea")
     episodes = episodes_of(recipe, tmp_path / "run")
     assert len(episodes) == 9
     assert all(episode.correct for episode in episodes)
