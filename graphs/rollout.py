@@ -198,6 +198,7 @@ async def _run_one(
     who = Consulting(
         seed=context.seed,
         problem_id=problem.id,
+        problem=problem,
         global_step=context.global_step,
         rollout=context.rollout,
         rho=context.rho,

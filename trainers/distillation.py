@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eapo_agents.experts.call_store import CallSite
+from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.rendering import ChatRenderer
@@ -95,7 +96,9 @@ class ExpertSolutions:
         # what a solver can read, where the task has it; an LLM gets the question
         query = str(problem.metadata.get("expression", problem.question))
         site = CallSite(problem_id=problem.id, global_step=step)
-        answer = await self.pool.ask(name, {"query": query}, site)
+        who = Consulting(problem_id=problem.id, problem=problem, global_step=step)
+        with consulting(who):
+            answer = await self.pool.ask(name, {"query": query}, site)
         form = self.recipe.task.answer_form
         rewarded = reward_of(self.recipe)
         text = in_form(answer.text, problem, form, rewarded) if answer.accepted else ""

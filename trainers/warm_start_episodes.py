@@ -17,7 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import RecipeError, TraceError
 from eapo_agents.experts.call_store import CallSite
-from eapo_agents.experts.consulting import UNAVAILABLE
+from eapo_agents.experts.consulting import UNAVAILABLE, Consulting, consulting
 from eapo_agents.experts.expert import Answer
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
@@ -155,12 +155,13 @@ async def _replies(
     agent: Agent, problems: Sequence[Problem], expert_of: Mapping[str, str]
 ) -> dict[str, Answer]:
     """Ask before the episodes run, which ask the same again: what costs money is stored."""
-    answers = await asyncio.gather(
-        *(
-            agent.pool.ask(expert_of[p.id], {"query": p.question}, CallSite(problem_id=p.id))
-            for p in problems
-        )
-    )
+
+    async def ask(problem: Problem) -> Answer:
+        with consulting(Consulting(problem_id=problem.id, problem=problem)):
+            site = CallSite(problem_id=problem.id)
+            return await agent.pool.ask(expert_of[problem.id], {"query": problem.question}, site)
+
+    answers = await asyncio.gather(*map(ask, problems))
     return {problem.id: answer for problem, answer in zip(problems, answers, strict=True)}
 
 

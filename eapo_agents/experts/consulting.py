@@ -21,7 +21,7 @@ from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.expert import Answer
 from eapo_agents.schedules import AcceptanceSchedule, coin
-from eapo_agents.types import Consultation, ConsultationStatus
+from eapo_agents.types import Consultation, ConsultationStatus, Problem
 
 UNAVAILABLE = "The expert is unavailable. Go on alone."
 """What the policy reads after a withheld reply, a failure or a timeout. It is the same text for
@@ -135,6 +135,8 @@ class Consulting:
 
     seed: int = 0
     problem_id: str = ""
+    problem: Problem | None = None
+    """For experts that see it; None where the question is nobody's problem, as in a chat."""
     global_step: int = 0
     rollout: int = 0
     rho: float | None = None

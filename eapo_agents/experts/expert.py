@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from langchain_core.tools import BaseTool
 from pydantic import Field, SkipValidation
@@ -37,6 +38,9 @@ class ExpertSettings(Settings):
     """Whether the policy may ask it by name. A mere fallback need not be offered."""
     max_reply_chars: int = Field(20_000, ge=1)
     """Longer replies are cut, and marked as cut."""
+    sees: Literal["query", "problem"] = "query"
+    """`problem`: each query comes with the rollout's question before it. The gold answer is never
+    shown."""
 
 
 class Expert(ExpertSettings):

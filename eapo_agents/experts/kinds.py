@@ -24,6 +24,7 @@ KINDS = Registry[Callable[..., object]](
         "mcp": "eapo_agents.experts.user_tool:mcp_tool",
         "noisy": "eapo_agents.experts.noisy:noisy_tool",
         "openai-chat": "eapo_agents.experts.openai_chat:openai_chat_tools",
+        "reference": "eapo_agents.experts.reference:reference_tool",
         "scripted": "eapo_agents.experts.scripted:scripted_tool",
         "solver": "eapo_agents.experts.solver:solver_tool",
         "tool": "eapo_agents.experts.user_tool:langchain_tool",
@@ -80,6 +81,11 @@ def make_expert(
     """
     first, *more = make_tools(kind, name, options)
     wrapped = _wrapped_kind(kind, options)
+    if stored and wrapped == "reference":
+        raise UsageError(
+            f"Replies are found by the query, and those of '{name}' (reference) depend on the "
+            "problem: leave `stored` out."
+        )
     if stored is None:
         stored = wrapped in STORED
     if settings.get("price") is None:

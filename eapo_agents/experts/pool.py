@@ -14,6 +14,7 @@ from eapo_agents.errors import ExpertError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow
 from eapo_agents.experts.calling import ExpertCaller
+from eapo_agents.experts.consulting import current_consulting
 from eapo_agents.experts.expert import Answer, Expert
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool_tools import ALWAYS, ExpertTool
@@ -168,6 +169,8 @@ class ExpertPool:
         await asyncio.to_thread(self._store.record, self._run_id, site, row)
 
     async def _ask_one(self, name: str, arguments: Mapping[str, object], site: CallSite) -> Answer:
+        if self._callers[name].expert.sees == "problem":
+            arguments = _with_question(arguments)
         return await self._callers[name].ask(
             arguments, store=self._store, budget=self.budget, run_id=self._run_id, site=site
         )
@@ -222,6 +225,12 @@ class ExpertPool:
         for expert in self.experts:
             if expert.fallback is not None:
                 self._check_fallback(expert)
+            if expert.sees == "problem" and "query" not in expert.tool.args:
+                raise UsageError(
+                    f"An expert that sees the problem gets it in its argument query, and "
+                    f"'{expert.name}' takes {', '.join(expert.tool.args) or 'none'}: leave `sees` "
+                    "out."
+                )
         if self.budget.usd is not None:
             self.refuse_unpriced()
         if (ask_all or self._routing != "named") and {ANY, ALL} & set(names):
@@ -281,6 +290,16 @@ def _query_tool(name: str, description: str) -> BaseTool:
         raise ExpertError("The pool asks; this tool only describes itself.")
 
     return StructuredTool.from_function(coroutine=ask, name=name, description=description)
+
+
+def _with_question(arguments: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the arguments with the rollout's question before the query; as they are where there
+    is no rollout, as in a chat, or where the question is the query."""
+    rollout = current_consulting()
+    query = str(arguments.get("query", ""))
+    if rollout is None or rollout.problem is None or query.strip() == rollout.problem.question:
+        return arguments
+    return {**arguments, "query": f"Problem: {rollout.problem.question}\n\nQuery: {query}"}
 
 
 def _price(expert: Expert) -> float:
