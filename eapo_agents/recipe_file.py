@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,20 @@ from pydantic import ValidationError
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_rules import OLD_ARMS, UnusedSettingError
-from eapo_agents.registry import did_you_mean
+from eapo_agents.registry import did_you_mean, name_of
 from eapo_agents.settings import explain
 
 Section = dict[str, Any]
 """A section as YAML has it, not checked yet."""
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), **functions: Callable[..., object]
+) -> Recipe:
     """Read a recipe file, or a shipped recipe by name, and apply `key.sub=value` overrides.
+
+    Functions of your own may be given as they are: `load_recipe("cpu-smol", graph=build)`. The
+    recipe has their names.
 
     `NAME+ARM` is a recipe with an arm laid over it: a file of the keys that make it another method,
     in ./recipes/arms or shipped. Several may follow one another. Where an arm or an override makes
@@ -35,6 +40,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: one sentence that names the key, the rule and what was given.
     """
     base, *arms = [str(path)] if Path(path).exists() else str(path).split("+")
+    overrides = [*overrides, *(f"{key}={name_of(made)}" for key, made in functions.items())]
     file = _find(base)
     layers = [_read(file), *(_read(_find(arm, "arms")) for arm in arms)]
     data: Section = {}

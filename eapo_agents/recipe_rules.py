@@ -63,6 +63,14 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     """Raise ValueError where settings contradict each other."""
     _refuse_unfit_sampling(recipe)
     train, consult = recipe.train, recipe.consult
+    if recipe.answer_of is not None and (
+        train.method == "distillation" or train.internalise.min_answer_to_reply_ratio
+    ):
+        raise ValueError(
+            "an expert's text is imitated by train.method 'distillation' and by "
+            "train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
+            "than text: take one of them out"
+        )
     if consult.acceptance.kind == "adaptive" and not (
         round(consult.solo_share * train.num_generations)
         and round(consult.solo_share * recipe.collect.num_generations)
@@ -192,6 +200,11 @@ def _has_no_solo(recipe: RecipeSections) -> bool:
     return not any(round(share * size) for size in groups)
 
 
+def is_own(graph: str) -> bool:
+    """Return whether a name is that of a user's graph."""
+    return ":" in graph
+
+
 _ASKING = ("consult.acceptance", "consult.turns", "consult.max_queries", "consult.solo_share")
 _POOL = ("consult.routing", "consult.ask_all")
 _LEARNED_FROM_REPLIES = (
@@ -211,21 +224,22 @@ _POLICY_GRADIENT = (
 )
 _CONDITIONS = (
     Condition(
-        lambda r: r.graph != "consult",
+        lambda r: r.graph != "consult" and not is_own(r.graph),
         ("graph",),
         _ASKING,
-        "the graph 'consult'",
+        "the graph 'consult' or one of your own",
     ),
     Condition(
-        # these rows put an answer behind our solo prompt, which a user's graph never showed
-        lambda r: ":" in r.graph,
+        lambda r: is_own(r.graph),
         ("graph",),
-        (
-            "train.internalise.hint_stripped_weight",
-            "train.internalise.self_distillation_weight",
-            "train.internalise.solo_answer_weight",
-        ),
-        "the graph 'consult'",
+        ("consult.turns",),
+        "the graph 'consult': a graph of your own decides itself when it ends",
+    ),
+    Condition(
+        lambda r: not is_own(r.graph),
+        ("graph",),
+        ("solo_graph", "inputs", "answer_of"),
+        "a graph of your own (package.module:function)",
     ),
     Condition(
         lambda r: r.graph in ("solo", "workflow", "leap"),

@@ -35,6 +35,10 @@ Options = Annotated[dict[str, object], AfterValidator(_finite)]
 """Settings whose keys somebody else decides: an expert's kind, a graph, TRL."""
 
 
+OwnFunction = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+"""`package.module:function`."""
+
+
 class FreshSection(Settings):
     """A new Llama with random weights and its own tokenizer, for studies in minutes."""
 
@@ -382,9 +386,19 @@ class RecipeSections(Settings):
     """Seed of every random number."""
     graph: str = "consult"
     """The LangGraph graph that every command runs: `consult`, `solo`, `workflow`, `leap` or
-    `package.module:function`: (policy) or (policy, tools) -> compiled graph."""
+    `package.module:function`: (policy) or (policy, tools) -> compiled graph. `tools` are the
+    experts; without them, the list is empty."""
     graph_options: Options = Field(default_factory=dict)
     """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
+    solo_graph: OwnFunction | None = None
+    """`package.module:function`: (policy) -> compiled graph. What a graph of your own is without
+    experts. `null`: the same builder, with no tools."""
+    inputs: OwnFunction | None = None
+    """`package.module:function`: problem -> the input of a graph of your own, such as fields of the
+    problem's metadata. `null`: the system prompt and the question, as `messages`."""
+    answer_of: OwnFunction | None = None
+    """`package.module:function`: the final state of a graph of your own -> the answer as text, or
+    None. `null`: the structured response as JSON, where there is one, else the last message."""
     policy: PolicySection = PolicySection()
     sampling: Sampling = Sampling()
     """How rollouts are sampled."""

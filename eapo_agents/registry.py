@@ -96,6 +96,25 @@ def import_object(name: str, *, what: str, error: type[UsageError] = UsageError)
     return found
 
 
+def name_of(function: Callable[..., object]) -> str:
+    """Return the name by which a function is imported again.
+
+    Raises:
+        UsageError: there is none, as for a function that another function made.
+    """
+    name = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
+    try:
+        found = import_object(name, what="function")
+    except UsageError:
+        found = None
+    if found is not function:
+        raise UsageError(
+            f"A recipe names its functions, so that a run can be continued, and '{name}' is not "
+            "the name of the one given: define it at the top of a module."
+        )
+    return name
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "Did you mean 'x'? " for the nearest known name, or nothing where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1)

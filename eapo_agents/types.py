@@ -28,24 +28,11 @@ class Role(StrEnum):
     CONSULT = "consult"
     """Our consult graph, with its experts."""
     SOLO = "solo"
-    """Tool-free: the solo graph, or the consult graph without its experts."""
+    """Tool-free: the solo graph, or another graph without its experts."""
     EXPERT = "expert"
     """An expert's own solution, logged by distillation: the policy sampled none of it."""
     OWN = "own"
     """A user's graph, or one of the baseline graphs (workflow, leap)."""
-
-    @classmethod
-    def of_graph(cls, name: str) -> Role:
-        """Return the role of a graph's rollouts, by the graph's name."""
-        return _ROLE_OF_GRAPH.get(name, cls.OWN)
-
-
-_ROLE_OF_GRAPH = {
-    "consult": Role.CONSULT,
-    "chat": Role.CONSULT,  # a conversation is a thread of the consult graph
-    "solo": Role.SOLO,
-    "expert": Role.EXPERT,
-}
 
 
 class StopReason(StrEnum):

@@ -54,6 +54,8 @@ def answer(
     policy = agent.policy(condition.sampling)
     rollouts = Rollouts(
         graph=_graph(agent, condition, policy),
+        inputs=agent.inputs,
+        answer_of=agent.answer_of,
         policy=policy,
         system_prompt=benchmark.system_prompt,
         examples=benchmark.examples,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from eapo_agents.errors import UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
@@ -23,10 +25,20 @@ from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.policy.vllm_engine import VllmEngine
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.recipe_rules import is_own
 from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.secrets import read_key
 from eapo_agents.types import PolicyVersion, Problem, Sampling
-from graphs.builders import GRAPHS, AnyGraph, Checkpointer, Parts, build_graph
+from graphs.builders import (
+    GRAPHS,
+    AnyGraph,
+    Checkpointer,
+    Parts,
+    build_graph,
+    find_function,
+    takes_tools,
+)
+from graphs.first_prompt import prompt_of
 from graphs.groups import Assistance
 from graphs.rollout import first_messages
 
@@ -44,6 +56,8 @@ class Agent:
     renderer: ChatRenderer
     engine: Engine
     pool: ExpertPool
+    _solo_prompts: dict[str, list[int]] = field(default_factory=dict)
+    """Of a user's graph, by problem."""
 
     @property
     def model(self) -> Any:
@@ -110,6 +124,34 @@ class Agent:
         """Build the recipe's graph without experts."""
         return self._build(policy, checkpointer, with_experts=False)
 
+    def solo_half(self, policy: PolicyChatModel) -> AnyGraph | None:
+        """Build what a group's rollouts without experts run, where it has such rollouts and the
+        graph is a user's.
+
+        Raises:
+            UsageError: the graph has no variant without experts.
+        """
+        recipe = self.recipe
+        if not is_own(recipe.graph) or not recipe.consult.solo_share:
+            return None
+        if recipe.solo_graph is None and not takes_tools(GRAPHS.find(recipe.graph)):
+            raise UsageError(
+                f"consult.solo_share is {recipe.consult.solo_share:g}, and the graph "
+                f"'{recipe.graph}' takes no experts (policy, tools), so that it is the same with "
+                "and without them: let it take them, or name a solo_graph."
+            )
+        return self.solo_graph(policy)
+
+    @property
+    def inputs(self) -> Callable[[Problem], Any] | None:
+        """Problem -> the graph's input, where the recipe names such a function."""
+        return find_function(self.recipe.inputs, "inputs")
+
+    @property
+    def answer_of(self) -> Callable[[Any], str | None] | None:
+        """Final state -> the answer, where the recipe names such a function."""
+        return find_function(self.recipe.answer_of, "answer_of")
+
     def evaluated_graph(self, policy: PolicyChatModel) -> AnyGraph:
         """Build the graph that an evaluation runs: the one without experts, unless the recipe's is
         the baseline `workflow`, which always asks."""
@@ -123,26 +165,33 @@ class Agent:
         with_experts: bool = True,
         acceptance: AcceptanceSchedule | None = None,
     ) -> AnyGraph:
-        consult = self.recipe.consult
+        recipe, consult = self.recipe, self.recipe.consult
         parts = Parts(
             pool=self.pool,
             acceptance=acceptance or consult.acceptance,
             turns=consult.turns,
             max_queries=consult.max_queries,
         )
+        named = recipe.solo_graph if not with_experts else None
         return build_graph(
-            self.recipe.graph,
+            named or recipe.graph,
             policy,
             parts,
-            self.recipe.graph_options,
+            {} if named else recipe.graph_options,
             with_experts=with_experts,
             checkpointer=checkpointer,
         )
 
     def solo_prompt(self, problem: Problem) -> list[int]:
-        """Token ids of a problem's tool-free prompt."""
+        """Token ids of a problem's tool-free prompt: the first that the graph without experts
+        shows."""
         messages = first_messages(self.recipe.task.system_prompt, problem.question)
-        return self.renderer.prompt(messages, [])
+        if not is_own(self.recipe.graph):
+            return self.renderer.prompt(messages, [])
+        if problem.id not in self._solo_prompts:
+            given = self.inputs(problem) if self.inputs else {"messages": messages}
+            self._solo_prompts[problem.id] = prompt_of(self.solo_graph, self.renderer, given)
+        return self._solo_prompts[problem.id]
 
 
 def load_agent(recipe: Recipe) -> Agent:
@@ -153,7 +202,10 @@ def load_agent(recipe: Recipe) -> Agent:
         ServerError: the recipe's servers do not answer, or not as they should.
         UsageError: there is no such graph, or an expert does not fit.
     """
-    GRAPHS.find(recipe.graph)
+    for name in filter(None, (recipe.graph, recipe.solo_graph)):
+        GRAPHS.find(name)
+    for what in ("inputs", "answer_of"):
+        find_function(getattr(recipe, what), what)
     pool = make_pool(recipe)
     settings = recipe.policy
     if settings.awaits_model:

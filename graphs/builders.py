@@ -1,28 +1,28 @@
 """Graphs by name: ours, and `package.module:function` of a user's.
 
 Ours are built as `build(policy, parts, **options)`. A user's function is called with (policy) or
-(policy, tools), as its signature asks, and with the recipe's `graph_options` by keyword.
+(policy, tools), as its signature asks, and with the recipe's `graph_options` by keyword. `tools`
+are the experts under the recipe's acceptance; for the graph without experts the list is empty.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
+from typing_extensions import is_typeddict
 
 from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
-from eapo_agents.registry import Registry, describe
+from eapo_agents.registry import Registry, describe, import_object
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
+from graphs.state import AnyGraph as AnyGraph
 
-AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
-"""One of our graphs or a user's."""
 Checkpointer = BaseCheckpointSaver[Any]
 
 
@@ -72,8 +72,10 @@ def build_graph(
     if not with_experts and name in _WITHOUT_EXPERTS:
         name, options = _WITHOUT_EXPERTS[name], {}
     build = GRAPHS.find(name)
-    tools = parts.pool.tools if with_experts else []
-    given = (policy, parts) if name in GRAPHS else _given(build, policy, tools)
+    given: tuple[object, ...] = (policy, parts)
+    if name not in GRAPHS:
+        tools = parts.pool.tools_under(parts.acceptance, parts.max_queries) if with_experts else []
+        given = (policy, tools) if takes_tools(build) else (policy,)
     try:
         inspect.signature(build).bind(*given, **options)
     except TypeError as error:
@@ -94,20 +96,49 @@ def build_graph(
             f"The graph '{name}' must return a compiled graph, and returned "
             f"{describe(built)}{hint}."
         )
+    _refuse_needy_context(name, built)
     return built.copy({"checkpointer": checkpointer}) if checkpointer is not None else built
 
 
-def _given(
-    build: Callable[..., object], policy: PolicyChatModel, tools: Sequence[BaseTool]
-) -> tuple[object, ...]:
-    """What a user's function takes: the tools too where it has a `tools`, or requires a second
+def find_function(name: str | None, what: str) -> Callable[..., Any] | None:
+    """Return the function that a recipe names as its `what`; None where it names none.
+
+    Raises:
+        UsageError: there is no such function.
+    """
+    if name is None:
+        return None
+    found = _callable(import_object(name, what=what))
+    if found is None:
+        raise UsageError(f"The {what} '{name}' must be a function, and it is not.")
+    return found
+
+
+def takes_tools(build: Callable[..., object]) -> bool:
+    """Return whether a user's function takes the experts: it has a `tools`, or requires a second
     argument."""
     taken = [
         parameter
         for parameter in inspect.signature(build).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    wants_tools = len(taken) > 1 and (
-        taken[1].name == "tools" or taken[1].default is inspect._empty
-    )
-    return (policy, list(tools)) if wants_tools else (policy,)
+    return len(taken) > 1 and (taken[1].name == "tools" or taken[1].default is inspect._empty)
+
+
+def _refuse_needy_context(name: str, graph: AnyGraph) -> None:
+    """Raise UsageError where a graph's context cannot be made: a rollout has nobody to give it."""
+    schema = graph.context_schema
+    if schema is None:
+        return
+    try:
+        made = schema()
+    except Exception as error:  # a user's class may raise anything
+        needs = " ".join(str(error).split())
+    else:
+        required = schema.__required_keys__ if is_typeddict(schema) else ()
+        needs = ", ".join(sorted(key for key in required if key not in made))
+    if needs:
+        raise UsageError(
+            f"The graph '{name}' has a context_schema, {schema.__name__}, that cannot be made from "
+            f"its defaults ({needs}): give each of its fields a default."
+        )

@@ -39,6 +39,7 @@ class Collection:
     retry_failed: Retry = "infrastructure"
     """Which failed rollouts of the store run again."""
     assistance: Assistance = NO_ASSISTANCE
+    solo_graph: AnyGraph | None = None
     inputs: Callable[[Problem], Any] | None = None
     answer_of: Callable[[Any], str | None] | None = None
     """See `Rollouts`."""
@@ -112,6 +113,7 @@ def collect(
     """
     rollouts = Rollouts(
         graph=graph,
+        solo_graph=wanted.solo_graph,
         policy=policy,
         system_prompt=wanted.system_prompt,
         seed=wanted.seed,

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
@@ -41,9 +41,10 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_messages import call_slot, reason_of
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
+from eapo_agents.types import Role
 from graphs.builders import Parts
 from graphs.policy_node import BUDGET, make_policy_node
-from graphs.state import AgentState, RolloutContext
+from graphs.state import AgentState, OurGraph, RolloutContext
 
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
 
@@ -93,7 +94,7 @@ def build_consult_graph(
         turn = state.get("num_turns", 1) - 1
         return [Send("consult", query) for query in _queries_of(message, turn)]
 
-    graph = StateGraph(AgentState, context_schema=RolloutContext)
+    graph = OurGraph(Role.CONSULT)
     bound = policy.bind_tools(pool.tools) if pool.tools else policy
     graph.add_node(
         "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step), policy)

@@ -19,7 +19,11 @@ PERSON = "person"
 
 
 def conversation_trajectory(
-    messages: Sequence[AnyMessage], thread_id: str, seed: int, reward: float | None
+    messages: Sequence[AnyMessage],
+    thread_id: str,
+    seed: int,
+    reward: float | None,
+    role: Role = Role.CONSULT,
 ) -> Trajectory:
     """A conversation as one trajectory: what the user said is context, like experts' replies.
 
@@ -47,7 +51,7 @@ def conversation_trajectory(
     return Trajectory(
         problem=problem,
         graph="chat",
-        role=Role.of_graph("chat"),
+        role=role,
         turns=turns_of(messages),
         stop_reason=StopReason.ANSWERED,
         answer=str(last.text) if isinstance(last, AIMessage) else None,

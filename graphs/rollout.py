@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.errors import GraphRecursionError
+from pydantic import TypeAdapter
 
 from eapo_agents.errors import (
     BudgetError,
@@ -41,13 +42,15 @@ from graphs.failures import describe
 from graphs.fill import RolloutPlan as RolloutPlan
 from graphs.fill import run_plans
 from graphs.groups import NO_ASSISTANCE, Assistance
-from graphs.state import RolloutContext
+from graphs.state import AnyGraph as AnyGraph
+from graphs.state import RolloutContext, role_of
 from graphs.turns import messages_in, turns_of
 
 INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
-AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
-"""One of our graphs or a user's."""
+RECURSION_LIMIT = 100
+"""Steps of a user's graph, unless it has a lower limit itself. LangGraph's own is 10,007: a policy
+that asks for ever would have to run out of context."""
 T = TypeVar("T")
 
 
@@ -57,6 +60,8 @@ class Rollouts:
 
     graph: AnyGraph
     """One of ours, or any LangGraph graph that calls `policy`."""
+    solo_graph: AnyGraph | None = None
+    """What rollouts without experts run. None: `graph`, where it is the consult graph."""
     policy: PolicyChatModel
     system_prompt: str
     seed: int
@@ -72,6 +77,19 @@ class Rollouts:
     """The graph's final state -> the answer, where it is not the last message's text."""
     timeout_s: float | None = None
     """Time limit of one rollout, which then counts as failed."""
+
+    def __post_init__(self) -> None:
+        if self.assistance.solo_share and self.graph_of(solo=True) is None:
+            raise UsageError(
+                f"A share of {self.assistance.solo_share:g} of the rollouts runs without experts, "
+                f"and the graph '{self.graph.name}' has no variant without them: give a solo_graph."
+            )
+
+    def graph_of(self, *, solo: bool) -> AnyGraph | None:
+        """Return what rollouts with experts run, or those without."""
+        if not solo:
+            return self.graph
+        return self.graph if role_of(self.graph) is not Role.OWN else self.solo_graph
 
     def plan(self, problem: Problem, num_rollouts: int, *, run_id: str, key: str) -> RolloutPlan:
         """Return the plan of a whole group."""
@@ -184,11 +202,13 @@ async def _run_one(
     how: Rollouts, problem: Problem, context: RolloutContext, given: Any
 ) -> Trajectory:
     started = time.perf_counter()
-    policy = how.policy
+    policy, graph = how.policy, how.graph_of(solo=context.solo)
+    assert graph is not None
+    role = role_of(graph)
     facts: dict[str, Any] = {
         "problem": problem,
-        "graph": Role.SOLO.value if context.solo else how.graph.name,
-        "role": Role.SOLO if context.solo else Role.of_graph(how.graph.name),
+        "graph": graph.name if role is Role.OWN or not context.solo else Role.SOLO.value,
+        "role": Role.SOLO if context.solo else role,
         "policy": policy.engine.policy_version,
         "sampling": policy.sampling,
         "seed": context.seed,
@@ -204,7 +224,8 @@ async def _run_one(
         rho=context.rho,
     )
     try:
-        facts["policy"], turns, reason, answer = await _run_graph(how, context, given, who)
+        ran = await _run_graph(how, graph, context, given, who)
+        facts["policy"], turns, reason, answer = ran
     except (BudgetError, EngineLostError, StoreError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
@@ -234,7 +255,7 @@ async def _run_one(
 
 
 async def _run_graph(
-    how: Rollouts, context: RolloutContext, given: Any, who: Consulting
+    how: Rollouts, graph: AnyGraph, context: RolloutContext, given: Any, who: Consulting
 ) -> tuple[PolicyVersion, tuple[Turn, ...], StopReason, str | None]:
     """Return the weights that sampled first, the turns, why the run ended, and its answer."""
     key = RolloutKey(
@@ -244,8 +265,12 @@ async def _run_graph(
         rollout=context.rollout,
         turn=0,
     )
+    ended = True
     with recording(key) as recorder, consulting(who):
-        state = await _in_time(_invoke(how.graph, given, context), how.timeout_s)
+        try:
+            state = await _in_time(invoke(graph, given, context), how.timeout_s)
+        except GraphRecursionError:
+            state, ended = None, False
     if who.failure is not None:
         raise who.failure
     if recorder.fault is not None:
@@ -263,15 +288,20 @@ async def _run_graph(
         sampling=how.policy.sampling,
         asked=who,
     )
+    if not ended:  # as in the consult graph: what the policy did, and no answer
+        return own[0].policy, turns, StopReason.TURN_BUDGET, None
     return own[0].policy, turns, *_outcome(state, turns, how.answer_of)
 
 
-def _invoke(graph: AnyGraph, given: Any, context: RolloutContext) -> Awaitable[Any]:
+def invoke(graph: AnyGraph, given: Any, context: RolloutContext) -> Awaitable[Any]:
     """Run a graph in a thread of its own, which a graph with a checkpointer needs. A graph with a
     context of its own gets that, made from its defaults."""
     schema = graph.context_schema
     own: Any = context if schema is None or schema is RolloutContext else schema()
     config: RunnableConfig = {"configurable": {"thread_id": uuid4().hex}}
+    if role_of(graph) is Role.OWN:
+        limit = (graph.config or {}).get("recursion_limit", RECURSION_LIMIT)
+        config["recursion_limit"] = min(limit, RECURSION_LIMIT)
     return graph.ainvoke(given, config, context=own)
 
 
@@ -304,9 +334,23 @@ def _outcome(
     if isinstance(state, Mapping) and "stop_reason" in state and answer_of is None:
         reason = StopReason(state["stop_reason"])
         return reason, parse_turn(turns[-1].text).content if reason is StopReason.ANSWERED else None
-    messages = messages_in(state)
-    answer = answer_of(state) if answer_of else messages[-1].text if messages else None
+    answer = answer_of(state) if answer_of else _answer_in(state)
+    if answer is not None and not isinstance(answer, str):
+        raise UsageError(
+            f"answer_of must return a text or None, and it returned a {type(answer).__name__}: "
+            "write it as text, such as JSON."
+        )
     if answer and answer.strip():
         return StopReason.ANSWERED, str(answer)
     cut_off = turns[-1].finish_reason == "length"
     return StopReason.LENGTH if cut_off else StopReason.EMPTY, None
+
+
+def _answer_in(state: Any) -> str | None:
+    """Return the answer in a final state: its structured response as JSON, where it has one, else
+    the last message's text."""
+    found = state.get("structured_response") if isinstance(state, Mapping) else None
+    if found is not None:
+        return TypeAdapter(Any).dump_json(found).decode()
+    messages = messages_in(state)
+    return messages[-1].text if messages else None

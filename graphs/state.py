@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from langchain_core.messages import AnyMessage
+from langgraph.graph import StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.graph.state import CompiledStateGraph
 
 # on Python 3.11 the development server loses the schemas of a state made with typing's own
 from typing_extensions import TypedDict
+
+from eapo_agents.types import Role
+
+AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
+"""One of our graphs or a user's."""
 
 
 class AgentState(TypedDict):
@@ -38,3 +45,16 @@ class RolloutContext:
     """Somebody watches: experts that can, stream what they write."""
     solo: bool = False
     """The consult graph without its experts, to compare: none in the prompt, none asked."""
+
+
+class OurGraph(StateGraph[AgentState, RolloutContext, AgentState, AgentState]):
+    """The consult graph or the solo graph: it says what its rollouts are for in training."""
+
+    def __init__(self, role: Role) -> None:
+        super().__init__(AgentState, context_schema=RolloutContext)
+        self.role = role
+
+
+def role_of(graph: AnyGraph) -> Role:
+    """Return the role of a graph's rollouts. It does not depend on the graph's name."""
+    return graph.builder.role if isinstance(graph.builder, OurGraph) else Role.OWN

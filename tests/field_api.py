@@ -42,8 +42,9 @@ RECIPE_KEYS = {
 def Trajectory(**facts: object) -> object:
     """Then the graph's name told the role."""
     from eapo_agents import types
+    from eapo_agents.store.convert import ROLE_OF_GRAPH
 
-    facts.setdefault("role", types.Role.of_graph(str(facts["graph"])))
+    facts.setdefault("role", ROLE_OF_GRAPH.get(str(facts["graph"]), types.Role.OWN))
     return types.Trajectory(**facts)
 
 

@@ -90,18 +90,9 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
             "train.penalty.per_call",
             "a second turn",
         ),
-        *(
-            (
-                f"graph: mine:build\ntrain: {{internalise: {{{weight}: 1}}}}",
-                f"train.internalise.{weight}",
-                "the graph 'consult'",
-            )
-            for weight in (
-                "hint_stripped_weight",
-                "self_distillation_weight",
-                "solo_answer_weight",
-            )
-        ),
+        ("graph: mine:build\nconsult: {turns: {end: 2}}", "consult.turns.end", "'consult'"),
+        ("inputs: mine:inputs", "inputs", "a graph of your own"),
+        ("graph: leap\nsolo_graph: mine:solo", "solo_graph", "a graph of your own"),
         (
             "train: {internalise: {solo_answer_weight: 1}}",
             "train.internalise.solo_answer_weight",

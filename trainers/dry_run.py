@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_rules import is_own
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -52,9 +53,15 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
     """The figures of a live run on so many training processes.
 
     Raises:
-        RecipeError: the model's size is neither in its files nor in its name.
+        RecipeError: the model's size is neither in its files nor in its name, or the graph is a
+            user's.
     """
     settings, consult = recipe.train, recipe.consult
+    if is_own(recipe.graph):
+        raise RecipeError(
+            f"How often '{recipe.graph}' calls the policy is not known, so there is no plan of it: "
+            "train it for a few steps (--set train.steps=2) and read off what they take."
+        )
     acceptance = consult.acceptance
     turns = consult.turns
     per_step = settings.problems_per_step * settings.num_generations

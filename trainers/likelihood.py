@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import Reward, score_text, scored
-from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
+from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory, Turn
 from graphs.groups import solo_success
-from trainers.rows import TrainingRow, chains, likelihood_row, trajectory_rows
+from trainers.rows import TrainingRow, likelihood_row, trajectory_rows
 
 
 def hint_stripped_rows(
@@ -31,31 +33,33 @@ def hint_stripped_rows(
 
     Of every correct trajectory in which a reply was accepted, the last completion (the policy's own
     sampled tokens) is put after the tool-free prompt of the problem; consultation and reply are
-    gone. Equal answers to one problem are one row that weighs as many. The behaviour policy never
+    gone. In a user's graph, turns that called other tools stay in between (see `_unhelped`). Equal
+    answers to one problem are one row that weighs as many. The behaviour policy never
     saw that context, so its logprobs do not apply: `logprobs_T` is None, which makes the row
     a likelihood term of weight `weight`. With `ratio` every answer is a row and keeps the logprobs
     that it had with the reply in sight, for the ratio of the one to the other. What `stand_in`
     gives for a trajectory takes its answer's place, without logprobs.
     """
-    found: dict[tuple[str, tuple[int, ...], int], list[Trajectory]] = {}
+    found: dict[tuple[str, tuple[int, ...], tuple[int, ...], int], list[Trajectory]] = {}
     for number, trajectory in enumerate(_trajectories(groups_P)):
-        if trajectory.correct and _was_helped(trajectory):
-            theirs = stand_in(trajectory)
-            keeps_ratio = ratio and theirs is None
-            answer = trajectory.turns[-1].completion_ids if theirs is None else tuple(theirs)
-            # a row that keeps its logprobs is one of its own
-            key = (trajectory.problem.id, answer, number if keeps_ratio else -1)
-            found.setdefault(key, []).append(trajectory)
+        if not trajectory.correct or (kept := _unhelped(trajectory)) is None:
+            continue
+        theirs = stand_in(trajectory)
+        keeps_ratio = ratio and theirs is None
+        answer = trajectory.turns[-1].completion_ids if theirs is None else tuple(theirs)
+        # a row that keeps its logprobs is one of its own
+        key = (trajectory.problem.id, kept, answer, number if keeps_ratio else -1)
+        found.setdefault(key, []).append(trajectory)
     return [
         likelihood_row(
             alike[0],
-            solo_prompt(alike[0].problem),
+            (*solo_prompt(alike[0].problem), *kept),
             answer,
             advantage=weight,
             weight=float(len(alike)),
             logprobs=alike[0].turns[-1].logprobs if number >= 0 else None,
         )
-        for (_, answer, number), alike in found.items()
+        for (_, kept, answer, number), alike in found.items()
     ]
 
 
@@ -74,27 +78,80 @@ def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -
     has a reply in sight to judge.
 
     The teacher's context is what stood before the answer of the group's first right rollout that a
-    reply helped; groups without one give no rows.
+    reply helped; groups without one give no rows. Nor do solo rollouts of several rows: the teacher
+    would judge what was sampled behind another prompt.
     """
     rows = []
     for group in groups_P:
-        helped = next((t for t in group.trajectories_G if t.correct and _was_helped(t)), None)
+        right = (t for t in group.trajectories_G if t.correct)
+        helped = next((t for t in right if _unhelped(t) is not None), None)
         if helped is None:
             continue
-        teacher_ids = _before_the_answer(helped)
+        *before, last = _line(helped)
+        seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
+        teacher_ids = (*seen, *last.context_ids)
         for trajectory in group.trajectories_G:
             if trajectory.role is Role.SOLO and trajectory.reward is not None:
-                found = trajectory_rows(trajectory, advantage=weight)
-                rows += [replace(row, logprobs_T=None, teacher_ids=teacher_ids) for row in found]
+                found = _one_row(trajectory, weight)
+                if found is not None:
+                    rows.append(replace(found, logprobs_T=None, teacher_ids=teacher_ids))
     return rows
 
 
-def _before_the_answer(trajectory: Trajectory) -> tuple[int, ...]:
-    """Return every token of the last row, up to the last completion."""
-    chain = next(c for c in chains(trajectory.turns) if c.turns[-1] is trajectory.turns[-1])
-    *before, last = chain.turns
-    seen = [token for turn in before for token in (*turn.context_ids, *turn.completion_ids)]
-    return (*chain.before, *seen, *last.context_ids)
+def _one_row(trajectory: Trajectory, weight: float) -> TrainingRow | None:
+    """Return a trajectory's row; None where some of it stands behind another prompt than the
+    first."""
+    rows = trajectory_rows(trajectory, advantage=weight)
+    whole = len(rows) == 1 and rows[0].prompt_ids == trajectory.turns[0].context_ids
+    return rows[0] if whole else None
+
+
+def _line(trajectory: Trajectory) -> list[Turn]:
+    """Return the turns that lead from the first prompt to the last completion; none where that
+    stands behind another prompt, as in a graph that rewrites its history."""
+    turns = trajectory.turns
+    index: int | None = len(turns) - 1 if turns else None
+    found: list[Turn] = []
+    while index is not None:
+        found.append(turns[index])
+        if index and turns[index].parent is None:
+            return []
+        index = turns[index].parent
+    return found[::-1]
+
+
+def _unhelped(trajectory: Trajectory) -> tuple[int, ...] | None:
+    """Return the tokens between the first prompt and the last completion without those of
+    consultations; None where no reply was accepted, or where help cannot be told from the rest.
+
+    A turn that asked experts goes, with their replies. A turn that asked none stays, with what its
+    tools said:
+
+        turn 0  context [1, 5]  completion [7, 2]  calls a search
+        turn 1  context [9, 4]  completion [8, 2]  asks an expert
+        turn 2  context [6, 4]  completion [3, 2]  the answer
+        kept    [7, 2, 9, 4]                       the answer then follows them
+
+    In a user's graph help cannot be told from the rest where the answer stands behind another
+    prompt than the first, a sub-agent was helped, a node asked by itself, or one turn called an
+    expert and another tool.
+    """
+    line = _line(trajectory)
+    if not any(_was_accepted(turn) for turn in line[:-1]):
+        return None
+    if trajectory.role is Role.OWN:
+        on_line = {id(turn) for turn in line[:-1]}
+        for turn in trajectory.turns:
+            if turn.consultations and (
+                id(turn) not in on_line
+                or len(parse_turn(turn.text).calls) != len(turn.consultations)
+            ):
+                return None
+    kept: list[int] = []
+    for turn, following in pairwise(line):
+        if not turn.consultations:
+            kept += (*turn.completion_ids, *following.context_ids)
+    return tuple(kept)
 
 
 def solo_answer_rows(
@@ -112,15 +169,16 @@ def solo_answer_rows(
         offered = [t for t in group.trajectories_G if t.role in with_experts and t.turns]
         if not offered or (solo_success(group.trajectories_G) or 0.0) < min_solo_accuracy:
             continue
-        found: dict[tuple[int, ...], list[Trajectory]] = {}
+        found: dict[tuple[int, ...], list[TrainingRow]] = {}
         for trajectory in group.trajectories_G:
             if trajectory.role is Role.SOLO and trajectory.correct:
-                answer = trajectory.turns[-1].completion_ids
-                found.setdefault(answer, []).append(trajectory)
+                own = _one_row(trajectory, weight)
+                if own is not None:
+                    found.setdefault(own.completion_ids_T, []).append(own)
         prompt_ids = offered[0].turns[0].context_ids
         rows += [
-            likelihood_row(alike[0], prompt_ids, answer, advantage=weight, weight=float(len(alike)))
-            for answer, alike in found.items()
+            replace(alike[0], prompt_ids=prompt_ids, logprobs_T=None, weight=float(len(alike)))
+            for alike in found.values()
         ]
     return rows
 
@@ -141,12 +199,8 @@ def _trajectories(groups_P: Sequence[RolloutGroup]) -> list[Trajectory]:
     return [trajectory for group in groups_P for trajectory in group.trajectories_G]
 
 
-def _was_helped(trajectory: Trajectory) -> bool:
-    return any(
-        consultation.status is ConsultationStatus.ACCEPTED
-        for turn in trajectory.turns[:-1]
-        for consultation in turn.consultations
-    )
+def _was_accepted(turn: Turn) -> bool:
+    return any(c.status is ConsultationStatus.ACCEPTED for c in turn.consultations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,10 +19,11 @@ from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem, RolloutGroup
+from eapo_agents.types import Problem, Role, RolloutGroup
 from graphs.agent import Agent
 from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
+from graphs.state import role_of
 from trainers.continuing import InterruptibleSource, Interrupts, train_on
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examined
@@ -118,6 +119,9 @@ def _live_rollouts(
     return LiveRollouts(
         rollouts=Rollouts(
             graph=agent.graph(policy),
+            solo_graph=agent.solo_half(policy),
+            inputs=agent.inputs,
+            answer_of=agent.answer_of,
             policy=policy,
             system_prompt=recipe.task.system_prompt,
             seed=recipe.seed,
@@ -208,6 +212,7 @@ def usable_groups(
             max_staleness_steps=most_stale,
         ),
     )
+    _refuse_other_graphs(agent, sound)
     objective = objective_of(agent)
     usable = [group for group in sound if objective.learns_from(group)]
     if not usable:
@@ -223,6 +228,25 @@ def usable_groups(
             f"({finding.name}, the first is {finding.first}): {finding.message}"
         )
     return usable
+
+
+def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
+    """Raise TraceError where answers would stand behind a prompt that their graph never showed."""
+    found = agent.recipe.train.internalise
+    if not any(
+        (found.hint_stripped_weight, found.self_distillation_weight, found.solo_answer_weight)
+    ):
+        return
+    graph = agent.graph(agent.policy(agent.sampling))
+    own = graph.name if role_of(graph) is Role.OWN else None
+    for trajectory in (t for group in groups for t in group.trajectories_G):
+        theirs = trajectory.graph if trajectory.role is Role.OWN else None
+        if theirs != own and trajectory.role in (Role.OWN, Role.CONSULT):
+            raise TraceError(
+                f"The traces are of the graph '{trajectory.graph}', and the recipe's is "
+                f"'{agent.recipe.graph}': train.internalise puts answers behind the prompt of the "
+                "recipe's graph, so name that graph in the recipe (graph: package.module:function)."
+            )
 
 
 def objective_of(agent: Agent) -> Objective:

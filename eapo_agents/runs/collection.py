@@ -153,7 +153,16 @@ def collect_into(
         policy=agent.engine.policy_version,
     )
     agent.pool.open(experts, run_id)
-    wanted = Collection.of(recipe, run_id, problems, global_step=step, assistance=agent.assistance)
+    wanted = Collection.of(
+        recipe,
+        run_id,
+        problems,
+        global_step=step,
+        assistance=agent.assistance,
+        solo_graph=agent.solo_half(policy),
+        inputs=agent.inputs,
+        answer_of=agent.answer_of,
+    )
     with progress.bar("Collect (groups)", len(problems)) as bar:
         complete = num_complete(store, run_id, step, problems, recipe)
         bar.at(complete)

@@ -16,6 +16,13 @@ from eapo_agents.types import FORMAT_VERSION, Role
 _ROWS_AT_ONCE = 500
 OLDEST = 1
 """The oldest format that can be converted."""
+ROLE_OF_GRAPH = {
+    "consult": Role.CONSULT,
+    "chat": Role.CONSULT,  # a conversation was a thread of the consult graph
+    "solo": Role.SOLO,
+    "expert": Role.EXPERT,
+}
+"""Format 1 had no roles, only graphs' names. Every other graph's is `Role.OWN`."""
 
 
 def convert(old: str | Path, new: str | Path) -> int:
@@ -71,7 +78,7 @@ def _copy(source: Connection, target: Connection, new_name: str) -> int:
         return {**row, "turn_id": str(row["turn"]), "policy": policy, "sampling": None}
 
     def trajectory(row: RowMapping) -> Values:
-        return {**row, "role": Role.of_graph(row["graph"]).value}
+        return {**row, "role": ROLE_OF_GRAPH.get(row["graph"], Role.OWN).value}
 
     def same(row: RowMapping) -> Values:
         return dict(row)
