@@ -1,36 +1,42 @@
-"""A conversation with the agent: a thread of the consult graph that is kept, can be continued, and
-can become a training trace.
+"""A conversation with the agent: a thread of its graph that is kept, can be continued, and can
+become a training trace.
 
 Everything that a screen shows is an event, the same for the terminal, pipes and tests.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command, StateSnapshot
+from langgraph.errors import GraphRecursionError
+from langgraph.types import Command, Interrupt, StateSnapshot
 
 from eapo_agents.errors import UsageError
+from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.recording import records_on
-from eapo_agents.types import StopReason, Trajectory
-from graphs.consult import Graph
+from eapo_agents.types import Problem, Role, StopReason, Trajectory
 from graphs.events import Ended, Event, PersonAsked, event_of
-from graphs.ratings import conversation_trajectory
-from graphs.rollout import first_messages
-from graphs.state import RolloutContext
+from graphs.ratings import PERSON, conversation_trajectory
+from graphs.rollout import RECURSION_LIMIT, answer_in, config_of, context_of, first_messages
+from graphs.state import AnyGraph, RolloutContext, role_of
+from graphs.turns import messages_in
+
+GRAPH = "the graph"
+"""Who asks a person, where no expert does."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Conversation:
     """One thread. Its graph needs a checkpointer."""
 
-    graph: Graph
+    graph: AnyGraph
     policy: PolicyChatModel
     thread_id: str
     system_prompt: str
@@ -39,6 +45,11 @@ class Conversation:
     """Replaces the schedule's acceptance probability."""
     solo: bool = False
     """Whether the policy answers without experts."""
+    solo_graph: AnyGraph | None = None
+    """What runs then, where the graph is a user's."""
+    inputs: Callable[[Problem], Any] | None = None
+    answer_of: Callable[[Any], str | None] | None = None
+    """See `Rollouts`."""
     _rollout: int = 0
     _fork: str | None = field(default=None)
 
@@ -52,7 +63,7 @@ class Conversation:
         given: list[AnyMessage] = [HumanMessage(question)]
         if not snapshot.values.get("messages"):
             given = first_messages(self.system_prompt, question)
-        async for event in self._run({"messages": given}):
+        async for event in self._run(self._input(question, given)):
             yield event
 
     async def again(self) -> AsyncIterator[Event]:
@@ -61,14 +72,19 @@ class Conversation:
         self._rollout += 1
         self._fork = before
         try:
-            async for event in self._run({"messages": question}):
+            async for event in self._run(self._input(str(question[-1].text), question)):
                 yield event
         finally:
             self._fork = None
 
     async def reply(self, replies: Mapping[str, str]) -> AsyncIterator[Event]:
         """Continue with people's replies, by the id of `PersonAsked`."""
-        async for event in self._run(Command(resume=dict(replies))):
+        kinds = {one.id: one.expert for one in await self.waiting()}
+        given = {
+            name: said if kinds.get(name) != GRAPH else _as_written(said)
+            for name, said in replies.items()
+        }
+        async for event in self._run(Command(resume=given)):
             yield event
 
     async def resume(self) -> AsyncIterator[Event]:
@@ -85,20 +101,13 @@ class Conversation:
         """Return the thread's state."""
         return await self.graph.aget_state(self._config())
 
-    async def messages(self) -> list[AnyMessage]:
+    async def messages(self) -> list[BaseMessage]:
         """Return everything said so far."""
-        return list((await self.snapshot()).values.get("messages", ()))
+        return messages_in((await self.snapshot()).values)
 
     async def waiting(self) -> list[PersonAsked]:
         """Return what people were asked and have not replied to yet."""
-        return [
-            PersonAsked(
-                id=i.id,
-                expert=str(i.value.get("expert", "")),
-                query=str(i.value.get("query", "")),
-            )
-            for i in (await self.snapshot()).interrupts
-        ]
+        return [_asked(found) for found in (await self.snapshot()).interrupts]
 
     async def trajectory(self, reward: float | None) -> Trajectory:
         """Return the conversation as a trajectory, with the reward that a person gave, if any.
@@ -107,13 +116,35 @@ class Conversation:
             TraceError: nothing has been said, or several policies spoke.
         """
         values = (await self.snapshot()).values
-        made = conversation_trajectory(
-            values.get("messages", ()), self.thread_id, self.seed, reward
-        )
+        made = conversation_trajectory(messages_in(values), self.thread_id, self.seed, reward)
+        if self._is_own:
+            return replace(made, graph=self.graph.name, role=Role.OWN)
         return replace(made, stop_reason=StopReason(values.get("stop_reason") or "error"))
 
+    @property
+    def _is_own(self) -> bool:
+        """Whether the graph is a user's."""
+        return role_of(self.graph) is Role.OWN
+
+    def _input(self, question: str, messages: list[AnyMessage]) -> Any:
+        """Return the graph's input for a question."""
+        if self.inputs is None:
+            return {"messages": messages}
+        asked = Problem(id=self._name, question=question, answer="", grader=PERSON)
+        try:
+            return self.inputs(asked)
+        except Exception as error:  # a user's function may raise anything
+            raise UsageError(
+                f"inputs cannot make the graph's input of a question alone, without metadata: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    @property
+    def _name(self) -> str:
+        return f"chat/{self.thread_id}"
+
     def _config(self) -> RunnableConfig:
-        return {"configurable": {"thread_id": self.thread_id}}
+        return config_of(self.graph, self.thread_id)
 
     async def _run(self, given: Any) -> AsyncIterator[Event]:
         started = time.perf_counter()
@@ -122,20 +153,24 @@ class Conversation:
         if self._fork is not None:
             config["configurable"]["checkpoint_id"] = self._fork
         context = RolloutContext(
-            problem_id=f"chat/{self.thread_id}",
+            problem_id=self._name,
             seed=self.seed,
             rollout=self._rollout,
             rho=self.rho,
             watched=True,
             solo=self.solo,
         )
-        stream = self.graph.astream(
+        alone = self.solo_graph if self.solo else None
+        graph = alone or self.graph
+        stream = graph.astream(
             given,
             config,
-            context=context,
+            context=context_of(graph, context),
             stream_mode=["messages", "custom"],
             durability="sync",
         )
+        if self._is_own:
+            stream = _with_tools(stream, context)
         async for mode, part in stream:
             event = event_of(str(mode), part)
             if event is not None:
@@ -144,7 +179,24 @@ class Conversation:
         for asked in waiting:
             yield asked
         if not waiting:
-            yield _ended(await self.snapshot(), time.perf_counter() - started)
+            yield self._ended(await self.snapshot(), time.perf_counter() - started)
+
+    def _ended(self, snapshot: StateSnapshot, seconds: float) -> Ended:
+        messages = messages_in(snapshot.values)
+        asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
+        spoken = [m for m in messages[max(asked, default=-1) + 1 :] if isinstance(m, AIMessage)]
+        answer = str(spoken[-1].text) if spoken else ""
+        reason = snapshot.values.get("stop_reason") or StopReason.ERROR.value
+        if self._is_own:
+            answer = (self.answer_of or answer_in)(snapshot.values) or ""
+            reason = (StopReason.ANSWERED if answer else StopReason.EMPTY).value
+        return Ended(
+            answer=answer,
+            stop_reason=str(reason),
+            turns=len(spoken),
+            sampled_tokens=sum(len(record.completion_ids) for record in records_on(spoken)),
+            seconds=seconds,
+        )
 
     async def _before_last_question(self) -> tuple[str | None, list[AnyMessage]]:
         """Return the checkpoint before the last question, and the question."""
@@ -163,14 +215,46 @@ class Conversation:
         raise UsageError("The conversation's beginning is not kept: ask the question again.")
 
 
-def _ended(snapshot: StateSnapshot, seconds: float) -> Ended:
-    messages = snapshot.values["messages"]
-    last = max(i for i, message in enumerate(messages) if isinstance(message, HumanMessage))
-    spoken = [m for m in messages[last + 1 :] if isinstance(m, AIMessage)]
-    return Ended(
-        answer=str(spoken[-1].text) if spoken else "",
-        stop_reason=str(snapshot.values.get("stop_reason") or StopReason.ERROR.value),
-        turns=len(spoken),
-        sampled_tokens=sum(len(record.completion_ids) for record in records_on(spoken)),
-        seconds=seconds,
+async def _with_tools(stream: AsyncIterator[Any], context: RolloutContext) -> AsyncIterator[Any]:
+    """Run a user's graph so that its tools know who asks.
+
+    Raises:
+        UsageError: the graph has taken as many steps as it may.
+    """
+    who = Consulting(
+        seed=context.seed,
+        problem_id=context.problem_id,
+        rollout=context.rollout,
+        rho=context.rho,
+        watched=context.watched,
     )
+    with consulting(who):
+        try:
+            async for part in stream:
+                yield part
+        except GraphRecursionError as error:
+            raise UsageError(
+                f"The graph took {RECURSION_LIMIT} steps without an answer: let it end sooner."
+            ) from error
+    if who.failure is not None:
+        raise who.failure
+
+
+def _asked(found: Interrupt) -> PersonAsked:
+    """Return what a person is asked: a query to an expert, or what a user's graph says."""
+    value = found.value
+    if isinstance(value, Mapping) and "expert" in value and "query" in value:
+        expert, query = str(value["expert"]), str(value["query"])
+    else:
+        said = value if isinstance(value, str) else json.dumps(value, default=str)
+        expert, query = GRAPH, said
+    return PersonAsked(id=found.id, expert=expert, query=query)
+
+
+def _as_written(said: str) -> Any:
+    """Return what a person replied to a user's graph: an object, where it is written as JSON."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return said
+    return found if isinstance(found, dict | list) else said

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from eapo_agents.errors import TraceError
 from eapo_agents.policy.recording import records_on
@@ -19,11 +19,7 @@ PERSON = "person"
 
 
 def conversation_trajectory(
-    messages: Sequence[AnyMessage],
-    thread_id: str,
-    seed: int,
-    reward: float | None,
-    role: Role = Role.CONSULT,
+    messages: Sequence[BaseMessage], thread_id: str, seed: int, reward: float | None
 ) -> Trajectory:
     """A conversation as one trajectory: what the user said is context, like experts' replies.
 
@@ -51,7 +47,7 @@ def conversation_trajectory(
     return Trajectory(
         problem=problem,
         graph="chat",
-        role=role,
+        role=Role.CONSULT,
         turns=turns_of(messages),
         stop_reason=StopReason.ANSWERED,
         answer=str(last.text) if isinstance(last, AIMessage) else None,
@@ -67,7 +63,7 @@ def conversation_trajectory(
     )
 
 
-def opening(messages: Sequence[AnyMessage]) -> str:
+def opening(messages: Sequence[BaseMessage]) -> str:
     """Names how a conversation began: those that began alike are samples of one group."""
     first = next(i for i, message in enumerate(messages) if isinstance(message, HumanMessage))
     said = "\x1f".join(f"{m.type}:{m.text}" for m in messages[: first + 1])

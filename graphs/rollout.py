@@ -294,15 +294,25 @@ async def _run_graph(
 
 
 def invoke(graph: AnyGraph, given: Any, context: RolloutContext) -> Awaitable[Any]:
-    """Run a graph in a thread of its own, which a graph with a checkpointer needs. A graph with a
-    context of its own gets that, made from its defaults."""
-    schema = graph.context_schema
-    own: Any = context if schema is None or schema is RolloutContext else schema()
-    config: RunnableConfig = {"configurable": {"thread_id": uuid4().hex}}
+    """Run a graph in a thread of its own, which a graph with a checkpointer needs."""
+    config = config_of(graph, thread_id=uuid4().hex)
+    return graph.ainvoke(given, config, context=context_of(graph, context))
+
+
+def config_of(graph: AnyGraph, thread_id: str) -> RunnableConfig:
+    """Return how a graph is run: in this thread, a user's with a limit on its steps."""
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id}}
     if role_of(graph) is Role.OWN:
         limit = (graph.config or {}).get("recursion_limit", RECURSION_LIMIT)
         config["recursion_limit"] = min(limit, RECURSION_LIMIT)
-    return graph.ainvoke(given, config, context=own)
+    return config
+
+
+def context_of(graph: AnyGraph, context: RolloutContext) -> Any:
+    """Return the context that a graph gets: ours, or one of its own kind, made from its
+    defaults."""
+    schema = graph.context_schema
+    return context if schema is None or schema is RolloutContext else schema()
 
 
 async def _in_time(work: Awaitable[T], timeout_s: float | None) -> T:
@@ -334,7 +344,7 @@ def _outcome(
     if isinstance(state, Mapping) and "stop_reason" in state and answer_of is None:
         reason = StopReason(state["stop_reason"])
         return reason, parse_turn(turns[-1].text).content if reason is StopReason.ANSWERED else None
-    answer = answer_of(state) if answer_of else _answer_in(state)
+    answer = answer_of(state) if answer_of else answer_in(state)
     if answer is not None and not isinstance(answer, str):
         raise UsageError(
             f"answer_of must return a text or None, and it returned a {type(answer).__name__}: "
@@ -346,7 +356,7 @@ def _outcome(
     return StopReason.LENGTH if cut_off else StopReason.EMPTY, None
 
 
-def _answer_in(state: Any) -> str | None:
+def answer_in(state: Any) -> str | None:
     """Return the answer in a final state: its structured response as JSON, where it has one, else
     the last message's text."""
     found = state.get("structured_response") if isinstance(state, Mapping) else None

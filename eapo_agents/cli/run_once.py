@@ -20,7 +20,7 @@ from eapo_agents.runs.folder import expert_file
 from eapo_agents.runs.loading import load_agent
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AnyMessage
+    from langchain_core.messages import BaseMessage
 
     from graphs.events import Event
 
@@ -50,7 +50,7 @@ def run(recipe: Recipe, question: str, *, solo: bool, as_json: bool) -> None:
 
 
 def _result(
-    question: str, events: Sequence[Event], messages: Sequence[AnyMessage]
+    question: str, events: Sequence[Event], messages: Sequence[BaseMessage]
 ) -> dict[str, object]:
     """Return a question and its turns as an object for programs."""
     from graphs.events import Ended, Replied

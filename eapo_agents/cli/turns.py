@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def conversation(
     agent: Agent, checkpointer: BaseCheckpointSaver[str], thread_id: str
 ) -> Conversation:
-    """Return a thread of the agent's consult graph. Outside training every reply is accepted."""
+    """Return a thread of the agent's graph. Outside training every reply is accepted."""
+    from eapo_agents.recipe_rules import is_own
     from eapo_agents.schedules import AcceptanceSchedule
     from graphs.conversation import Conversation
 
@@ -33,6 +34,9 @@ def conversation(
     always = AcceptanceSchedule(kind="constant")
     return Conversation(
         graph=agent.graph(policy, checkpointer, acceptance=always),
+        solo_graph=agent.solo_graph(policy, checkpointer) if is_own(agent.recipe.graph) else None,
+        inputs=agent.inputs,
+        answer_of=agent.answer_of,
         policy=policy,
         thread_id=thread_id,
         system_prompt=agent.recipe.task.system_prompt,
