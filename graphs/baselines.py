@@ -28,7 +28,6 @@ from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.policy.tool_calls import parse_turn
 from graphs.builders import AnyGraph, Parts
 from graphs.state import RolloutContext
 
@@ -160,7 +159,7 @@ def _majority(answers: Sequence[AIMessage]) -> AIMessage:
 def _last_line(message: AIMessage) -> str:
     """What is compared: from `Answer:` on, where there is one, since paths word their way to it
     differently."""
-    line = (parse_turn(message.text).content.splitlines() or [""])[-1]
+    line = (message.text.splitlines() or [""])[-1]
     return " ".join(line[max(0, line.rfind("Answer:")) :].split())
 
 

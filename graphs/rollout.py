@@ -26,7 +26,6 @@ from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
-from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.rewards import Reward, may_be_slow, score_text, scored
 from eapo_agents.types import (
     PolicyVersion,
@@ -343,7 +342,8 @@ def _outcome(
     """Why the run ended, and its answer."""
     if isinstance(state, Mapping) and "stop_reason" in state and answer_of is None:
         reason = StopReason(state["stop_reason"])
-        return reason, parse_turn(turns[-1].text).content if reason is StopReason.ANSWERED else None
+        answered = reason is StopReason.ANSWERED
+        return reason, messages_in(state)[-1].text if answered else None
     answer = answer_of(state) if answer_of else answer_in(state)
     if answer is not None and not isinstance(answer, str):
         raise UsageError(

@@ -23,7 +23,7 @@ from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import tool_section
 from eapo_agents.policy.scripted import ScriptedEngine
-from eapo_agents.policy.tool_calls import format_call
+from eapo_agents.policy.tool_calls import ParsedCall, format_call
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import reward_of, scored
@@ -249,7 +249,8 @@ def _run(
         if acceptance is not None and key.turn == 0:
             if ask is not None:
                 return ask(problem)
-            return format_call(expert, {"query": str(problem.metadata["expression"])})
+            asked: dict[str, object] = {"query": str(problem.metadata["expression"])}
+            return agent.renderer.format.render([ParsedCall(name=expert, arguments=asked)])
         return write(problem, key, acceptance == "constant")
 
     policy = PolicyChatModel(

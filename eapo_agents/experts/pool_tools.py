@@ -41,7 +41,6 @@ from eapo_agents.experts.consulting import (
 )
 from eapo_agents.experts.listening import listening
 from eapo_agents.policy.recording import TurnRecord, current_recorder
-from eapo_agents.policy.tool_calls import ParsedCall, parse_turn
 from eapo_agents.schedules import AcceptanceSchedule
 
 T = TypeVar("T")
@@ -197,7 +196,7 @@ def _place_of(
     if turn not in records:
         turn, slot = _as_written(name, arguments, records, who)
     if turn in records:
-        rank = sum(call.name in siblings for call in _calls_of(records[turn])[:slot])
+        rank = sum(called in siblings for called, _ in records[turn].calls[:slot])
         before = _num_before(turn, records)
         return _Place(
             turn=turn, name=str(slot), slot=slot, rank=rank, num_before=before, of_call=True
@@ -230,23 +229,11 @@ def _as_written(
     """Return (turn id, slot) of the latest call with this name and these arguments that has not
     been asked yet; ("", 0) without one."""
     for record in reversed(list(records.values())):
-        alike = [
-            slot
-            for slot, call in enumerate(_calls_of(record))
-            if call.name == name and call.arguments == arguments
-        ]
+        alike = [slot for slot, call in enumerate(record.calls) if call == (name, arguments)]
         if alike:
             number = who.next_of_kind(json.dumps([record.id, alike[0]]))
             return (record.id, alike[number]) if number < len(alike) else ("", 0)
     return "", 0
-
-
-def _calls_of(record: TurnRecord) -> list[ParsedCall]:
-    """Return a turn's calls; one that cannot be read has no name."""
-    return [
-        call if isinstance(call, ParsedCall) else ParsedCall(name="", arguments={})
-        for call in parse_turn(record.text).calls
-    ]
 
 
 def _num_before(turn: str, records: Mapping[str, TurnRecord]) -> int:

@@ -17,7 +17,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from eapo_agents.policy.engine import Completion
-from eapo_agents.policy.tool_calls import InvalidCall, ParsedTurn
+from eapo_agents.policy.formats import THOUGHT, InvalidCall, ParsedTurn
 
 _REASONS = "eapo_invalid_calls"
 """Key in `additional_kwargs`: call id -> why it cannot be sent. LangChain's own place for it is
@@ -53,11 +53,14 @@ def message_of(
         else:
             calls.append(ToolCall(type="tool_call", name=call.name, args=call.arguments, id=name))
     num_sampled = len(completion.completion_ids)
+    more: dict[str, object] = {THOUGHT: parsed.thinking} if parsed.thinking else {}
+    if invalid:
+        more[_REASONS] = {call["id"]: call["error"] for call in invalid}
     return AIMessage(
         content=parsed.content,
         tool_calls=calls,
         invalid_tool_calls=invalid,
-        additional_kwargs={_REASONS: {c["id"]: c["error"] for c in invalid}} if invalid else {},
+        additional_kwargs=more,
         response_metadata={
             "finish_reason": completion.finish_reason,
             "model_name": completion.policy.model,

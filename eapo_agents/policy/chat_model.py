@@ -33,6 +33,7 @@ from eapo_agents.errors import EngineError, UsageError
 from eapo_agents.policy.chat_arguments import sampling_of
 from eapo_agents.policy.chat_messages import last_piece, message_of, piece_of, sure_text
 from eapo_agents.policy.engine import Engine, RolloutKey
+from eapo_agents.policy.formats import InvalidCall
 from eapo_agents.policy.recording import (
     Recorder,
     TurnRecord,
@@ -43,7 +44,6 @@ from eapo_agents.policy.recording import (
     turn_id,
 )
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.types import PolicyVersion, Sampling
 
 _NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
@@ -174,7 +174,8 @@ class PolicyChatModel(BaseChatModel):
                 ids.append(token)
                 text = self.renderer.decode(ids)
                 # a character may be half there
-                sure = said if text.endswith("\ufffd") else sure_text(text)
+                half = text.endswith("\ufffd") or self.renderer.begins_unsaid
+                sure = said if half else sure_text(text)
                 if len(sure) > len(said):
                     piece, said = sure[len(said) :], sure
                     yield piece_of(piece)
@@ -260,7 +261,9 @@ class PolicyChatModel(BaseChatModel):
         record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
         completion = await self.engine.generate(prompt.ids, sampling, key, on_token=on_token)
         text = self.renderer.decode(completion.completion_ids)
-        message = message_of(parse_turn(text), completion, record_id, num_prompt=len(prompt.ids))
+        in_thought = self.renderer.in_thought(prompt.ids)
+        parsed = self.renderer.parse(text, in_thought=in_thought, tools=tools)
+        message = message_of(parsed, completion, record_id, num_prompt=len(prompt.ids))
         record = TurnRecord(
             id=record_id,
             parent=prompt.parent,
@@ -268,6 +271,10 @@ class PolicyChatModel(BaseChatModel):
             completion_ids=tuple(completion.completion_ids),
             logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
             text=text,
+            calls=tuple(
+                ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
+                for call in parsed.calls
+            ),
             finish_reason=completion.finish_reason,
             policy=completion.policy,
             sampling=sampling,
@@ -289,12 +296,16 @@ class PolicyChatModel(BaseChatModel):
     ) -> _Prompt:
         base = self.engine.policy_version.base
         line, covered = continued_turns(messages, said, base, recorded or ())
-        if not line:
+        more = messages[covered:]
+        if not line or self.renderer.forgets([turn.text for turn in line], more):
             return _Prompt(ids=self.renderer.prompt(messages, tools))
         ids = [token for turn in line for token in (*turn.context_ids, *turn.completion_ids)]
         num_before = len(ids)
-        closed = bool(ids) and ids[-1] in self.renderer.stop_ids
-        ids += self.renderer.continuation(messages[covered:], turn_closed=closed)
+        closed_by = ids[-1] if ids and ids[-1] in self.renderer.stop_ids else None
+        after = messages[covered - 1]
+        ids += self.renderer.continuation(
+            more, closed_by=closed_by, after=after if isinstance(after, AIMessage) else None
+        )
         # a turn that this run did not sample (a message of its input, of another thread) cannot be
         # a parent in it: its tokens are context
         if recorded is not None and line[-1].id not in {record.id for record in recorded}:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer as Backend
 
 
 class Tokenizer(Protocol):
@@ -17,6 +18,8 @@ class Tokenizer(Protocol):
     all_special_ids: list[int]
     eos_token_id: int | None
     pad_token_id: int | None
+    added_tokens_decoder: Mapping[int, object]
+    backend_tokenizer: Backend
 
     def encode(
         self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False
@@ -26,11 +29,12 @@ class Tokenizer(Protocol):
 
     def apply_chat_template(
         self,
-        conversation: Sequence[Mapping[str, str]],
+        conversation: Sequence[Mapping[str, object]],
         *,
         tools: Sequence[Mapping[str, object]] | None,
         tokenize: bool,
         add_generation_prompt: bool,
+        **variables: object,
     ) -> str: ...
 
     def save_pretrained(self, save_directory: str) -> object: ...

@@ -37,7 +37,9 @@ class TurnRecord:
     completion_ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
     text: str
-    """The completion decoded, special tokens left out."""
+    """The completion decoded; special tokens are left out, but for those of calls and thoughts."""
+    calls: tuple[tuple[str, Mapping[str, object]], ...]
+    """Name and arguments of each call in the text; one that cannot be read has no name."""
     finish_reason: str
     policy: PolicyVersion
     sampling: Sampling
@@ -54,6 +56,7 @@ class TurnRecord:
             "completion_ids": list(self.completion_ids),
             "logprobs": None if self.logprobs is None else list(self.logprobs),
             "text": self.text,
+            "calls": [[name, dict(arguments)] for name, arguments in self.calls],
             "finish_reason": self.finish_reason,
             "policy": asdict(self.policy),
             "sampling": asdict(self.sampling),
@@ -65,7 +68,7 @@ class TurnRecord:
         """Return the record on a message. None: it has none, or one of an older version of ours,
         whose message counts as text."""
         data = message.additional_kwargs.get(_PLACE) if message.type == "ai" else None
-        if not isinstance(data, Mapping) or "history" not in data:
+        if not isinstance(data, Mapping) or "history" not in data or "calls" not in data:
             return None
         logprobs = data["logprobs"]
         return cls(
@@ -73,6 +76,7 @@ class TurnRecord:
                 **data,
                 "context_ids": tuple(data["context_ids"]),
                 "completion_ids": tuple(data["completion_ids"]),
+                "calls": tuple((name, arguments) for name, arguments in data["calls"]),
                 "logprobs": None if logprobs is None else tuple(logprobs),
                 "policy": PolicyVersion(**data["policy"]),
                 "sampling": Sampling(**data["sampling"]),

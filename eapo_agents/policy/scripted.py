@@ -34,7 +34,7 @@ class ScriptedEngine:
         on_token: Callable[[int], None] | None = None,
     ) -> Completion:
         text = self._script(key, self._renderer.tokenizer.decode(list(prompt_ids)))
-        ids = (*self._renderer.encode_text(text), self._renderer.end_of_turn_id)
+        ids = tuple(self._renderer.encode_turn(text))
         whole = len(ids) <= sampling.max_new_tokens
         if on_token is not None:
             for token in ids[: sampling.max_new_tokens]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from eapo_agents.policy.tool_calls import parse_turn
 from eapo_agents.types import RolloutGroup, StopReason, Trajectory
 
 Row = dict[str, object]
@@ -37,7 +36,7 @@ def dpo_rows(groups: Iterable[RolloutGroup], system_prompt: str) -> Iterator[Row
 def _answers(group: RolloutGroup, *, right: bool) -> list[str]:
     """Return different answers, in the order of their rollouts."""
     found = [
-        parse_turn(trajectory.turns[-1].text).content
+        trajectory.answer or ""
         for trajectory in group.trajectories_G
         if _is_answered(trajectory) and trajectory.correct is right
     ]
@@ -45,7 +44,7 @@ def _answers(group: RolloutGroup, *, right: bool) -> list[str]:
 
 
 def _is_answered(trajectory: Trajectory) -> bool:
-    return bool(trajectory.turns) and trajectory.stop_reason is StopReason.ANSWERED
+    return trajectory.answer is not None and trajectory.stop_reason is StopReason.ANSWERED
 
 
 def _prompt(group: RolloutGroup, system_prompt: str) -> list[Mapping[str, str]]:

@@ -300,7 +300,7 @@ async def test_an_injected_reply_becomes_no_call_no_turn_and_no_answer(scripted,
     assert second.consultations == ()
     # one turn's end (the reply's frame) and one new turn: none of the reply's own marks counts
     special = [i for i in second.context_ids if i in renderer.tokenizer.all_special_ids]
-    frame = renderer.continuation([], turn_closed=True)
+    frame = renderer.continuation([], closed_by=renderer.end_of_turn_id)
     assert special.count(renderer.end_of_turn_id) == 1
     assert len(special) <= 3 + sum(i in renderer.tokenizer.all_special_ids for i in frame)
     assert reply in renderer.tokenizer.decode(second.context_ids)

@@ -1,9 +1,18 @@
 """The forms in which models write tool calls and thoughts."""
 
-from eapo_agents.policy.formats.base import Format, InvalidCall, ParsedCall, ParsedTurn
-from eapo_agents.policy.formats.tagged import TaggedJson
+from eapo_agents.policy.formats.base import Call, Format, InvalidCall, ParsedCall, ParsedTurn
+from eapo_agents.policy.formats.families import FAMILIES, HERMES
 
-__all__ = ["HERMES", "Format", "InvalidCall", "ParsedCall", "ParsedTurn"]
+THOUGHT = "reasoning_content"
+"""Key of a turn's thought in `AIMessage.additional_kwargs`, as LangChain's chat models name it."""
 
-HERMES = TaggedJson(opening="<tool_call>", closing="</tool_call>")
-"""Also the form that our own tool section teaches, where a template teaches none."""
+__all__ = [
+    "FAMILIES",
+    "HERMES",
+    "THOUGHT",
+    "Call",
+    "Format",
+    "InvalidCall",
+    "ParsedCall",
+    "ParsedTurn",
+]

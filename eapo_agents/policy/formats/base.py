@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from eapo_agents.policy.formats.lenient import read_values
+from eapo_agents.policy.formats.typed import typed_arguments
 
 MAX_CALL_CHARS = 20_000
 """Longer blocks are invalid: no expert's schema needs them, and nested JSON is parsed
@@ -61,6 +62,21 @@ class Span:
 class Format(ABC):
     """How a family of models writes tool calls and thoughts."""
 
+    name: str
+    """What people call it."""
+    marks: tuple[str, ...] = ()
+    """The texts around calls and messages, which may be special tokens."""
+    signs: tuple[str, ...] = ()
+    """Texts by which a prompt teaches this form; all of them are there."""
+    ends: tuple[str, ...] = ()
+    """Marks behind the last call of a turn: sampling stops at them."""
+    turn_ends: tuple[str, ...] = ()
+    """The only ends of a turn, where the first special token behind an answer is not one."""
+    frames: tuple[str, ...] = ()
+    """Marks around an answer that are not part of it."""
+    as_text: bool = False
+    """Whether the values of arguments are written as text, so that only a tool's schema tells
+    `"1"` from `1`."""
     thoughts: tuple[tuple[str, str], ...] = (("<think>", "</think>"),)
     """How a thought opens and closes."""
 
@@ -72,12 +88,35 @@ class Format(ABC):
     def render(self, calls: Sequence[ParsedCall]) -> str:
         """Return the text of calls, as `parse` reads it back."""
 
-    def parse(self, text: str, *, in_thought: bool = False) -> ParsedTurn:
+    def has_thought(self, text: str) -> bool:
+        """Whether a completion may have a thought, an empty one counted."""
+        return any(mark in text for pair in self.thoughts for mark in pair)
+
+    def parse(
+        self,
+        text: str,
+        *,
+        in_thought: bool = False,
+        tools: Sequence[Mapping[str, object]] = (),
+    ) -> ParsedTurn:
         """Split a completion. A call within a thought, and a tag within backticks, are text.
 
         Args:
             in_thought: whether the prompt has opened a thought already.
+            tools: those on offer, in OpenAI's form.
         """
+        turn = self._split(text, in_thought)
+        if not self.as_text:
+            return turn
+        calls = tuple(
+            replace(call, arguments=typed_arguments(call.name, call.arguments, tools))
+            if isinstance(call, ParsedCall)
+            else call
+            for call in turn.calls
+        )
+        return replace(turn, calls=calls)
+
+    def _split(self, text: str, in_thought: bool) -> ParsedTurn:
         content: list[str] = []
         thinking: list[str] = []
         calls: list[Call] = []
@@ -98,7 +137,10 @@ class Format(ABC):
             else:
                 content.append(text[position:])
                 break
-        said = "".join(content).strip()
+        said = "".join(content)
+        for frame in self.frames:
+            said = said.replace(frame, "")
+        said = said.strip()
         return ParsedTurn(
             content="" if unfinished and not calls else said,
             calls=tuple(calls),
@@ -119,6 +161,9 @@ class Format(ABC):
                     thinking.append(text[:end])
                     return end + len(close), False
             elif in_thought and end < 0 and opened < 0:
+                span = self.find(text, 0)
+                if span is not None and not text[: span.start].strip():
+                    return 0, False  # it calls at once, and leaves the thought's end out
                 thinking.append(text)
                 return len(text), True
             elif in_thought and 0 <= opened < end and text[:opened].strip():
@@ -209,3 +254,12 @@ def with_arguments(name: str, arguments: object, body: str) -> Call:
 
 def dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def end_of_json(text: str, start: int) -> int:
+    """Return where the JSON value that begins at `start` ends; the text's end where none does."""
+    begin = start + len(text[start:]) - len(text[start:].lstrip())
+    try:
+        return json.JSONDecoder(strict=False).raw_decode(text, begin)[1]
+    except (ValueError, RecursionError):
+        return len(text)

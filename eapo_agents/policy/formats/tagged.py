@@ -12,6 +12,7 @@ from eapo_agents.policy.formats.base import (
     ParsedCall,
     Span,
     dumps,
+    end_of_json,
     invalid,
     json_calls,
     quoted,
@@ -27,7 +28,10 @@ class TaggedJson(Format):
 
     opening: str
     closing: str = ""
-    """Empty: the block goes to the end of the text."""
+    """Empty: the block ends where its JSON does, else at the end of the text."""
+    keys: tuple[str, str] = ("name", "arguments")
+    in_list: bool = False
+    """Whether one block holds the list of a turn's calls."""
 
     def find(self, text: str, start: int) -> Span | None:
         while (at := text.find(self.opening, start)) >= 0:
@@ -47,6 +51,9 @@ class TaggedJson(Format):
 
     def _end(self, text: str, inside: int) -> tuple[int, int]:
         """Where the block's inside ends, and where the text goes on."""
+        if not self.closing:
+            end = end_of_json(text, inside)
+            return end, end
         first = at = text.find(self.closing, inside) if self.closing else -1
         while 0 <= at <= inside + MAX_CALL_CHARS:  # a close within a JSON string is not the close
             if _is_json(text[inside:at]):
@@ -58,7 +65,10 @@ class TaggedJson(Format):
         return at, at + size
 
     def render(self, calls: Sequence[ParsedCall]) -> str:
-        written = [dumps({"name": call.name, "arguments": call.arguments}) for call in calls]
+        name, arguments = self.keys
+        written = [dumps({name: call.name, arguments: call.arguments}) for call in calls]
+        if self.in_list:
+            written = [f"[{', '.join(written)}]"]
         return "\n".join(f"{self.opening}{one}{self.closing}" for one in written)
 
 
