@@ -134,7 +134,9 @@ def _asking(agent: Agent, problems: Sequence[Problem], progress: Progress) -> li
         return after_reply[problem.id] if has_help else _bare(agent, problem)
 
     def ask(problem: Problem) -> str:
-        return format_call(expert_of[problem.id], {"query": problem.question})
+        asked: dict[str, object] = {"query": problem.question}
+        call = ParsedCall(name=expert_of[problem.id], arguments=asked)
+        return agent.renderer.format.render([call])
 
     episodes = [
         episode

@@ -11,35 +11,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from eapo_agents.errors import ModelError, UsageError
-from eapo_agents.policy.formats import HERMES, THOUGHT, Format, InvalidCall, ParsedCall, ParsedTurn
+from eapo_agents.policy.conversation import Conversation
+from eapo_agents.policy.drafting import SLOT, TOOL, Draft, Message, end_of_slot, said
+from eapo_agents.policy.ends import Ends
+from eapo_agents.policy.formats import HERMES, Format, InvalidCall, ParsedCall, ParsedTurn
 from eapo_agents.policy.outside_text import OutsideText
 from eapo_agents.policy.protocols import Tokenizer
-from eapo_agents.policy.template import (
-    SLOT,
-    TOOL,
-    Draft,
-    Message,
-    Template,
-    end_of_slot,
-    short_id,
-)
-
-_ROLES = {"human": "user", "ai": "assistant", "system": "system", "tool": "tool"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One message of the template: its role and what it says."""
-
-    role: str
-    content: str
-    message: BaseMessage | None = None
+from eapo_agents.policy.template import Template
 
 
 class ChatRenderer:
@@ -72,8 +56,11 @@ class ChatRenderer:
         self.template = Template(tokenizer, template or {})
         self._outside = OutsideText(tokenizer)
         self.added = self._outside.added
-        self._own_tokens = self._tokens_of_own()
-        self.end_of_turn_id, self.stop_ids = self._find_ends()
+        self._conversation = Conversation(self.template)
+        self._ends = Ends(tokenizer, self.template, self.added)
+        self.end_of_turn_id = self._ends.of_turn
+        self.stop_ids = self._ends.stops
+        """Tokens that end a turn."""
         # frames repeat from prompt to prompt, contents mostly do not
         self._encode_frame = lru_cache(maxsize=4096)(self._encode_frame_uncached)
 
@@ -94,8 +81,8 @@ class ChatRenderer:
             template_tools = list(tools)
         elif tools:
             section = tool_section(tools, self.format)
-        parts = self._parts(messages, section)
-        frame = self.template.render(self._written(parts, draft), template_tools)
+        parts = self._conversation.parts(messages, section)
+        frame = self.template.render(self._conversation.written(parts, draft), template_tools)
         return self._encode(frame, draft)
 
     def continuation(
@@ -123,9 +110,9 @@ class ChatRenderer:
             one_or_all = calls[: self.template.max_calls]
             stand_in["content"] = ""
             stand_in["tool_calls"] = self.template.calls(Draft(), one_or_all)
-        parts = self._written(self._parts(messages), draft, after)
+        parts = self._conversation.written(self._conversation.parts(messages), draft, after)
         tools = [TOOL] if calls and self.template.has_tools else None
-        frame = self.template.render([_user(0), stand_in, *parts], tools)
+        frame = self.template.render([said("user", 0), stand_in, *parts], tools)
         if calls:
             start = end_of_slot(frame, 0)
             first = next((m.start() for m in SLOT.finditer(frame, start)), len(frame))
@@ -138,7 +125,7 @@ class ChatRenderer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of tokens. Special tokens are left out, except for those that are part
         of the form in which the model writes calls and thoughts."""
-        kept = [i for i in ids if i not in self._hidden]
+        kept = [i for i in ids if i not in self._ends.hidden]
         return str(self.tokenizer.decode(kept, skip_special_tokens=False))
 
     def parse(
@@ -182,7 +169,7 @@ class ChatRenderer:
             texts: the decoded completions of the earlier turns.
         """
         asked = any(message.type == "human" for message in messages)
-        if asked and self._end_changes:
+        if asked and self._ends.changes:
             return True
         kept = (
             self.template.keeps_thought_before_user
@@ -200,12 +187,12 @@ class ChatRenderer:
         """Return the tokens of a text as the policy itself would write it, with its end of turn:
         the marks of its calls and thoughts are tokens where the tokenizer has such tokens."""
         ids: list[int] = []
-        for piece, own in _split_at(text, self._own_tokens):
+        for piece, own in _split_at(text, tuple(self._ends.own)):
             ids += self._encode_frame(piece) if own else self.encode_text(piece)
         if ids and ids[-1] in self.stop_ids:
             return ids
         calls = self.format.parse(text).calls
-        return [*ids, self._end_after_calls if calls else self.end_of_turn_id]
+        return [*ids, self._ends.of_calls if calls else self.end_of_turn_id]
 
     def _encode_frame_uncached(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -241,181 +228,10 @@ class ChatRenderer:
             end = next((n for n, token in enumerate(first) if token in self.stop_ids), None)
             ended = closed_by in (self.end_of_turn_id, self.tokenizer.eos_token_id)
             if end is not None and (
-                first[end] == closed_by or (ended and first[end] in self._pure_ends)
+                first[end] == closed_by or (ended and first[end] in self._ends.pure)
             ):
                 first = first[end + 1 :]
         return [*first, *(token for piece in pieces[1:] for token in piece)]
-
-    def _parts(self, messages: Sequence[BaseMessage], section: str = "") -> list[_Part]:
-        """Return messages in the roles that the template has."""
-        parts: list[_Part] = []
-        waiting: list[str] = []
-        """Of the system, for the next message of the user."""
-        for message in messages:
-            role = self._role(message)
-            part = _Part(role=role, content=_content(message), message=message)
-            if role == "system" and not parts and not waiting and self.template.has_system:
-                part = replace(part, content=_joined(part.content, section))
-                section = ""
-            elif role == "system" and not (parts and self.template.has_later_system):
-                waiting.append(part.content)
-                continue
-            if section and not parts and role != "system":
-                parts, waiting, section = self._opened(waiting, section)
-            if waiting and role == "user":
-                part = replace(part, content="\n\n".join([*waiting, part.content]))
-                waiting = []
-            if waiting and role == "assistant":
-                self._add(parts, _Part(role="user", content="\n\n".join(waiting)))
-                waiting = []
-            self._add(parts, part)
-        if section:
-            parts, waiting, section = self._opened(waiting, section)
-        if waiting:
-            self._add(parts, _Part(role="user", content="\n\n".join(waiting)))
-        return parts
-
-    def _opened(self, waiting: list[str], section: str) -> tuple[list[_Part], list[str], str]:
-        """Put the tools into a system message, or into what waits for the user's."""
-        if self.template.has_system:
-            return [_Part(role="system", content=section)], waiting, ""
-        return [], [_joined("\n\n".join(waiting), section)], ""
-
-    def _add(self, parts: list[_Part], part: _Part) -> None:
-        last = parts[-1].role if parts else None
-        joins = self.template.joins_replies if part.role == "tool" else self.template.alternates
-        if joins and last == part.role and part.role in ("user", "tool"):
-            parts[-1] = replace(parts[-1], content=f"{parts[-1].content}\n\n{part.content}")
-        else:
-            parts.append(part)
-
-    def _role(self, message: BaseMessage) -> str:
-        role = _ROLES.get(message.type)
-        if role is None:
-            raise UsageError(
-                f"The policy reads {', '.join(_ROLES)} messages, got '{message.type}'."
-            )
-        return self.template.reply_role if role == "tool" else role
-
-    def _written(
-        self, parts: Sequence[_Part], draft: Draft, after: AIMessage | None = None
-    ) -> list[Message]:
-        """Return the template's messages, with placeholders for their contents."""
-        turns = [after, *(part.message for part in parts)]
-        names = {
-            call["id"]: call["name"]
-            for turn in turns
-            if isinstance(turn, AIMessage)
-            for call in turn.tool_calls
-        }
-        found: list[Message] = []
-        for part in parts:
-            if isinstance(part.message, AIMessage):
-                found.append(self._turn(part.message, part.content, draft))
-                continue
-            written: Message = {"role": part.role, "content": part.content}
-            if part.role == "tool":
-                assert isinstance(part.message, ToolMessage)
-                identity = part.message.tool_call_id
-                written["content"] = self.template.reply_escape(part.content)
-                written["tool_call_id"] = short_id(str(identity))
-                written["name"] = part.message.name or names.get(identity) or "tool"
-            written["content"] = draft.put(str(written["content"]))
-            found.append(written)
-        return found
-
-    def _turn(self, message: AIMessage, text: str, draft: Draft) -> Message:
-        """Return an assistant's message, with its calls and its thought."""
-        content = draft.put(text)
-        turn: Message = {"role": "assistant", "content": content}
-        calls = [(str(c["id"]), c["name"], c["args"]) for c in message.tool_calls]
-        limit = self.template.max_calls
-        if calls and self.template.has_calls and (limit is None or len(calls) <= limit):
-            turn["content"] = content if text else ""
-            turn["tool_calls"] = self.template.calls(draft, calls)
-        elif calls:
-            written = self.format.render(
-                [
-                    ParsedCall(name=name, arguments=self._slotted(draft, arguments))
-                    for _, name, arguments in calls
-                ]
-            )
-            turn["content"] = f"{content}\n{written}" if text else written
-        thought = message.additional_kwargs.get(THOUGHT)
-        if isinstance(thought, str) and thought:
-            self.template.add_thought(turn, draft.put(thought))
-        return turn
-
-    def _slotted(self, draft: Draft, arguments: Mapping[str, object]) -> dict[str, object]:
-        slotted = self.template.slotted(draft, arguments)
-        assert isinstance(slotted, dict)
-        return slotted
-
-    def _tokens_of_own(self) -> tuple[str, ...]:
-        """Return the added tokens in which the model writes calls and thoughts."""
-        form = self.format
-        marks = "\n".join([*form.marks, *form.frames, *(m for pair in form.thoughts for m in pair)])
-        return tuple(token for token in self.added if token in marks)
-
-    def _find_ends(self) -> tuple[int, frozenset[int]]:
-        """Find the token that ends an answer, and all that end a turn."""
-        added = set(self.added.values())
-        own = {self.added[token] for token in self._own_tokens}
-        eos = self.tokenizer.eos_token_id
-        first = self._after_answer(generation_prompt=False)
-        told = [self.added[end] for end in self.format.turn_ends if end in self.added]
-        special = set(self.tokenizer.all_special_ids)
-        found = next((i for i in first if i in special), None)
-        found = next((i for i in first if i in added), eos) if found is None else found
-        end = told[0] if told else found
-        if end is None:
-            raise ModelError(
-                "The policy's chat template never ends a turn: no special token follows it."
-            )
-        opening = self.template.render([_user(0)])
-        before = self._plain_ids(opening[: opening.index("EAPOSLOT0X")])
-        generation = self._plain_ids(opening[end_of_slot(opening, 0) :])
-        # the end may be the next message's beginning, as in GLM
-        begins = [i for i in before if i in added][-1:]
-        self._pure_ends = frozenset({int(end)} - set(begins))
-        after_calls = [] if told else self._after_calls()
-        replies = [i for i in after_calls if i in added]
-        closing = {self.added[mark] for mark in self.format.ends if mark in self.added}
-        not_ends = (own | set(generation)) - {int(end)}
-        stops = {int(end), *told, *closing, *(i for i in replies if i not in not_ends)}
-        self._end_after_calls = int(
-            told[-1] if told else next((i for i in replies if i in stops), end)
-        )
-        stops |= {eos} if isinstance(eos, int) else set()
-        self._end_changes = bool(told) and int(end) not in first
-        self._hidden = frozenset((special | stops) - (own - set(told)))
-        return int(end), frozenset(stops)
-
-    def _plain_ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(SLOT.sub("", text), add_special_tokens=False)
-
-    def _after_answer(self, *, generation_prompt: bool) -> list[int]:
-        frame = self.template.render(
-            [_user(0), {"role": "assistant", "content": "EAPOSLOT1X"}, _user(2)],
-            generation_prompt=generation_prompt,
-        )
-        return self._plain_ids(frame[end_of_slot(frame, 1) : frame.index("EAPOSLOT2X")])
-
-    def _after_calls(self) -> list[int]:
-        """Return the tokens between a call and the reply to it."""
-        if not self.template.has_calls:
-            return []
-        calls = self.template.calls(Draft(), [("0", "eapo_probe", {})])
-        turn: Message = {"role": "assistant", "content": "", "tool_calls": calls}
-        reply = {"role": "tool", "name": "eapo_probe", "tool_call_id": short_id("0")}
-        tools = [TOOL] if self.template.has_tools else None
-        frame = self.template.tried([_user(0), turn, {**reply, "content": "EAPOSLOT2X"}], tools)
-        if frame is None:
-            return []
-        stop = frame.index("EAPOSLOT2X")
-        return self._plain_ids(
-            frame[self.template.end_of_calls(frame, end_of_slot(frame, 0), stop) : stop]
-        )
 
     def _refuse_added_tokens(self, tools: Sequence[Mapping[str, object]]) -> None:
         text = json.dumps(tools, ensure_ascii=False)
@@ -425,14 +241,6 @@ class ChatRenderer:
                     f"A tool's description must not contain the policy's special token {token}: "
                     "rename or drop it."
                 )
-
-
-def _user(slot: int) -> Message:
-    return {"role": "user", "content": f"EAPOSLOT{slot}X"}
-
-
-def _joined(text: str, section: str) -> str:
-    return f"{text}\n{section}" if text and section else text or section
 
 
 def _split_at(text: str, marks: Sequence[str]) -> list[tuple[str, bool]]:
@@ -460,13 +268,6 @@ def _calls_before(
     own = {str(m.tool_call_id): m.name for m in replies}
     found = [(one, named.get(one) or own.get(one) or "tool") for one in calls]
     return [(one, name if name.isidentifier() else "tool", {}) for one, name in found]
-
-
-def _content(message: BaseMessage) -> str:
-    text = message.text
-    if isinstance(message, ToolMessage) and not text:
-        return json.dumps(message.content, ensure_ascii=False)
-    return text
 
 
 def tool_section(tools: Sequence[Mapping[str, object]], form: Format = HERMES) -> str:

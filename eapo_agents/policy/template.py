@@ -5,90 +5,33 @@ Contents are placeholders, so that what the template writes around them can be t
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from eapo_agents.errors import ModelError
+from eapo_agents.policy.drafting import (
+    ESCAPES,
+    PLAIN_KEY,
+    TOOL,
+    TRICKY,
+    Draft,
+    Escape,
+    Message,
+    as_json,
+    end_of_slot,
+    escapes_of,
+    in_parts,
+    ordered,
+    probe_arguments,
+    reply,
+    said,
+    short_id,
+)
 from eapo_agents.policy.formats import FAMILIES, HERMES, Format, ParsedCall
 from eapo_agents.policy.formats.typed import typed_arguments
 from eapo_agents.policy.protocols import Tokenizer
 
-Message = dict[str, object]
-SLOT = re.compile(r"EAPOSLOT(\d+)X")
-_PLAIN_KEY = re.compile(r"[\w-]+")
-TRICKY = "a \"b\" \\frac{1}{2} \\n 'c' é <d> & \n2nd"
-"""Whatever a template may have to escape."""
-TOOL: Mapping[str, object] = {
-    "type": "function",
-    "function": {
-        "name": "eapo_probe",
-        "description": "Answers a question.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "query": {"type": "string", "description": "The question."},
-                "options": {"type": "object", "description": "More."},
-                "number": {"type": "integer", "description": "How many."},
-            },
-            "required": ["query"],
-        },
-    },
-}
 _THOUGHT = "eapo thought"
-
-Escape = Callable[[str], str]
-
-
-def _as_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _as_ascii(text: str) -> str:
-    return json.dumps(text)[1:-1]
-
-
-def _as_python(text: str) -> str:
-    for plain, code in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(plain, code)
-    return text
-
-
-ESCAPES: tuple[Escape, ...] = (str, _as_json, _as_ascii, _as_python)
-"""How a template may write a string."""
-
-
-@dataclass(slots=True)
-class Draft:
-    """The contents that the placeholders of one conversation stand for."""
-
-    contents: list[str] = field(default_factory=list)
-    inner: set[int] = field(default_factory=set)
-    """Those that stand within a call, not by themselves."""
-
-    def put(self, text: str, *, inner: bool = False) -> str:
-        """Return a placeholder."""
-        if inner:
-            self.inner.add(len(self.contents))
-        self.contents.append(text)
-        return f"EAPOSLOT{len(self.contents) - 1}X"
-
-
-def end_of_slot(frame: str, slot: int) -> int:
-    marker = f"EAPOSLOT{slot}X"
-    return frame.rindex(marker) + len(marker)
-
-
-def ordered(frame: str | None, *texts: str) -> bool:
-    """Whether a frame has these texts in this order."""
-    position = 0
-    for text in texts:
-        position = -1 if frame is None else frame.find(text, position)
-        if position < 0:
-            return False
-    return True
 
 
 class Template:
@@ -110,7 +53,7 @@ class Template:
         self.has_later_system = self.has_system and self._has(later)
         self.alternates = not self._has(("user", "user"))
         self.format: Format = HERMES
-        self.has_tools = "eapo_probe" in (self.tried([_said("user", 0)], [TOOL]) or "")
+        self.has_tools = "eapo_probe" in (self.tried([said("user", 0)], [TOOL]) or "")
         self.has_calls = False
         """Whether the template writes calls itself."""
         self.max_calls: int | None = None
@@ -136,7 +79,7 @@ class Template:
             ModelError: the template refuses it.
         """
         if self.in_parts:
-            messages = [_in_parts(message) for message in messages]
+            messages = [in_parts(message) for message in messages]
         try:
             text = self._tokenizer.apply_chat_template(
                 messages,
@@ -174,7 +117,7 @@ class Template:
         for identity, name, arguments in calls:
             slotted = self.slotted(draft, arguments)
             function = {
-                "name": name if _PLAIN_KEY.fullmatch(name) else draft.put(name, inner=True),
+                "name": name if PLAIN_KEY.fullmatch(name) else draft.put(name, inner=True),
                 "arguments": json.dumps(slotted, ensure_ascii=False)
                 if self.arguments_in_text
                 else slotted,
@@ -190,7 +133,7 @@ class Template:
         if isinstance(value, Mapping):
             return {
                 key
-                if _PLAIN_KEY.fullmatch(str(key))
+                if PLAIN_KEY.fullmatch(str(key))
                 else draft.put(escape(str(key)), inner=True): self.slotted(draft, inner, depth + 1)
                 for key, inner in value.items()
             }
@@ -206,7 +149,7 @@ class Template:
 
     def _has(self, roles: Sequence[str]) -> bool:
         """Whether the template writes the contents of messages of these roles in their order."""
-        messages = [_said(role, index) for index, role in enumerate(roles)]
+        messages = [said(role, index) for index, role in enumerate(roles)]
         return ordered(self.tried(messages), *(f"EAPOSLOT{n}X" for n in range(len(roles))))
 
     def _find_contents(self) -> None:
@@ -214,8 +157,8 @@ class Template:
             if self._has(("user", "assistant", "user")) and self._has(("user",)):
                 return
         self.in_parts = False
-        self.render([_said("user", 0)])
-        self.render([_said("user", 0), _said("assistant", 1), _said("user", 2)])
+        self.render([said("user", 0)])
+        self.render([said("user", 0), said("assistant", 1), said("user", 2)])
         raise ModelError(
             "The policy's chat template leaves out a question or an answer: a conversation cannot "
             "be written with it. Use another model, or another chat_template in its "
@@ -234,14 +177,14 @@ class Template:
                     self.max_calls = 1 if count == 1 else None
                     return
         self.arguments_in_text = False
-        self.escapes = (_as_json, _as_json)
+        self.escapes = (as_json, as_json)
         self._find_taught()
         self._find_plain_replies()
 
     def _reader(self, frame: str, count: int) -> Format | None:
         """Return the form that reads the calls of a frame, best the one that writes them so."""
         readers = [form for form in FAMILIES if self._reads(form, frame, count)]
-        call = ParsedCall(name="eapo_probe", arguments=_arguments(TRICKY, TRICKY))
+        call = ParsedCall(name="eapo_probe", arguments=probe_arguments(TRICKY, TRICKY))
         same = [form for form in readers if form.render([call] * count) in frame]
         return next(iter([*same, *readers]), None)
 
@@ -249,12 +192,12 @@ class Template:
         """Where the template shows tools but writes no calls, read which form it teaches."""
         if not self.has_tools:
             return
-        shown = self.tried([_said("user", 0)], [TOOL]) or ""
-        plain = self.tried([_said("user", 0)]) or ""
+        shown = self.tried([said("user", 0)], [TOOL]) or ""
+        plain = self.tried([said("user", 0)]) or ""
         signs = [f for f in FAMILIES if all(s in shown and s not in plain for s in f.signs)]
         if signs:  # the one with the most to go by
             self.format = max(signs, key=lambda one: sum(map(len, one.signs)))
-            self.escapes = _escapes_of(self.format)
+            self.escapes = escapes_of(self.format)
         else:
             self.has_tools = False  # tools without a form of calls: ours is taught
 
@@ -265,7 +208,7 @@ class Template:
         arguments: Mapping[str, object] | None = None,
         replies: Sequence[str] = ("EAPOSLOT7X", "EAPOSLOT8X"),
     ) -> str | None:
-        given = _arguments(TRICKY, TRICKY) if arguments is None else arguments
+        given = probe_arguments(TRICKY, TRICKY) if arguments is None else arguments
         text = json.dumps(given, ensure_ascii=False) if self.arguments_in_text else given
         calls = [
             {
@@ -277,9 +220,9 @@ class Template:
         ]
         return self.tried(
             [
-                _said("user", 0),
+                said("user", 0),
                 {"role": "assistant", "content": "", "tool_calls": calls},
-                *(_reply(reply, str(min(n, count - 1))) for n, reply in enumerate(replies)),
+                *(reply(one, str(min(n, count - 1))) for n, one in enumerate(replies)),
             ],
             tools,
         )
@@ -299,12 +242,12 @@ class Template:
                     return False
                 typed = typed_arguments(call.name, call.arguments, [TOOL])
                 found.append((call.name, typed if form.as_text else call.arguments))
-        return found == [("eapo_probe", _arguments(TRICKY, TRICKY))] * count
+        return found == [("eapo_probe", probe_arguments(TRICKY, TRICKY))] * count
 
     def _find_escapes(self, tools: Sequence[Mapping[str, object]] | None) -> bool:
         """Find how the template writes the strings of a call."""
         told = self._with_calls(1, tools)
-        slots = self._with_calls(1, tools, _arguments("EAPOSLOT1X", "EAPOSLOT2X"))
+        slots = self._with_calls(1, tools, probe_arguments("EAPOSLOT1X", "EAPOSLOT2X"))
         if told is None or slots is None:
             return False
         for top in ESCAPES:
@@ -335,12 +278,12 @@ class Template:
 
     def _find_plain_replies(self) -> None:
         """Find how the template takes replies to calls that are text to it."""
-        asked = [_said("user", 0), _said("assistant", 1)]
-        prompt = self.tried([*asked, _said("user", 7)]) or ""
+        asked = [said("user", 0), said("assistant", 1)]
+        prompt = self.tried([*asked, said("user", 7)]) or ""
         after = prompt[end_of_slot(prompt, 7) :]
         for count in (2, 1):
             slots = [7, 8][:count]
-            frame = self.tried([*asked, *(_reply(f"EAPOSLOT{n}X", "0") for n in slots)])
+            frame = self.tried([*asked, *(reply(f"EAPOSLOT{n}X", "0") for n in slots)])
             if ordered(frame, *(f"EAPOSLOT{n}X" for n in slots)) and str(frame).endswith(after):
                 self.reply_role, self.joins_replies = "tool", count == 1
                 return
@@ -354,13 +297,13 @@ class Template:
         for key in ("reasoning_content", "thinking", "reasoning", None):
             self.thought_key = key
             self.thought_inline = key is None
-            if self._shows_thought(_reply("EAPOSLOT7X", "0")):
+            if self._shows_thought(reply("EAPOSLOT7X", "0")):
                 break
         else:
             self.thought_inline = False
-        self.keeps_thought_before_reply = self._shows_thought(_reply("EAPOSLOT7X", "0"))
-        self.keeps_thought_before_user = self._shows_thought(_said("user", 7))
-        prompt = self.render([_said("user", 0)])
+        self.keeps_thought_before_reply = self._shows_thought(reply("EAPOSLOT7X", "0"))
+        self.keeps_thought_before_user = self._shows_thought(said("user", 7))
+        prompt = self.render([said("user", 0)])
         end = prompt[end_of_slot(prompt, 0) :].rstrip()
         self.opened = next((o for o, _ in self.format.thoughts if end.endswith(o)), "")
         """The mark with which a prompt opens a thought."""
@@ -374,7 +317,7 @@ class Template:
         elif asked:
             then = {**then, "role": self.reply_role}
         self.add_thought(turn, _THOUGHT)
-        return _THOUGHT in (self.tried([_said("user", 0), turn, then]) or "")
+        return _THOUGHT in (self.tried([said("user", 0), turn, then]) or "")
 
     def add_thought(self, turn: Message, thought: str) -> None:
         """Put a thought on an assistant's message."""
@@ -383,40 +326,3 @@ class Template:
         elif self.thought_inline:
             opening, close = self.format.thoughts[0]
             turn["content"] = f"{opening}\n{thought}\n{close}\n\n{turn['content']}"
-
-
-def short_id(identity: str) -> str:
-    """Return a call's id as the strictest templates want it: nine letters and digits."""
-    return hashlib.blake2b(identity.encode(errors="replace"), digest_size=5).hexdigest()[:9]
-
-
-def _arguments(query: str, inner: str) -> dict[str, object]:
-    return {"query": query, "options": {"of": [1, 2.5, True, inner]}, "number": 3}
-
-
-def _escapes_of(form: Format) -> tuple[Escape, Escape]:
-    """Return how a form that we write ourselves writes strings."""
-    told = form.render([ParsedCall(name="f", arguments=_arguments(TRICKY, TRICKY))])
-    slots = form.render([ParsedCall(name="f", arguments=_arguments("EAPOSLOT1X", "EAPOSLOT2X"))])
-    for top in ESCAPES:
-        for deep in ESCAPES:
-            written = slots.replace("EAPOSLOT1X", top(TRICKY))
-            if written.replace("EAPOSLOT2X", deep(TRICKY)) == told:
-                return top, deep
-    raise AssertionError(f"{form.name} writes strings in a way that is not in ESCAPES")
-
-
-def _said(role: str, slot: int) -> Message:
-    return {"role": role, "content": f"EAPOSLOT{slot}X"}
-
-
-def _reply(content: str, call: str) -> Message:
-    facts = {"name": "eapo_probe", "tool_call_id": short_id(call)}
-    return {"role": "tool", "content": content, **facts}
-
-
-def _in_parts(message: Message) -> Message:
-    content = message["content"]
-    if not isinstance(content, str):
-        return message
-    return {**message, "content": [{"type": "text", "text": content}]}

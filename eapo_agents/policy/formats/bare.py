@@ -18,7 +18,7 @@ from eapo_agents.policy.formats.base import (
 
 _VALUES = {"parameters", "arguments"}
 _BEGIN = re.compile(
-    r"(?:\A|(?<=\n)|(?<=;))[ \t]*(?:<\|python_tag\|>\s*)?"
+    r"(?:\A\s*|(?<=\n)[ \t]*)(?:<\|python_tag\|>\s*)?"
     r"(?=\{\s*\"(?:name|type|function|parameters|arguments)\"\s*:)"
 )
 
@@ -28,17 +28,17 @@ class BareJson(Format):
     """`{"name": ..., "parameters": {...}}` at the beginning of a line; `;` may separate two."""
 
     def find(self, text: str, start: int) -> Span | None:
-        stripped = start + len(text[start:]) - len(text[start:].lstrip())
-        for begin in _BEGIN.finditer(text, start):
-            at = begin.start() if begin.start() >= stripped else stripped
-            end = end_of_json(text, begin.end())
-            body = text[begin.end() : end]
-            if end < len(text) and not _is_call(body):
+        rest = text[start:]  # what stands behind a thought begins a line, too
+        for begin in _BEGIN.finditer(rest):
+            end = end_of_json(rest, begin.end())
+            body = rest[begin.end() : end]
+            if end < len(rest) and not _is_call(body):
                 continue
-            if end == len(text) and not re.search(r'"(?:parameters|arguments)"', body):
+            if end == len(rest) and not re.search(r'"(?:parameters|arguments)"', body):
                 continue
-            after = re.compile(r"\s*;").match(text, end)
-            return Span(start=at, end=after.end() if after else end, calls=json_calls(body))
+            after = re.compile(r"\s*;").match(rest, end)
+            end = after.end() if after else end
+            return Span(start=start + begin.start(), end=start + end, calls=json_calls(body))
         return None
 
     def render(self, calls: Sequence[ParsedCall]) -> str:

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eapo_agents.policy.formats.base import (
     MAX_CALL_CHARS,
@@ -39,7 +39,10 @@ class Pythonic(Format):
     """Whether strings are escaped; else only the next key or the end closes one."""
 
     def find(self, text: str, start: int) -> Span | None:
-        pattern = re.escape(self.opening) if self.opening else r"(?:\A|(?<=\n))(?=[ \t]*\[)"
+        pattern = re.escape(self.opening) if self.opening else r"(?:\A\s*|(?<=\n))(?=[ \t]*\[)"
+        if start and not self.opening:  # what stands behind a thought begins a line, too
+            span = self.find(text[start:], 0)
+            return span and replace(span, start=start + span.start, end=start + span.end)
         for opening in re.compile(pattern).finditer(text, start):
             if self.opening and quoted(text, opening.start(), opening.end()):
                 continue
