@@ -58,6 +58,8 @@ class PolicySection(Settings):
 
     model: str = EMBEDDED
     """Model folder, GGUF file or cached model's name."""
+    template: Options = Field(default_factory=dict)
+    """Variables of the model's chat template, such as `enable_thinking: false`."""
     fresh: FreshSection | None = None
     """Make this model (`eapo warm-start`, `eapo train`, `eapo study`) instead of loading `model`.
     It is kept beside the policies that are trained from it."""

