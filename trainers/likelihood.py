@@ -139,14 +139,8 @@ def _unhelped(trajectory: Trajectory) -> tuple[int, ...] | None:
     line = _line(trajectory)
     if not any(_was_accepted(turn) for turn in line[:-1]):
         return None
-    if trajectory.role is Role.OWN:
-        on_line = {id(turn) for turn in line[:-1]}
-        for turn in trajectory.turns:
-            if turn.consultations and (
-                id(turn) not in on_line
-                or len(parse_turn(turn.text).calls) != len(turn.consultations)
-            ):
-                return None
+    if trajectory.role is Role.OWN and not _help_is_apart(trajectory, line[:-1]):
+        return None
     kept: list[int] = []
     for turn, following in pairwise(line):
         if not turn.consultations:
@@ -197,6 +191,21 @@ def solution_rows(
 
 def _trajectories(groups_P: Sequence[RolloutGroup]) -> list[Trajectory]:
     return [trajectory for group in groups_P for trajectory in group.trajectories_G]
+
+
+def _help_is_apart(trajectory: Trajectory, before: Sequence[Turn]) -> bool:
+    """Return whether each turn before the answer either asked experts and did nothing else, or
+    called none of them, and no other turn asked any."""
+    on_line = {id(turn) for turn in before}
+    experts = {c.expert for turn in trajectory.turns for c in turn.consultations}
+    for turn in trajectory.turns:
+        calls = parse_turn(turn.text).calls
+        if turn.consultations:
+            if id(turn) not in on_line or len(calls) != len(turn.consultations):
+                return False
+        elif id(turn) in on_line and any(getattr(call, "name", None) in experts for call in calls):
+            return False  # the graph kept the call from the expert, such as by a limit
+    return True
 
 
 def _was_accepted(turn: Turn) -> bool:
