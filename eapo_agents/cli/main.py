@@ -15,9 +15,11 @@ from eapo_agents.cli import (
     collect,
     compare,
     demo,
+    doctor,
     eval,
     experts,
     models,
+    init,
     recipe,
     report,
     rescore,
@@ -41,6 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    init.init,
+    doctor.doctor,
     run.run,
     chat.chat,
     warm_start.warm_start,

@@ -1,0 +1,84 @@
+"""`eapo init` writes a project with which nothing is wrong; what `eapo doctor` finds in others."""
+
+import json
+
+import pytest
+
+PROBLEM = {"id": "1", "question": "How many?", "answer": "4", "grader": "number"}
+
+
+@pytest.fixture
+def project(run_command, monkeypatch, tmp_path, saved_model):
+    """project(*options) -> (exit status, what was printed) of `eapo init` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*options):
+        status, out, err = run_command("init", "mine", "--model", saved_model, *options)
+        if status == 0:
+            monkeypatch.chdir(tmp_path / "mine")
+            monkeypatch.syspath_prepend(str(tmp_path / "mine"))
+        return status, out + err
+
+    return make
+
+
+def examined(run_command, *overrides):
+    """(exit status, part -> its worst verdict and all that was said of it)."""
+    words = [word for override in overrides for word in ("--set", override)]
+    status, out, _ = run_command("doctor", "-r", "recipe.yaml", "--ask", "--json", *words)
+    parts = {}
+    for finding in json.loads(out)["findings"]:
+        verdicts, said = parts.setdefault(finding["part"], (set(), []))
+        verdicts.add(finding["verdict"])
+        said.append(finding["says"])
+    return status, {part: (verdicts, " ".join(said)) for part, (verdicts, said) in parts.items()}
+
+
+def test_a_new_project_is_whole(project, run_command):
+    status, said = project()
+    assert status == 0, said
+    status, parts = examined(run_command)
+    assert status == 0
+    assert list(parts) == ["problems", "reward", "model", "experts", "disk", "a live run"]
+    assert not any("blocking" in verdicts for verdicts, _ in parts.values())
+    assert "replied in" in parts["experts"][1]
+
+
+def test_problems_of_ones_own_are_taken_and_decide_on_the_expert(project, tmp_path, run_command):
+    own = tmp_path / "own.jsonl"
+    own.write_text("".join(json.dumps({**PROBLEM, "id": str(n)}) + "\n" for n in range(3)))
+    status, said = project("--problems", own, "--expert", "reference")
+    assert (status, "have none" in said) == (2, True)
+    assert not (tmp_path / "mine").exists()
+    assert project("--problems", own)[0] == 0
+    assert "kind: openai-chat" in (tmp_path / "mine" / "recipe.yaml").read_text()
+    status, _, err = run_command("init", ".")
+    assert (status, "has files: name another" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("override", "part", "says"),
+    [
+        ("task.answer_form='{answer} or 0'", "reward", "gold answers do not count as right"),
+        ("task.reward=generous:always", "reward", "to another problem count as right"),
+        ("task.reward=generous:broken", "reward", "no such thing"),
+        ("task.name=none.jsonl", "problems", "cannot be read"),
+        ("train.problems_per_step=4000", "problems", "problems_per_step is 4000"),
+        ("policy.model=./nowhere", "model", "There is no model folder"),
+        ("consult.experts.helper.options.field=plan", "experts", "has no 'plan'"),
+        ("consult.experts={me: {kind: human}}", "experts", "is a person"),
+    ],
+)
+def test_what_would_fail_later_is_found_by_the_doctor(
+    project, run_command, tmp_path, override, part, says
+):
+    project()
+    (tmp_path / "mine" / "generous.py").write_text(
+        "def always(answer, problem):\n    return 1.0\n\n"
+        "def broken(answer, problem):\n    raise KeyError('no such thing')\n"
+    )
+    status, parts = examined(run_command, override)
+    assert status == 5
+    verdicts, said = parts[part]
+    assert "blocking" in verdicts
+    assert says in said
