@@ -59,7 +59,11 @@ class SandboxedProcess:
         Raises:
             ProcessEndedError, DeadlineError: the process is gone, or does not read.
         """
-        data = memoryview(json.dumps(dict(message)).encode("ascii") + b"\n")
+        self.send_line(json.dumps(dict(message)).encode("ascii"), deadline)
+
+    def send_line(self, line: bytes, deadline: float) -> None:
+        """Write one line; raises as `send` does."""
+        data = memoryview(line + b"\n")
         while data:
             try:
                 data = data[os.write(self._in, data) :]

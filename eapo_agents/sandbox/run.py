@@ -126,7 +126,7 @@ def run_program(
     outcomes: list[Outcome] = []
     with sandbox.slot(), _ended_as(outcomes), sandbox.worker() as candidate:
         deadline = time.monotonic() + limit_s
-        candidate.send(_message(sample), deadline)
+        candidate.send({**_message(sample), "tests": f"\n{prompt}\n{test}"}, deadline)
         candidate.send({"load": limit_s}, deadline)
         if (line := candidate.line(deadline)) != READY:
             outcomes.append(Outcome(verdict=Verdict.FAILED, detail=f"raised {_error(line)}"))
@@ -139,22 +139,16 @@ def run_program(
 
 
 def _relay(checker: SandboxedProcess, candidate: SandboxedProcess, deadline: float) -> Outcome:
-    """Carry calls and values between the two until the test program has decided."""
+    """Carry messages between the two, who take turns, until the test program has decided."""
     while True:
-        message = json.loads(checker.line(deadline))
-        if "call" in message:
-            limit_s = max(0.001, deadline - time.monotonic())
-            candidate.send({"call": message["call"], "limit_s": limit_s}, deadline)
-            line = candidate.line(deadline)
-            # a value's line never starts so: its tags are not "!"
-            if line.startswith(_NO_VALUE):
-                checker.send({"raised": _error(line)}, deadline)
-            else:
-                checker.send({"value": line.decode("ascii", errors="replace")}, deadline)
-        elif message["!"] == "passed":
-            return Outcome(verdict=Verdict.PASSED)
-        else:
+        line = checker.line(deadline)
+        if line.startswith(_NO_VALUE):
+            message = json.loads(line)
+            if message["!"] == "passed":
+                return Outcome(verdict=Verdict.PASSED)
             return Outcome(verdict=Verdict.FAILED, detail=str(message["error"])[:200])
+        candidate.send_line(line, deadline)
+        checker.send_line(candidate.line(deadline), deadline)
 
 
 def _message(sample: Sample) -> dict[str, object]:
@@ -162,6 +156,7 @@ def _message(sample: Sample) -> dict[str, object]:
         "code": sample.code,
         "entry_point": sample.entry_point,
         "withheld": list(sample.withheld),
+        "tests": "",
     }
 
 

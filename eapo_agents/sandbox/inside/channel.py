@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Channel:
@@ -35,3 +36,18 @@ class Channel:
         data = memoryview(text.encode("ascii") + b"\n")
         while data:
             data = data[os.write(self._to, data) :]
+
+
+class NoInput(io.StringIO):
+    """A sample's standard input and output: writing does nothing, and reading fails."""
+
+    def read(self, *args: object) -> NoReturn:
+        raise OSError
+
+    readline = readlines = read
+
+    def readable(self) -> bool:
+        return False
+
+    def write(self, text: str) -> int:
+        return len(text)

@@ -2,11 +2,11 @@
 
 Its argument is '{"limits": ..., "paths": [...]}'. Messages, one JSON per line:
 
-    to it    {"code", "entry_point", "withheld"}               the first message
+    to it    {"code", "entry_point", "withheld", "tests"}      the first message
              {"inputs": [text, ...], "limits_s": [...]}        runs the code, then every input;
                                                                with "timed", reports the seconds
-             {"load": limit_s}                                 runs the code, for calls
-             {"call": text, "limit_s"}                         one call
+             {"load": limit_s}                                 runs the code, then shares its
+                                                               objects with a test (objects.py)
     from it  {"!": "ready"}                                    it waits for a message
              a value (inside/values.py)                        what a call returned
              {"!": "raised", "error": name}                    the code or a call raised
@@ -30,12 +30,15 @@ import time
 import typing  # noqa: F401  # nearly every sample begins with it
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from channel import Channel
+from channel import Channel, NoInput
 from limits import limit_threads, set_limits
 from processes import use_threads
 from values import from_text, to_text
+
+if TYPE_CHECKING:
+    from objects import Peer
 
 BUFFER_CHARS = 1 << 16
 READY = '{"!":"ready"}'
@@ -60,19 +63,20 @@ class TimeLimitError(Exception):
     """Raised inside a call that takes too long, as upstream's harnesses do."""
 
 
-class NoInput(io.StringIO):
-    """A sample's standard input and output: writing does nothing, and reading fails."""
+class TestsInput(io.TextIOBase):
+    """The standard input of a sample under test: what the tests have put there."""
 
-    def read(self, *args: object) -> NoReturn:
-        raise OSError
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
 
-    readline = readlines = read
+    def read(self, *args: object) -> Any:
+        return self._peer.ask("input", "read", args)
+
+    def readline(self, *args: object) -> Any:
+        return self._peer.ask("input", "readline", args)
 
     def readable(self) -> bool:
-        return False
-
-    def write(self, text: str) -> int:
-        return len(text)
+        return True
 
 
 def withhold(code: str, names: Sequence[str]) -> None:
@@ -95,7 +99,7 @@ def preload(code: str) -> None:
 
     Its time is not the sample's, and a module that cannot be loaded fails where the sample does.
     """
-    lines = "\n".join(_IMPORTED.findall(code))
+    lines = "\n".join(_IMPORTED.findall(code)) + ("asyncio" if "async " in code else "")
     for name, modules in _PRELOADED.items():
         if name in lines:
             for module in modules:
@@ -126,11 +130,16 @@ def raised(error: BaseException) -> str:
 
 def load(sample: dict[str, Any]) -> Callable[..., object]:
     """Run the sample's code in a new namespace and return its function."""
+    function: Callable[..., object] = run_code(sample)[sample["entry_point"]]
+    return function
+
+
+def run_code(sample: dict[str, Any]) -> dict[str, Any]:
+    """Run the sample's code and return its names."""
     namespace: dict[str, Any] = {}
     # it does not inherit this file's own future imports
     exec(compile(sample["code"], "<sample>", "exec", dont_inherit=True), namespace)
-    function: Callable[..., object] = namespace[sample["entry_point"]]
-    return function
+    return namespace
 
 
 def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]) -> None:
@@ -169,9 +178,10 @@ def main() -> None:
     sys.stdin = sys.stdout = sys.stderr = NoInput()
     channel.write(READY)
     sample = channel.read()
-    preload(sample["code"])
+    if sample["tests"]:
+        import objects  # noqa: F401  # while it can be
+    preload(sample["code"] + sample["tests"])
     withhold(sample["code"], sample["withheld"])
-    function: Callable[..., object] | None = None
     while True:
         message = channel.read()
         if "inputs" in message:
@@ -179,14 +189,34 @@ def main() -> None:
             channel.write(READY)
             continue
         try:
-            if "load" in message:
-                use_threads()
-                function = limited(message["load"], load, sample)
-                channel.write(READY)
-            else:
-                arguments, named = from_text(message["call"])
-                assert function is not None
-                value = limited(message["limit_s"], function, *arguments, **named)
-                channel.write(to_text(value))
+            use_threads()
+            namespace = limited(message["load"], run_code, sample)
+            namespace[sample["entry_point"]]
         except BaseException as error:
             channel.write(raised(error))
+            continue
+        channel.write(READY)
+        share(channel, namespace)
+
+
+def share(channel: Channel, namespace: dict[str, Any]) -> None:
+    """Do what a test program asks."""
+    from objects import Peer
+
+    peer = Peer(channel.read, channel.write, number=1, trusted=True)
+    printed = io.StringIO()
+
+    def taken() -> str:
+        text = printed.getvalue()
+        printed.seek(0)
+        printed.truncate()
+        return text
+
+    def of_name(name: str) -> Any:
+        return namespace[name] if name else tuple(namespace)
+
+    peer.names, peer.printed = of_name, taken
+    sys.stdout = printed
+    sys.stdin = TestsInput(peer)
+    builtins.input = lambda *args: peer.ask("input", "input", args)
+    peer.serve()
