@@ -13,11 +13,15 @@ from itertools import pairwise
 
 from eapo_agents.grading import LENIENT
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.policy.tool_calls import parse_turn
+from eapo_agents.policy.tool_calls import InvalidCall, ParsedCall, parse_turn
 from eapo_agents.rewards import Reward, score_text, scored
 from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory, Turn
 from graphs.groups import solo_success
 from trainers.rows import TrainingRow, likelihood_row, trajectory_rows
+
+CallsOf = Callable[[str], Sequence[ParsedCall | InvalidCall]]
+"""A turn's text -> the calls in it, in the policy's own form."""
+HERMES_CALLS: CallsOf = lambda text: parse_turn(text).calls  # noqa: E731  # a default
 
 
 def hint_stripped_rows(
@@ -27,6 +31,7 @@ def hint_stripped_rows(
     weight: float,
     ratio: bool = False,
     stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None,
+    calls_of: CallsOf = HERMES_CALLS,
 ) -> list[TrainingRow]:
     """Return hint-stripped rows: the answer that a reply helped to, as if the policy had found it
     without help.
@@ -42,7 +47,7 @@ def hint_stripped_rows(
     """
     found: dict[tuple[str, tuple[int, ...], tuple[int, ...], int], list[Trajectory]] = {}
     for number, trajectory in enumerate(_trajectories(groups_P)):
-        if not trajectory.correct or (kept := _unhelped(trajectory)) is None:
+        if not trajectory.correct or (kept := _unhelped(trajectory, calls_of)) is None:
             continue
         theirs = stand_in(trajectory)
         keeps_ratio = ratio and theirs is None
@@ -73,7 +78,9 @@ def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[T
     ]
 
 
-def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
+def self_distillation_rows(
+    groups_P: Sequence[RolloutGroup], *, weight: float, calls_of: CallsOf = HERMES_CALLS
+) -> list[TrainingRow]:
     """Return self-distillation rows: answers of solo rollouts, right or wrong, for the policy that
     has a reply in sight to judge.
 
@@ -84,7 +91,7 @@ def self_distillation_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -
     rows = []
     for group in groups_P:
         right = (t for t in group.trajectories_G if t.correct)
-        helped = next((t for t in right if _unhelped(t) is not None), None)
+        helped = next((t for t in right if _unhelped(t, calls_of) is not None), None)
         if helped is None:
             continue
         *before, last = _line(helped)
@@ -120,7 +127,7 @@ def _line(trajectory: Trajectory) -> list[Turn]:
     return found[::-1]
 
 
-def _unhelped(trajectory: Trajectory) -> tuple[int, ...] | None:
+def _unhelped(trajectory: Trajectory, calls_of: CallsOf) -> tuple[int, ...] | None:
     """Return the tokens between the first prompt and the last completion without those of
     consultations; None where no reply was accepted, or where help cannot be told from the rest.
 
@@ -139,7 +146,7 @@ def _unhelped(trajectory: Trajectory) -> tuple[int, ...] | None:
     line = _line(trajectory)
     if not any(_was_accepted(turn) for turn in line[:-1]):
         return None
-    if trajectory.role is Role.OWN and not _help_is_apart(trajectory, line[:-1]):
+    if trajectory.role is Role.OWN and not _help_is_apart(trajectory, line[:-1], calls_of):
         return None
     kept: list[int] = []
     for turn, following in pairwise(line):
@@ -193,13 +200,13 @@ def _trajectories(groups_P: Sequence[RolloutGroup]) -> list[Trajectory]:
     return [trajectory for group in groups_P for trajectory in group.trajectories_G]
 
 
-def _help_is_apart(trajectory: Trajectory, before: Sequence[Turn]) -> bool:
+def _help_is_apart(trajectory: Trajectory, before: Sequence[Turn], calls_of: CallsOf) -> bool:
     """Return whether each turn before the answer either asked experts and did nothing else, or
     called none of them, and no other turn asked any."""
     on_line = {id(turn) for turn in before}
     experts = {c.expert for turn in trajectory.turns for c in turn.consultations}
     for turn in trajectory.turns:
-        calls = parse_turn(turn.text).calls
+        calls = calls_of(turn.text)
         if turn.consultations:
             if id(turn) not in on_line or len(calls) != len(turn.consultations):
                 return False

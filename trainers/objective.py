@@ -10,6 +10,8 @@ from eapo_agents.types import Problem, Role, RolloutGroup, Trajectory
 from graphs.groups import solo_success
 from trainers.advantages import group_advantages, group_rows
 from trainers.likelihood import (
+    HERMES_CALLS,
+    CallsOf,
     hint_stripped_rows,
     rehearsal_rows,
     self_distillation_rows,
@@ -28,6 +30,7 @@ class Objective:
     settings: TrainSection
     stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None
     """What is learned in place of the answer that a reply helped to; None: that answer."""
+    calls_of: CallsOf = HERMES_CALLS
 
     def advantages(self, group: RolloutGroup) -> list[float | None]:
         """Return one for each rollout, of its shaped reward; None where it has none."""
@@ -64,7 +67,9 @@ class Objective:
                 min_solo_accuracy=internalise.solo_answer_min_accuracy,
             )
         if internalise.self_distillation_weight:
-            rows += self_distillation_rows(groups_P, weight=internalise.self_distillation_weight)
+            rows += self_distillation_rows(
+                groups_P, weight=internalise.self_distillation_weight, calls_of=self.calls_of
+            )
         if internalise.hint_stripped_weight:
             limit = internalise.max_solo_accuracy
             rows += hint_stripped_rows(
@@ -73,6 +78,7 @@ class Objective:
                 weight=internalise.hint_stripped_weight,
                 ratio=internalise.ratio == "importance",
                 stand_in=self.stand_in,
+                calls_of=self.calls_of,
             )
         return rows
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from eapo_agents.errors import RecipeError, TraceError
@@ -24,6 +23,7 @@ from graphs.agent import Agent
 from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
 from graphs.state import role_of
+from trainers.callbacks import AfterStepCallback, WeightsChanged
 from trainers.continuing import InterruptibleSource, Interrupts, train_on
 from trainers.distillation import ExpertSolutions
 from trainers.doctor import Expectation, examined
@@ -258,7 +258,12 @@ def objective_of(agent: Agent) -> Objective:
         answer_form=agent.recipe.task.answer_form,
         min_answer_to_reply_ratio=settings.internalise.min_answer_to_reply_ratio,
     )
-    return Objective(solo_prompt=agent.solo_prompt, settings=settings, stand_in=stand_in)
+    return Objective(
+        solo_prompt=agent.solo_prompt,
+        settings=settings,
+        stand_in=stand_in,
+        calls_of=lambda text: agent.renderer.format.parse(text).calls,
+    )
 
 
 def _train(
@@ -290,14 +295,14 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     publisher = Publisher(agent, folder, trainer.accelerator, trainer.save_model)
     trainer.add_callback(
-        _WeightsChanged(
+        WeightsChanged(
             lambda step: publisher.publish(start + step), _publish_every(agent, source, steps)
         )
     )
     trainer.add_callback(interrupts)
     if after_step is not None:
         told = interrupts.interruptible(after_step)
-        trainer.add_callback(_AfterStep(told, recipe.train.minibatches_per_step))
+        trainer.add_callback(AfterStepCallback(told, recipe.train.minibatches_per_step))
     finished = train_on(trainer, interrupts, folder)
     policy_folder = folder / POLICY_FOLDER
     there = finished and (policy_folder / POLICY_FILE).exists()
@@ -380,36 +385,3 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         return GRPOConfig(**{**ours, **recipe.trl})
     except (TypeError, ValueError) as error:
         raise RecipeError(f"TRL refuses the recipe's trl block: {error}") from error
-
-
-class _WeightsChanged(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
-    """Publishes the weights at the start, since a checkpoint may have been loaded, and after every
-    so many optimizer steps."""
-
-    def __init__(self, publish: Callable[[int], None], every: int) -> None:
-        self._publish = publish
-        self._every = every
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._publish(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self._every == 0:
-            self._publish(state.global_step)
-
-
-class _AfterStep(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped
-    """Tells a step's end, after its weights have been published. The step at which a run continues
-    is told again: what is done after it may have been cut off."""
-
-    def __init__(self, after_step: AfterStep, minibatches_per_step: int) -> None:
-        self._after_step = after_step
-        self._minibatches = minibatches_per_step
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step:
-            self.on_step_end(args, state, control)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step % self._minibatches == 0:
-            self._after_step(state.global_step // self._minibatches)
