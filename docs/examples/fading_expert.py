@@ -1,6 +1,6 @@
 """A `create_agent` agent whose experts fade while it trains, and whose search stays.
 
-    eapo train --recipe cpu-smol+eapo --set graph=docs.examples.fading_expert:build --out runs/agent
+    eapo train --recipe cpu-smol+eapo --graph docs.examples.fading_expert:build --out runs/agent
 
 `tools` are the recipe's experts. Their replies are accepted ever less often, and the policy learns
 to do without. An evaluation runs the same agent with no experts. `with_search` has a tool of its

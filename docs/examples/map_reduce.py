@@ -1,6 +1,6 @@
 """A map-reduce graph: several attempts side by side, and one answer made of them.
 
-    eapo train --recipe cpu-smol --set graph=docs.examples.map_reduce:build \\
+    eapo train --recipe cpu-smol --graph docs.examples.map_reduce:build \\
         --set graph_options.attempts=3 --out runs/map-reduce
 
 Each attempt and the answer are turns of one trajectory: all of them are trained, and the trajectory

@@ -9,6 +9,7 @@ import typer
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DEFAULT_STORE,
+    GraphOption,
     PolicyOption,
     RecipeOption,
     SetOption,
@@ -21,6 +22,7 @@ def chat(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     thread: Annotated[
         str | None, typer.Option("--thread", help="Continue the conversation with this id.")
     ] = None,
@@ -36,7 +38,7 @@ def chat(
     from eapo_agents.cli import chat_session
 
     chat_session.chat(
-        resolved(recipe, overrides, policy),
+        resolved(recipe, overrides, policy, graph),
         thread=thread,
         latest=latest,
         list_threads=list_threads,

@@ -9,6 +9,7 @@ import typer
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DEFAULT_STORE,
+    GraphOption,
     JsonOption,
     PolicyOption,
     RecipeOption,
@@ -24,6 +25,7 @@ def collect(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     store: StoreOption = DEFAULT_STORE,
     run_id: Annotated[
         str | None,
@@ -53,7 +55,7 @@ def collect(
 
     if shard is not None and ray_tasks is not None:
         raise UsageError("--ray makes shards by itself: drop --shard or --ray.")
-    whole = resolved(recipe, retrying(overrides, retry_failed), policy)
+    whole = resolved(recipe, retrying(overrides, retry_failed), policy, graph)
     if ray_tasks is not None:
         from eapo_agents.runs.ray_collection import collect_by_tasks
 

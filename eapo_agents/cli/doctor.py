@@ -8,6 +8,7 @@ import typer
 
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
+    GraphOption,
     JsonOption,
     PolicyOption,
     RecipeOption,
@@ -20,6 +21,7 @@ def doctor(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     ask: Annotated[
         bool, typer.Option("--ask", help="Ask each expert one question, which may cost money.")
     ] = False,
@@ -35,7 +37,7 @@ def doctor(
     from eapo_agents.runs.loading import quiet_libraries
 
     quiet_libraries()
-    found = check(resolved(recipe, overrides, policy), ask_experts=ask)
+    found = check(resolved(recipe, overrides, policy, graph), ask_experts=ask)
     if as_json:
         print(json.dumps({"findings": [asdict(finding) for finding in found]}))
     else:

@@ -10,6 +10,7 @@ import typer
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DataOption,
+    GraphOption,
     JsonOption,
     JudgeOption,
     OutOption,
@@ -69,6 +70,7 @@ def evaluate(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     baseline: BaselineOption = None,
     benchmarks: BenchmarksOption = None,
     data: DataOption = [],  # noqa: B006
@@ -91,7 +93,7 @@ def evaluate(
     from eapo_agents.runs.evaluation import evaluate as run
 
     evaluation = run(
-        resolved(recipe, overrides, policy),
+        resolved(recipe, overrides, policy, graph),
         out,
         progress=TERMINAL,
         benchmarks=_names(benchmarks),

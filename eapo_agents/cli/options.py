@@ -23,6 +23,10 @@ SetOption = Annotated[
     typer.Option("--set", help="Override a key of the recipe: --set train.steps=3. Repeatable."),
 ]
 PolicyOption = Annotated[str | None, typer.Option("--policy", help="Folder of a trained policy.")]
+GraphOption = Annotated[
+    str | None,
+    typer.Option("--graph", help="Graph of yours: package.module:function, or a shipped name."),
+]
 StoreOption = Annotated[
     str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
 ]
@@ -57,11 +61,14 @@ DataOption = Annotated[
 ]
 
 
-def resolved(name: str, overrides: list[str], policy: str | None) -> Recipe:
-    """Return the recipe with its overrides and the given policy."""
+def resolved(
+    name: str, overrides: list[str], policy: str | None, graph: str | None = None
+) -> Recipe:
+    """Return the recipe with its overrides, the given policy and the given graph."""
     from eapo_agents.recipe_file import load_recipe
 
     extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []
+    extra += [f"graph={json.dumps(graph)}"] if graph else []
     return load_recipe(name, [*overrides, *extra])
 
 

@@ -8,6 +8,7 @@ import typer
 
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
+    GraphOption,
     JsonOption,
     PolicyOption,
     RecipeOption,
@@ -21,10 +22,11 @@ def run(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     solo: Annotated[bool, typer.Option("--solo", help="Answer without experts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the agent one question and show its turns as they happen."""
     from eapo_agents.cli import run_once
 
-    run_once.run(resolved(recipe, overrides, policy), question, solo=solo, as_json=as_json)
+    run_once.run(resolved(recipe, overrides, policy, graph), question, solo=solo, as_json=as_json)

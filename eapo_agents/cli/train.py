@@ -9,6 +9,7 @@ import typer
 
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
+    GraphOption,
     JsonOption,
     OutOption,
     PolicyOption,
@@ -22,6 +23,7 @@ def train(
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
+    graph: GraphOption = None,
     out: OutOption = Path("runs/train"),
     from_traces: Annotated[
         str | None,
@@ -51,7 +53,7 @@ def train(
 
     if from_traces is not None:
         overrides = [*overrides, "train.method=logged"]
-    whole = resolved(recipe, overrides, policy)
+    whole = resolved(recipe, overrides, policy, graph)
     if dry_run:
         show(asdict(training.dry_run(whole, processes)), as_json=as_json)
         return
