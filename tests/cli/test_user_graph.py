@@ -33,7 +33,6 @@ def test_every_command_takes_a_user_s_graph(tiny, run_command, tmp_path):
     settings = {
         "policy.model": tiny,
         "policy.fresh": "null",
-        "graph": "own_agents:build",
         "sampling.max_new_tokens": 6,
         "consult.solo_share": 0.5,
         "consult.acceptance.kind": "adaptive",
@@ -48,7 +47,7 @@ def test_every_command_takes_a_user_s_graph(tiny, run_command, tmp_path):
         "train.internalise.solo_answer_weight": 1,
         "eval.problems": 2,
     }
-    given = ["-r", "scale-model+eapo"]
+    given = ["-r", "scale-model+eapo", "--graph", "own_agents:build"]
     for key, value in settings.items():
         given += ["--set", f"{key}={value}"]
     store, out = tmp_path / "t.db", tmp_path / "train"
