@@ -131,11 +131,6 @@ def converse(renderer: ChatRenderer) -> str:
         for n in range(renderer.template.max_calls or 2)
     ]
     said = [form.render(calls), "Answer: 5", "Answer: 6"]
-    if renderer.template.opened:
-        said = [f"I think.{form.thoughts[0][1]}{text}" for text in said]
-    if form.turn_ends:
-        final = "<|channel|>final<|message|>" if "<|channel|>" in form.marks else "<|message|>"
-        said[1:] = [final + text for text in said[1:]]
     written = iter(said)
     policy = PolicyChatModel(
         engine=ScriptedEngine(renderer, lambda key, prompt: next(written)),

@@ -118,7 +118,7 @@ class ExpertSolutions:
         )
         turn = Turn(
             context_ids=tuple(self.solo_prompt(problem)),
-            completion_ids=(*self.renderer.encode_text(text), self.renderer.end_of_turn_id),
+            completion_ids=tuple(self.renderer.encode_answer(text)),
             logprobs=None,
             parent=None,
             text=text,

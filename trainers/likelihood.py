@@ -246,7 +246,7 @@ class StandIn:
                     consultation.reply, trajectory.problem, self.answer_form, self.reward
                 )
                 if scored(self.reward, text, trajectory.problem)[1]:
-                    return (*self.renderer.encode_text(text), self.renderer.end_of_turn_id)
+                    return tuple(self.renderer.encode_answer(text))
         return None
 
 

@@ -183,16 +183,36 @@ class ChatRenderer:
         whatever the text holds."""
         return self._outside.encode(text)
 
-    def encode_turn(self, text: str) -> list[int]:
+    def encode_turn(self, text: str, *, in_thought: bool = False) -> list[int]:
         """Return the tokens of a text as the policy itself would write it, with its end of turn:
-        the marks of its calls and thoughts are tokens where the tokenizer has such tokens."""
+        the marks of its calls and thoughts are tokens where the tokenizer has such tokens.
+
+        Args:
+            in_thought: whether the prompt has opened a thought. A text without thoughts closes it.
+        """
+        calls = self.format.parse(text).calls
+        begin = self._begin_of_answer(in_thought, calls=bool(calls))
+        if not self.format.has_thought(text) and not text.startswith(begin):
+            text = begin + text
         ids: list[int] = []
         for piece, own in _split_at(text, tuple(self._ends.own)):
             ids += self._encode_frame(piece) if own else self.encode_text(piece)
         if ids and ids[-1] in self.stop_ids:
             return ids
-        calls = self.format.parse(text).calls
         return [*ids, self._ends.of_calls if calls else self.end_of_turn_id]
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Return the tokens of an answer from outside in the place of the policy's own: what
+        begins one, the text without any mark, and the end of the turn."""
+        begin = self._begin_of_answer(bool(self.template.opened), calls=False)
+        own = self._encode_frame(begin) if begin else ()
+        return [*own, *self.encode_text(text), self.end_of_turn_id]
+
+    def _begin_of_answer(self, in_thought: bool, *, calls: bool) -> str:
+        close = next((c for o, c in self.format.thoughts if o == self.template.opened), "")
+        if in_thought and close:
+            return f"{close}\n\n"
+        return "" if calls else self.format.answer_opening
 
     def _encode_frame_uncached(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -34,7 +34,8 @@ class ScriptedEngine:
         on_token: Callable[[int], None] | None = None,
     ) -> Completion:
         text = self._script(key, self._renderer.tokenizer.decode(list(prompt_ids)))
-        ids = tuple(self._renderer.encode_turn(text))
+        in_thought = self._renderer.in_thought(prompt_ids)
+        ids = tuple(self._renderer.encode_turn(text, in_thought=in_thought))
         whole = len(ids) <= sampling.max_new_tokens
         if on_token is not None:
             for token in ids[: sampling.max_new_tokens]:

@@ -216,6 +216,16 @@ def test_a_prompt_that_opens_a_thought_is_read_so():
     assert (whole.calls, whole.content) == ((), "Answer: 4")
 
 
+@pytest.mark.parametrize("name", ["qwen3_5_think", "gptoss", "muse_glimmer", "gemma"])
+def test_an_answer_from_outside_is_read_as_an_answer(name):
+    renderer = renderer_of(name)
+    in_thought = bool(renderer.template.opened)
+    ids = renderer.encode_answer("Answer: <tool_call> 4")
+    turn = renderer.parse(renderer.decode(ids), in_thought=in_thought)
+    assert (turn.content, turn.calls) == ("Answer: <tool_call> 4", ())
+    assert ids[-1] == renderer.end_of_turn_id
+
+
 def test_a_second_call_is_refused_where_the_template_takes_one():
     renderer = renderer_of("llama3_1")
     calls = [ParsedCall(name="solver", arguments={"query": str(n)}) for n in range(2)]

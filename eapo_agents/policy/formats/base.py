@@ -72,6 +72,8 @@ class Format(ABC):
     """Marks behind the last call of a turn: sampling stops at them."""
     turn_ends: tuple[str, ...] = ()
     """The only ends of a turn, where the first special token behind an answer is not one."""
+    answer_opening: str = ""
+    """What stands before an answer, where a turn has messages of several kinds."""
     frames: tuple[str, ...] = ()
     """Marks around an answer that are not part of it."""
     as_text: bool = False
