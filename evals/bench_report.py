@@ -61,7 +61,11 @@ def missing_lines(results: Results) -> list[str]:
 
 def ungraded(score: Score) -> str:
     """Return how many answers have no part in the score, and why."""
-    found = [(score.missing, "MISSING"), (score.failed, "failed")]
+    found = [
+        (score.missing, "MISSING"),
+        (score.failed, "failed"),
+        (score.undecided, "undecided"),
+    ]
     return ", ".join(f"{count} {what}" for count, what in found if count) or NONE
 
 

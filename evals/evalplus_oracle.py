@@ -29,7 +29,15 @@ from eapo_agents.errors import BenchmarkError
 from eapo_agents.files import cache_folder
 from eapo_agents.grading import Grade
 from eapo_agents.grading.code import the_sandbox
-from eapo_agents.sandbox import Inputs, Outcome, Sample, Sandbox, reference_values, run_inputs
+from eapo_agents.sandbox import (
+    Inputs,
+    Outcome,
+    Sample,
+    Sandbox,
+    Verdict,
+    reference_values,
+    run_inputs,
+)
 from eapo_agents.sandbox.inside.values import from_text, to_text
 from eapo_agents.types import Problem
 from evals.benchmark import Loaded, Prediction, Record
@@ -181,7 +189,14 @@ class EvalPlusGrader:
         else:
             passed = {"base": float(base.passed), "plus": float(base.passed and plus.passed)}
             note = base.detail or plus.detail
-        return Grade(score=passed["plus"], formatted=True, details=passed, note=note)
+        verdicts = {base.verdict, plus.verdict}
+        return Grade(
+            score=passed["plus"],
+            formatted=True,
+            details=passed,
+            note=note,
+            undecided=Verdict.UNDECIDED in verdicts and Verdict.FAILED not in verdicts,
+        )
 
     def expected_seconds(self, problem: Problem) -> float:
         """Return how many seconds the reference takes on all inputs."""

