@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.grading import Grade, grade, grade_answer
@@ -27,6 +27,19 @@ class Hub:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a judge says of an answer."""
+
+    name: Literal["correct", "incorrect", "not_attempted"]
+    confidence: float | None = None
+    """HLE: the confidence that the answer states, in percent; 100 where it states none."""
+    extracted: str | None = None
+    """HLE: the final answer that the judge found in the answer."""
+    reasoning: str = ""
+    """HLE: why. Untrusted text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """One answer that was made, here or elsewhere; one of the first three is given."""
 
@@ -36,8 +49,8 @@ class Prediction:
     """The answer alone, or a whole program."""
     continuation: str | None = None
     """Code that continues a code benchmark's prompt."""
-    verdict: str | None = None
-    """A judge's letter, where one has judged already."""
+    verdict: Verdict | None = None
+    """A judge's, where one has judged already."""
     supporting_facts: Sequence[tuple[str, int]] | None = None
     """HotpotQA: (title, sentence) pairs."""
 

@@ -23,6 +23,8 @@ _SLICE = 500
 """Resamples at once: all of a large benchmark's would take gigabytes."""
 _NO_SPREAD = 1e-9
 """Standard deviation that is rounding."""
+CALIBRATION_BIN = 100
+"""Answers in a bin of HLE's calibration error."""
 MCNEMAR, SIGN_FLIPS = "exact McNemar", "sign flips"
 Scores = Mapping[str, float]
 """Problem id -> share of right answers."""
@@ -140,6 +142,28 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     return 1.0 - math.prod(
         1.0 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1)
     )
+
+
+def calibration_error(confidence: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Root mean square gap between stated confidence and accuracy, as HLE's script computes it:
+    over bins of 100 answers sorted by confidence, *without the last bin*, which holds the rest and
+    the most confident ones. So it is 0 for 100 to 199 answers, and None for fewer, where the script
+    fails. Equal confidences stay in the order in which NumPy sorts them, so order matters.
+
+    Args:
+        confidence: shares, from 0 to 1.
+    """
+    num_bins = len(confidence) // CALIBRATION_BIN
+    if num_bins == 0:
+        return None
+    order = np.argsort(np.array(confidence))
+    stated, right = np.array(confidence)[order], np.array(correct)[order]
+    squares = 0.0
+    for start in range(0, (num_bins - 1) * CALIBRATION_BIN, CALIBRATION_BIN):
+        part = slice(start, start + CALIBRATION_BIN)
+        gap = abs(np.mean(stated[part]) - np.mean(right[part]))
+        squares += CALIBRATION_BIN / len(order) * np.square(gap)
+    return float(np.sqrt(squares))
 
 
 def mean_interval(per_problem: Mapping[str, float]) -> tuple[float, float]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.types import Problem
-from evals.benchmark import Benchmark, Record
+from evals.benchmark import Benchmark, Prediction, Record
 from evals.prediction_files import TEXT, texts_of
 
 Kind = Literal["completion", "answer", "continuation"]
@@ -41,6 +41,16 @@ class Field:
 
     name: str
     kind: Kind
+
+    def filled(self, prediction: Prediction, text: str) -> Prediction:
+        """Return the prediction with the field's text."""
+        match self.kind:
+            case "completion":
+                return replace(prediction, completion=text)
+            case "answer":
+                return replace(prediction, answer=text)
+            case "continuation":
+                return replace(prediction, continuation=text)
 
     def describe(self) -> str:
         """Return it for people."""

@@ -16,25 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.types import Problem
-from evals.benchmark import Benchmark, Loaded, Prediction, Record
+from evals.benchmark import Benchmark, Loaded, Prediction, Record, Verdict
+from evals.judge import fields_verdict
 from evals.prediction_fields import Field, choose_fields, has_field, value_of
 from evals.prediction_files import read_file, texts_of
 
-_GRADES = {
-    "a": "correct",
-    "b": "incorrect",
-    "c": "not_attempted",
-    "correct": "correct",
-    "incorrect": "incorrect",
-    "not_attempted": "not_attempted",
-    "not attempted": "not_attempted",
-    "yes": "correct",
-    "no": "incorrect",
-    "true": "correct",
-    "false": "incorrect",
+_VERDICTS: Mapping[str, Literal["correct", "incorrect", "not_attempted"]] = {
+    **dict.fromkeys(("a", "correct", "yes", "true"), "correct"),
+    **dict.fromkeys(("b", "incorrect", "no", "false"), "incorrect"),
+    **dict.fromkeys(("c", "not_attempted", "not attempted"), "not_attempted"),
 }
 
 
@@ -180,15 +174,7 @@ def _predictions(
 ) -> list[Prediction]:
     facts = record.get("sp")
     supporting = _facts(facts, path, number) if facts is not None else None
-    grade = record.get("grade", record.get("judge"))
-    if benchmark.judged and grade is not None:
-        verdict = _GRADES.get(str(grade).strip().lower())
-        if verdict is None:
-            raise BenchmarkError(
-                f"Record {number} of '{path}' has the grade '{grade}': A or CORRECT, B or "
-                "INCORRECT, C or NOT_ATTEMPTED are known."
-            )
-        return [Prediction(verdict=verdict)]
+    verdict = _verdict(record, path, number) if benchmark.judged else None
     field = next((f for f in fields if has_field(record, f.name)), None)
     if field is not None:
         try:
@@ -197,9 +183,12 @@ def _predictions(
             raise BenchmarkError(
                 f"Record {number} of '{path}' has a {field.name} that is {error}: a text is needed."
             ) from error
-        return [Prediction(**{field.kind: t or ""}, supporting_facts=supporting) for t in texts]
-    if supporting is not None:
-        return [Prediction(supporting_facts=supporting)]
+        if verdict is not None:
+            texts = texts[:1]  # a record's verdict is of one answer
+        made = Prediction(supporting_facts=supporting, verdict=verdict)
+        return [field.filled(made, text or "") for text in texts]
+    if supporting is not None or verdict is not None:
+        return [Prediction(supporting_facts=supporting, verdict=verdict)]
     other = "completion or solution" if benchmark.runs_code else "completion or answer"
     wanted = " or ".join(f"'{f.name}'" for f in fields) or f"{other} (or --answer-field)"
     wanted += ", or a grade" if benchmark.judged else ""
@@ -207,6 +196,28 @@ def _predictions(
         f"Record {number} of '{path}' has nothing to score: it needs {wanted}, got the keys "
         f"{', '.join(map(str, record))}."
     )
+
+
+def _verdict(record: Record, path: Path, number: int) -> Verdict | None:
+    """Return the judge's verdict that a record has: HLE's fields, or a grade."""
+    judged = record.get("judge_response")
+    if isinstance(judged, Mapping):
+        try:
+            return fields_verdict(judged)
+        except ValueError as error:
+            raise BenchmarkError(
+                f"Record {number} of '{path}' has a judge's reply that cannot be read: {error}."
+            ) from error
+    grade = record.get("grade", record.get("judge"))
+    if grade is None:
+        return None
+    name = _VERDICTS.get(str(grade).strip().lower())
+    if name is None:
+        raise BenchmarkError(
+            f"Record {number} of '{path}' has the grade '{grade}': A or CORRECT, B or "
+            "INCORRECT, C or NOT_ATTEMPTED are known."
+        )
+    return Verdict(name=name)
 
 
 def _facts(facts: object, path: Path, number: int) -> list[tuple[str, int]]:

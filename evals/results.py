@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.grading import Grade, same_answer
-from eapo_agents.types import StopReason, Trajectory
+from eapo_agents.types import Problem, StopReason, Trajectory
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction, mean
 from evals.conditions import ASSISTED, SOLO, Condition, Part
 from evals.metrics import (
@@ -128,25 +128,34 @@ def grade_answers(
         GradingError: a grader failed.
     """
     benchmark = part.benchmark
-    problems = {problem.id: problem for problem in part.loaded.problems}
-    found = [t for t in trajectories if t.problem.id in problems and t.rollout < condition.samples]
+    known = {problem.id for problem in part.loaded.problems}
+    found = [t for t in trajectories if t.problem.id in known and t.rollout < condition.samples]
     failed = [t for t in found if t.error is not None]
     _refuse_failures(benchmark, failed, len(found), max_error_share)
     answered = [t for t in found if t.error is None]
-    jobs = [
-        (problems[t.problem.id], Prediction(completion=answer_text(t, benchmark))) for t in answered
-    ]
+    jobs = graded_answers(part, condition, answered)
     grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
     graded = list(zip(answered, grades, strict=True))
     decided = [(t, grade) for t, grade in graded if not grade.undecided]
-    undecided = len(graded) - len(decided)
-    refuse_undecided(undecided, len(graded), max_error_share, benchmark.title)
+    refuse_undecided(grades, max_error_share, benchmark.title)
     samples = [_sample(t, _sealed(g) if benchmark.sealed else g) for t, g in decided]
-    order = {key: number for number, key in enumerate(problems)}
+    order = {problem.id: number for number, problem in enumerate(part.loaded.problems)}
     samples.sort(key=lambda s: (order[s.problem_id], s.rollout))
     missing = part.num_answers(condition) - len(found)
     score = _score(part, condition, samples, missing=missing, failed=len(failed))
-    return samples, replace(score, undecided=undecided)
+    return samples, replace(score, undecided=len(graded) - len(decided))
+
+
+def graded_answers(
+    part: Part, condition: Condition, trajectories: Iterable[Trajectory]
+) -> list[tuple[Problem, Prediction]]:
+    """Return what is graded of the trajectories that did not fail, with its problem."""
+    problems = {problem.id: problem for problem in part.loaded.problems}
+    return [
+        (problems[t.problem.id], Prediction(completion=answer_text(t, part.benchmark)))
+        for t in trajectories
+        if t.problem.id in problems and t.rollout < condition.samples and t.error is None
+    ]
 
 
 def _refuse_failures(

@@ -48,10 +48,10 @@ def score(
         ErrorBudgetError: more than a hundredth of the verdicts are undecided.
     """
     grader = grader or benchmark.grader(loaded)
-    jobs = [(p, prediction) for p in loaded.problems for prediction in predictions.get(p.id, ())]
+    jobs = answers(loaded, predictions)
     grades = grade_all(jobs, grader, num_threads=num_threads, on_graded=on_graded)
     undecided = {p.id for (p, _), g in zip(jobs, grades, strict=True) if g.undecided}
-    refuse_undecided(sum(g.undecided for g in grades), len(grades), 0.01, benchmark.title)
+    refuse_undecided(grades, 0.01, benchmark.title)
     by_problem: dict[str, list[Grade]] = {}
     for (problem, _), graded in zip(jobs, grades, strict=True):
         if not graded.undecided:
@@ -61,15 +61,28 @@ def score(
         for p in loaded.problems
         if p.id in by_problem or p.id not in undecided
     )
+    if benchmark.judged:  # upstream's scripts for these go through the predictions
+        order = {key: number for number, key in enumerate(predictions)}
+        items = tuple(sorted(items, key=lambda item: order.get(item.problem.id, len(order))))
     return Scored(benchmark=benchmark, items=items, undecided=sum(g.undecided for g in grades))
 
 
-def refuse_undecided(num: int, num_graded: int, max_share: float, title: str) -> None:
+def answers(
+    loaded: Loaded, predictions: Mapping[str, tuple[Prediction, ...]]
+) -> list[tuple[Problem, Prediction]]:
+    """Return each prediction with its problem, in the problems' order."""
+    return [(p, prediction) for p in loaded.problems for prediction in predictions.get(p.id, ())]
+
+
+def refuse_undecided(grades: Sequence[Grade], max_share: float, title: str) -> None:
     """Raise ErrorBudgetError where more verdicts are missing than allowed."""
-    if num > max_share * num_graded:
+    undecided = [grade for grade in grades if grade.undecided]
+    if len(undecided) > max_share * len(grades):
+        said = undecided[0].note or "The grader's limits ended the comparison."
         raise ErrorBudgetError(
-            f"{num} of {num_graded} answers to {title} could not be graded in the graders' limits, "
-            f"and at most {max_share:.0%} may: grade them again, on a machine with less load."
+            f"{len(undecided)} of {len(grades)} answers to {title} could not be graded (first: "
+            f"{said}), and at most {max_share:.0%} may: grade them again, on a machine with less "
+            "load or with a judge that follows instructions."
         )
 
 

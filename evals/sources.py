@@ -14,14 +14,18 @@ from pathlib import Path
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.schedules import counter_key
+from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, Loaded, Record
 
 
-def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
+def load(
+    benchmark: Benchmark, path: str | Path | None = None, *, with_images: bool = False
+) -> Loaded:
     """The benchmark's problems.
 
     Args:
         path: upstream's file. Without it, the folder EAPO_DATA is searched, then the hub asked.
+        with_images: include the questions with an image, which no policy here can see.
 
     Raises:
         BenchmarkError: they cannot be had or read; says how to get them.
@@ -39,7 +43,11 @@ def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
         records, origin = (benchmark.read or read_records)(path), str(path)
     records = benchmark.arrange(records)
     problems = benchmark.make_problems(records, origin)
-    kept = [(p, r) for p, r in zip(problems, records, strict=True) if p is not None]
+    kept = [
+        (p, r)
+        for p, r in zip(problems, records, strict=True)
+        if p is not None and (with_images or not has_image(p))
+    ]
     if not kept:
         raise BenchmarkError(f"'{origin}' holds no problem of {benchmark.title}.")
     ids = [problem.id for problem, _ in kept]
@@ -48,6 +56,21 @@ def load(benchmark: Benchmark, path: str | Path | None = None) -> Loaded:
         raise BenchmarkError(
             f"'{origin}' has the problem '{twice}' twice: give upstream's own file."
         )
+    return _loaded(kept, origin)
+
+
+def has_image(problem: Problem) -> bool:
+    """Return whether the question has an image."""
+    return bool(problem.metadata.get("image"))
+
+
+def without_images(loaded: Loaded) -> Loaded:
+    """Return the problems whose question has no image."""
+    pairs = zip(loaded.problems, loaded.records, strict=True)
+    return _loaded([(p, r) for p, r in pairs if not has_image(p)], loaded.origin)
+
+
+def _loaded(kept: list[tuple[Problem, Record]], origin: str) -> Loaded:
     canonical = json.dumps([r for _, r in kept], sort_keys=True, default=str)
     return Loaded(
         problems=tuple(p for p, _ in kept),

@@ -33,6 +33,13 @@ def score(
     ] = None,
     items: Annotated[bool, typer.Option("--items", help="List each problem's score.")] = False,
     judge: JudgeOption = None,
+    judge_again: Annotated[
+        bool,
+        typer.Option(
+            "--judge-again",
+            help="Let the judge grade what the file has grades for too, and report the agreement.",
+        ),
+    ] = False,
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     sandbox: SandboxOption = "auto",
@@ -56,6 +63,7 @@ def score(
         answer_field=answer_field,
         with_items=items,
         judge=judge,
+        judge_again=judge_again,
         recipe=resolved(recipe, overrides, None) if judge else None,
         sandbox=sandbox,
         unsafe_code=unsafe_code,
@@ -68,6 +76,11 @@ def score(
     print(f"{found.title}: {found.n} problems, {found.missing} without an answer")
     for metric, value in found.metrics.items():
         print(f"{metric:20} {value:.4f}")
+    if found.agreement is not None:
+        print(
+            f"The judge agrees with {found.agreement.equal} of {found.agreement.answers} grades of "
+            "the file."
+        )
     for item in found.items or ():
         note = safe_text(str(item.get("note", "")))
         print(f"{item['id']:30} {item['score']:.4f}  {note}".rstrip())

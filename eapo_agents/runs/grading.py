@@ -126,10 +126,12 @@ def _grade(
     judge: Judge | None,
     progress: Progress,
 ) -> _Graded:
-    from evals.results import grade_answers
+    from evals.results import grade_answers, graded_answers
 
     benchmark = part.benchmark
     grader = judge if benchmark.judged and judge else benchmark.grader(part.loaded)
+    if benchmark.judged and judge:
+        progress.say(judge.forecast(graded_answers(part, condition, stored)))
     started = time.perf_counter()
     with progress.bar(f"Grade {part.key(condition)}", len(stored)) as bar:
         samples, score = grade_answers(

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eapo_agents.errors import UsageError
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.grading import num_graders, prepare_sandbox, the_judge
 
 if TYPE_CHECKING:
-    from evals.benchmark import Benchmark
+    from evals.agreement import Agreement
+    from evals.benchmark import Benchmark, Loaded
     from evals.predictions import Matched
     from evals.run_folder import Judged
 
@@ -33,6 +35,10 @@ class ScoredAnswers:
     items: Sequence[Mapping[str, object]] | None
     """Each problem's score, where they were wanted."""
     judge: Judged | None
+    agreement: Agreement | None = None
+    """Of the judge with the grades of the file, where it was asked again."""
+    graded_fields: Sequence[str] = ()
+    """The fields of the predictions that were graded."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as one object."""
@@ -47,6 +53,7 @@ def score(
     answer_field: str | None = None,
     with_items: bool = False,
     judge: str | None = None,
+    judge_again: bool = False,
     recipe: Recipe | None = None,
     sandbox: str = "auto",
     unsafe_code: bool = False,
@@ -58,24 +65,33 @@ def score(
     Args:
         gold: upstream's file of problems; else EAPO_DATA is searched, then the hub.
         judge: the expert of `recipe` that grades, where the benchmark needs one.
+        judge_again: let it grade what the file has grades for too, and report how far they agree;
+            the figures are those of the file's grades.
         workers: answers graded at once.
     """
+    from evals.agreement import agree, regraded
     from evals.predictions import read_predictions
-    from evals.scoring import listed, refuse_ungraded
+    from evals.scoring import answers, listed, refuse_ungraded
     from evals.scoring import score as grade_all
     from evals.sources import load
 
     benchmark = _benchmark(name, gold)
-    loaded = load(benchmark, gold)
+    loaded = load(benchmark, gold, with_images=True)
     matched = read_predictions(benchmark, loaded, Path(predictions), answer_field)
-    grader = None
+    loaded = _questions_that_count(loaded, matched, progress)
+    grader, graded_again = None, []
+    if judge_again and not (benchmark.judged and judge):
+        raise UsageError("--judge-again needs a benchmark with a judge, and --judge EXPERT.")
     if benchmark.judged and judge and recipe:
         grader = the_judge(recipe, judge, Path("runs"))
+        graded_again = regraded(loaded, matched.by_problem) if judge_again else []
+        progress.say(grader.forecast([*answers(loaded, matched.by_problem), *graded_again]))
     elif benchmark.judged:
         refuse_ungraded(matched.by_problem, benchmark)
     prepare_sandbox(benchmark, sandbox, unsafe=unsafe_code, workers=workers, progress=progress)
     _say_what_is_there(matched, progress)
-    with progress.bar(f"Score {benchmark.title} (answers)", matched.num_predictions()) as bar:
+    num = matched.num_predictions() + len(graded_again)
+    with progress.bar(f"Score {benchmark.title} (answers)", num) as bar:
         scored = grade_all(
             benchmark,
             loaded,
@@ -84,10 +100,16 @@ def score(
             num_threads=num_graders(benchmark, workers),
             on_graded=bar.step,
         )
+        agreement = None
+        if graded_again and grader:
+            threads = num_graders(benchmark, workers)
+            agreement = agree(
+                loaded, matched.by_problem, grader, num_threads=threads, on_graded=bar.step
+            )
     if scored.undecided:
         progress.say(
-            f"{scored.undecided} answers are undecided: the grader's limits ended the comparison. "
-            "They count in no figure."
+            f"{scored.undecided} answers are undecided: the grader came to no verdict. They count "
+            "in no figure."
         )
     return ScoredAnswers(
         benchmark=benchmark.name,
@@ -98,7 +120,25 @@ def score(
         metrics=scored.metrics(),
         items=[listed(item, matched.names) for item in scored.items] if with_items else None,
         judge=grader.report() if grader else None,
+        agreement=agreement,
+        graded_fields=[field.name for field in matched.fields],
     )
+
+
+def _questions_that_count(loaded: Loaded, matched: Matched, progress: Progress) -> Loaded:
+    """Return the problems without those that have an image, unless the predictions answer one."""
+    from evals.sources import has_image, without_images
+
+    images = {problem.id for problem in loaded.problems if has_image(problem)}
+    if not images:
+        return loaded
+    if not images & matched.by_problem.keys():
+        return without_images(loaded)
+    progress.say(
+        f"The predictions answer questions with an image: all {len(loaded.problems)} questions "
+        f"count, {len(images)} of them with an image."
+    )
+    return loaded
 
 
 def _say_what_is_there(matched: Matched, progress: Progress) -> None:

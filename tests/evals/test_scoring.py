@@ -296,16 +296,16 @@ def test_simpleqa_is_judged_by_an_expert_and_its_cost_is_told(score, tmp_path, l
     status, result = score("simpleqa", tmp_path / "gold.csv", predictions, *options)
     assert status == 0
     assert result["metrics"]["correct"] == correct
-    assert result["judge"]["judge_version"] == "1"
+    assert result["judge"]["judge_version"] == "2"
     assert result["judge"]["costs"][0]["calls"] == 5
     _, again = score("simpleqa", tmp_path / "gold.csv", predictions, *options)
     assert again["judge"]["costs"][0]["calls"] == 5  # its replies were stored
 
 
 def test_a_person_is_no_judge_and_the_pinned_prompts_are_whole(score, tmp_path):
-    from evals.judge import PROMPTS
+    from evals.judge import PROTOCOLS
 
-    for prompt in PROMPTS.values():
+    for prompt in (protocol.prompt for protocol in PROTOCOLS.values()):
         assert "\\" not in prompt
         assert all(line == line.strip() for line in prompt.split("\n"))
     (tmp_path / "gold.csv").write_text(SIMPLE)
@@ -317,14 +317,14 @@ def test_a_person_is_no_judge_and_the_pinned_prompts_are_whole(score, tmp_path):
     assert "is a person" in message
 
 
-def test_a_judge_without_a_letter_stops_the_scoring(score, tmp_path):
+def test_a_judge_without_a_verdict_leaves_answers_undecided(score, tmp_path):
     (tmp_path / "gold.csv").write_text(SIMPLE)
     (tmp_path / "r.yaml").write_text(JUDGE % ("?", tmp_path / "experts.db"))
     predictions = write(tmp_path / "p.jsonl", [{"id": 0, "completion": "x"}])
     options = ("--judge", "judge", "--recipe", tmp_path / "r.yaml")
     status, message = score("simpleqa", tmp_path / "gold.csv", predictions, *options)
-    assert status == 1
-    assert "without a letter" in message
+    assert status == 3
+    assert "replied without a verdict" in message
 
 
 GSM = [{"question": "1?", "answer": "#### 1"}, {"question": "2?", "answer": "#### 2"}]
