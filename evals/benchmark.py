@@ -3,8 +3,9 @@ source."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -51,6 +52,8 @@ class Prediction:
     """Code that continues a code benchmark's prompt."""
     verdict: Verdict | None = None
     """A judge's, where one has judged already."""
+    options: Sequence[str] | None = None
+    """Multiple choice: the options in the order that the model saw, if not the problem's."""
     supporting_facts: Sequence[tuple[str, int]] | None = None
     """HotpotQA: (title, sentence) pairs."""
 
@@ -116,9 +119,19 @@ def mean_details(*names: str) -> Callable[[Sequence[Item]], dict[str, float]]:
 
 def grade_by_name(problem: Problem, prediction: Prediction) -> Grade:
     """By the grader that the problem names."""
+    if prediction.options is not None and "choices" in problem.metadata:
+        problem = with_options(problem, prediction.options)
     if prediction.completion is not None:
         return grade(prediction.completion, problem)
     return grade_answer(prediction.answer or "", problem)
+
+
+def with_options(problem: Problem, options: Sequence[str]) -> Problem:
+    """Return a multiple choice with its options in the order that the model saw."""
+    right = problem.metadata["choices"][string.ascii_uppercase.index(problem.answer)]
+    place = ["".join(option.split()) for option in options].index("".join(right.split()))
+    metadata = {**problem.metadata, "choices": list(options)}
+    return replace(problem, answer=string.ascii_uppercase[place], metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from typing import Literal
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, Prediction, Record
-from evals.prediction_files import TEXT, texts_of
+from evals.other_logs import TEXT
+from evals.prediction_files import texts_of
 
 Kind = Literal["completion", "answer", "continuation"]
 _COMPLETIONS = (

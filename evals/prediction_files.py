@@ -2,7 +2,8 @@
 
 A record keeps its tool's fields; this module only undoes the nesting: lm-eval's samples,
 evalplus's eval_results.json and folders, OpenAI's batch output, HotpotQA's official object, pandas'
-orientations, {id: answer}, and JSON arrays whatever the file is called.
+orientations, {id: answer}, and JSON arrays whatever the file is called. `evals/other_logs.py` reads
+the logs of inspect, HELM and simple-evals.
 """
 
 from __future__ import annotations
@@ -13,10 +14,16 @@ from pathlib import Path
 
 from eapo_agents.errors import BenchmarkError
 from evals.benchmark import Benchmark, Record
+from evals.other_logs import (
+    TEXT,
+    helm_file,
+    is_helm_list,
+    is_log,
+    read_archive,
+    read_helm_list,
+    read_log,
+)
 from evals.sources import read_lines, read_records, read_text
-
-TEXT = "model output"
-"""What the model wrote, where its tool nests it."""
 
 
 def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
@@ -28,6 +35,8 @@ def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
     if path.is_dir():
         return _folder(benchmark, path)
     name = path.name.removesuffix(".gz")
+    if name.endswith(".eval"):
+        return read_archive(path)
     if name.endswith((".csv", ".parquet")):
         return read_records(path)
     text = read_text(path)
@@ -39,6 +48,8 @@ def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
         if text.lstrip().startswith("[") or (name.endswith(".json") and "\n{" not in text.strip()):
             read_records(path)  # says where it is not JSON
         return _of_one_filter([_flat(record) for record in read_lines(text, path)], path)
+    if isinstance(found, list) and is_helm_list(found):
+        return read_helm_list(found, path)
     if isinstance(found, list):
         return _of_one_filter([_flat(record) for record in _objects(found, path)], path)
     if isinstance(found, dict):
@@ -60,10 +71,11 @@ def _objects(found: list[object], path: Path) -> list[Record]:
 
 def _object(benchmark: Benchmark, found: dict[str, object], path: Path) -> list[Record]:
     """Read one JSON object that holds all predictions."""
-    if unread := {"request_states", "convos", "samples"} & found.keys():
+    if is_log(found):
+        return read_log(found, path)
+    if isinstance(found.get("eval"), dict) and "status" in found:
         raise BenchmarkError(
-            f"'{path}' is another tool's log ('{min(unread)}'), which is not read: give JSONL, "
-            "each line with an id and a completion or answer."
+            f"'{path}' is a log of inspect without samples: give the log of the whole run."
         )
     if isinstance(found.get("eval"), dict):
         return _evalplus(found["eval"])
@@ -115,7 +127,9 @@ def _hotpot(found: dict[str, object], path: Path) -> list[Record]:
 
 
 def _folder(benchmark: Benchmark, path: Path) -> list[Record]:
-    """Read evalplus's other format: a folder for each task with 0.py, 1.py, ..."""
+    """Read evalplus's other format, a folder for each task with 0.py, 1.py, ...; or HELM's."""
+    if (file := helm_file(path)) is not None:
+        return list(read_file(benchmark, file))
     files = sorted(
         (f for f in path.glob("*/*.py") if f.stem.isdigit()),
         key=lambda f: (f.parent.name, int(f.stem)),

@@ -22,6 +22,8 @@ from eapo_agents.errors import BenchmarkError
 from eapo_agents.types import Problem
 from evals.benchmark import Benchmark, Loaded, Prediction, Record, Verdict
 from evals.judge import fields_verdict
+from evals.matching import Questions, same_options, squeezed
+from evals.other_logs import OPTIONS, QUESTION
 from evals.prediction_fields import Field, choose_fields, has_field, value_of
 from evals.prediction_files import read_file, texts_of
 
@@ -110,6 +112,7 @@ def _match(
     pairs = list(zip(loaded.problems, loaded.records, strict=True))
     known = {str(number): pair for number, pair in enumerate(pairs)}
     known |= {problem.id: (problem, gold) for problem, gold in pairs}
+    questions = Questions(pairs) if any(QUESTION in record for record in records) else None
     rows: list[tuple[Record, Problem, Record, int]] = []
     unknown: list[str] = []
     for number, record in enumerate(records, start=1):
@@ -119,7 +122,14 @@ def _match(
                 f"Record {number} of '{path}' has no id: each needs 'id' (or 'task_id') and what "
                 f"was answered, got the keys {', '.join(map(str, record)) or 'none'}."
             )
-        if name in known:
+        if questions is not None and QUESTION in record:
+            found = questions.find(record[QUESTION], name, record.get(OPTIONS))
+            if found is None:
+                unknown.append(name)
+            else:
+                _refuse_other_options(record, found[0], number, path)
+                rows.append((record, *found, number))
+        elif name in known:
             problem, gold = known[name]
             if name != problem.id:
                 _refuse_other_question(record, problem, number, path)
@@ -145,7 +155,7 @@ def _refuse_other_question(record: Record, problem: Problem, number: int, path: 
         if (
             isinstance(asked, str)
             and " " in asked
-            and _squeezed(asked) not in _squeezed(problem.question)
+            and squeezed(asked) not in squeezed(problem.question)
         ):
             raise BenchmarkError(
                 f"Record {number} of '{path}' has the number of the problem '{problem.id}', and "
@@ -154,8 +164,13 @@ def _refuse_other_question(record: Record, problem: Problem, number: int, path: 
             )
 
 
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
+def _refuse_other_options(record: Record, problem: Problem, number: int, path: Path) -> None:
+    """Refuse a letter that could be of other options."""
+    if not same_options(problem, record.get(OPTIONS)):
+        raise BenchmarkError(
+            f"Sample {number} of '{path}' asks '{problem.id}' with other options, or does not say "
+            "which: give the gold file that the predictions were made for."
+        )
 
 
 def _id(record: Record) -> str | None:
@@ -185,7 +200,7 @@ def _predictions(
             ) from error
         if verdict is not None:
             texts = texts[:1]  # a record's verdict is of one answer
-        made = Prediction(supporting_facts=supporting, verdict=verdict)
+        made = Prediction(supporting_facts=supporting, verdict=verdict, options=record.get(OPTIONS))
         return [field.filled(made, text or "") for text in texts]
     if supporting is not None or verdict is not None:
         return [Prediction(supporting_facts=supporting, verdict=verdict)]

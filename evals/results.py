@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from eapo_agents.errors import ErrorBudgetError
-from eapo_agents.grading import Grade, same_answer
+from eapo_agents.grading import Grade
 from eapo_agents.types import Problem, StopReason, Trajectory
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction, mean
 from evals.conditions import ASSISTED, SOLO, Condition, Part
@@ -17,7 +17,8 @@ from evals.metrics import (
     pass_at_k,
     score_interval,
 )
-from evals.scoring import benchmark_metrics, grade_all, refuse_undecided
+from evals.scoring import benchmark_metrics, grade_all, refuse_undecided, variance
+from evals.scoring import vote as majority
 from evals.sealing import open_text
 
 
@@ -247,7 +248,7 @@ def _of_several(
     return replace(
         score,
         # the paper's "variance"
-        variance=mean([_variance(v) for v in values.values()]),
+        variance=mean([variance(v) for v in values.values()]),
         pass_at={str(k): _mean_pass(by_problem, k) for k in _powers_of_two(least)},
         majority=mean([vote(found) for found in by_problem.values()]),
     )
@@ -271,10 +272,6 @@ def _value(benchmark: Benchmark, sample: Sample) -> float:
     return sample.grade.details.get(benchmark.metric, float(sample.grade.correct))
 
 
-def _variance(values: Sequence[float]) -> float:
-    return mean([(v - mean(values)) ** 2 for v in values])
-
-
 def _mean_pass(by_problem: Mapping[str, Sequence[Sample]], k: int) -> float:
     return mean(
         [pass_at_k(len(v), sum(s.grade.correct for s in v), k) for v in by_problem.values()]
@@ -282,24 +279,8 @@ def _mean_pass(by_problem: Mapping[str, Sequence[Sample]], k: int) -> float:
 
 
 def vote(samples: Sequence[Sample]) -> float:
-    """Return how right the most frequent answer is; the mean over those that are as frequent.
-
-    Answers that the grader holds equal are one answer. Right answers are all equal to the
-    gold one.
-    """
-    right = [s.grade.score for s in samples if s.grade.correct]
-    groups: list[tuple[str, list[float]]] = [("", right)] if right else []
-    wrong = [s.grade for s in samples if s.grade.extracted is not None and not s.grade.correct]
-    for grade in wrong:
-        answer = grade.extracted or ""
-        for first, scores in groups[bool(right) :]:
-            if same_answer(first, answer, grade.grader):
-                scores.append(grade.score)
-                break
-        else:
-            groups.append((answer, [grade.score]))
-    most = max((len(scores) for _, scores in groups), default=0)
-    return mean([mean(scores) for _, scores in groups if len(scores) == most])
+    """Return how right the most frequent answer of several samples is."""
+    return majority([sample.grade for sample in samples])
 
 
 def _powers_of_two(limit: int) -> list[int]:

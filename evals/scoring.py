@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from eapo_agents.errors import BenchmarkError, ErrorBudgetError, GradingError
-from eapo_agents.grading import Grade
+from eapo_agents.grading import Grade, same_answer
 from eapo_agents.types import Problem
-from evals.benchmark import Benchmark, GradePrediction, Item, Loaded, Prediction
+from evals.benchmark import Benchmark, GradePrediction, Item, Loaded, Prediction, mean
 from evals.metrics import pass_at_k
 
 _DETAIL_METRICS = {"base": "base_pass@", "plus": "plus_pass@"}
@@ -134,13 +134,44 @@ def benchmark_metrics(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, 
 
 
 def _of_samples(benchmark: Benchmark, items: Sequence[Item]) -> dict[str, float]:
-    """What several samples of a right-or-wrong benchmark tell: mean@n and pass@n for the smallest
-    number n > 1 of samples that a problem has, each problem weighing the same."""
+    """What several samples of a right-or-wrong benchmark tell: mean@n, pass@n, maj@n and the
+    variance of a problem's samples, for the smallest number n > 1 of samples that a problem has.
+    Each problem weighs the same; the first n vote."""
     n = min((len(item.grades) for item in items), default=0)
     if n < 2 or benchmark.metric != "accuracy":
         return {}
-    mean = sum(item.score for item in items) / len(items)
-    return {f"mean@{n}": mean, f"pass@{n}": _mean_pass(items, n, None)}
+    return {
+        f"mean@{n}": mean([item.score for item in items]),
+        f"pass@{n}": _mean_pass(items, n, None),
+        f"maj@{n}": mean([vote(item.grades[:n]) for item in items]),
+        "variance": mean([variance([float(g.correct) for g in i.grades]) for i in items]),
+    }
+
+
+def variance(values: Sequence[float]) -> float:
+    """Return the mean squared distance to the mean."""
+    return mean([(value - mean(values)) ** 2 for value in values])
+
+
+def vote(grades: Sequence[Grade]) -> float:
+    """Return how right the most frequent answer is; the mean over those that are as frequent.
+
+    Answers that the grader holds equal are one answer. Right answers are all equal to the
+    gold one.
+    """
+    right = [grade.score for grade in grades if grade.correct]
+    groups: list[tuple[str, list[float]]] = [("", right)] if right else []
+    for grade in grades:
+        if grade.extracted is None or grade.correct:
+            continue
+        for first, scores in groups[bool(right) :]:
+            if same_answer(first, grade.extracted, grade.grader):
+                scores.append(grade.score)
+                break
+        else:
+            groups.append((grade.extracted, [grade.score]))
+    most = max((len(scores) for _, scores in groups), default=0)
+    return mean([mean(scores) for _, scores in groups if len(scores) == most])
 
 
 def refuse_ungraded(

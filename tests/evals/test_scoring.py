@@ -10,39 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from eapo_agents.cli.main import main
-from eapo_agents.grading.code import use_sandbox
-
 DATA = Path(os.environ.get("EAPO_DATA", "/nonexistent"))
 needs_data = pytest.mark.skipif(
     "EAPO_DATA" not in os.environ, reason="EAPO_DATA names no folder with the benchmarks' files"
 )
-
-
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
-    monkeypatch.setenv("EAPO_CACHE", str(tmp_path / "cache"))
-    yield
-    use_sandbox(None)
-
-
-@pytest.fixture
-def score(capsys, monkeypatch):
-    def run(benchmark, gold, predictions, *more):
-        arguments = ["score", "-b", benchmark, "--predictions", predictions, *more, "--json"]
-        gold = ["--gold", gold] if gold is not None else []
-        monkeypatch.setattr("sys.argv", ["eapo", *map(str, [*arguments, *gold])])
-        capsys.readouterr()
-        try:
-            main()
-        except SystemExit as exit_:
-            captured = capsys.readouterr()
-            assert captured.out == ""
-            assert "Traceback" not in captured.err
-            return int(exit_.code), captured.err.strip().splitlines()[-1]
-        return 0, json.loads(capsys.readouterr().out)
-
-    return run
 
 
 def write(file, records):
@@ -255,7 +226,9 @@ def test_several_samples_are_averaged_problem_by_problem(score, tmp_path):
     )
     samples = [{"id": i - 1.0, "generation": text} for i in (1, 2) for text in (f"#### {i}", None)]
     _, result = score("gsm8k", gold, write(tmp_path / "p.jsonl", samples))
-    assert result["metrics"] == {"accuracy": 0.5, "mean@2": 0.5, "pass@2": 1.0}
+    same = {"accuracy": 0.5, "mean@2": 0.5, "pass@2": 1.0, "maj@2": 1.0, "variance": 0.25}
+    assert result["metrics"] == same
+    assert result["graded_fields"] == ["generation"]
 
 
 SIMPLE = "metadata,problem,answer\n" + "".join(f"{{}},Question {i}?,Gold {i}\n" for i in range(5))
