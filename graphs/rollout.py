@@ -7,9 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
 from pydantic import TypeAdapter
@@ -25,7 +30,7 @@ from eapo_agents.errors import (
 from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.policy.recording import recording
+from eapo_agents.policy.recording import ROLLOUT, Recorder, recording
 from eapo_agents.rewards import Reward, may_be_slow, score_text, scored
 from eapo_agents.types import (
     PolicyVersion,
@@ -47,9 +52,17 @@ from graphs.turns import messages_in, turns_of
 
 INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
+<<<<<<< HEAD
 RECURSION_LIMIT = 100
 """Steps of a user's graph, unless it has a lower limit itself. LangGraph's own is 10,007: a policy
 that asks for ever would have to run out of context."""
+=======
+AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
+"""One of our graphs or a user's."""
+_LAST_TURNS_S = 60.0
+"""How long a rollout waits for turns that its graph has left behind."""
+_LOOK_S = 0.01
+>>>>>>> 0a4d49f (Turns are named and ordered by their place in the graph; threads without a context lose none)
 T = TypeVar("T")
 
 
@@ -264,10 +277,11 @@ async def _run_graph(
         rollout=context.rollout,
         turn=0,
     )
+    base = how.policy.engine.policy_version.base  # a graph may call other models of ours too
     ended = True
-    with recording(key) as recorder, consulting(who):
+    with recording(key, base) as recorder, consulting(who):
         try:
-            state = await _in_time(invoke(graph, given, context), how.timeout_s)
+            state = await _in_time(_in_whole(graph, given, context, recorder), how.timeout_s)
         except GraphRecursionError:
             state, ended = None, False
     if who.failure is not None:
@@ -276,13 +290,13 @@ async def _run_graph(
         raise TraceError(recorder.fault)
     if isinstance(state, Mapping) and INTERRUPTS in state:
         raise UsageError("The graph waits for a person, and a rollout has nobody to ask.")
-    base = how.policy.engine.policy_version.base  # a graph may call other models of ours too
-    own = [record for record in recorder.records if record.policy.base == base]
+    records = recorder.in_order()
+    own = [record for record in records if record.policy.base == base]
     if not own:
         raise UsageError("The graph never called the policy.")
     turns = turns_of(
         messages_in(state),
-        recorder.records,
+        records,
         policy=own[0].policy,
         sampling=how.policy.sampling,
         asked=who,
@@ -312,6 +326,40 @@ def context_of(graph: AnyGraph, context: RolloutContext) -> Any:
     defaults."""
     schema = graph.context_schema
     return context if schema is None or schema is RolloutContext else schema()
+
+
+async def _in_whole(
+    graph: AnyGraph, given: Any, context: RolloutContext, recorder: Recorder
+) -> Any:
+    """Run a graph for a recorder, and until the policy has nothing left to sample for it."""
+    config = config_of(graph, thread_id=recorder.name)
+    config["metadata"] = {ROLLOUT: recorder.name}
+    marked = _with_ids(given, recorder.name)
+    try:
+        return await graph.ainvoke(marked, config, context=context_of(graph, context))
+    finally:
+        until = time.monotonic() + _LAST_TURNS_S
+        while recorder.num_sampling and time.monotonic() < until:  # the graph did not wait for it
+            await asyncio.sleep(_LOOK_S)
+        if recorder.num_sampling:
+            recorder.fail(
+                "The graph ended while the policy was still sampling for it: wait for each turn."
+            )
+
+
+def _with_ids(given: Any, name: str) -> Any:
+    """Return a graph's input with ids on its messages that tell the rollout, for threads that have
+    no other way to tell."""
+    messages = given.get("messages") if isinstance(given, dict) else None
+    if not isinstance(messages, list):
+        return given
+    marked = [
+        message.model_copy(update={"id": f"{name}/{index}"})
+        if isinstance(message, BaseMessage) and message.id is None
+        else message
+        for index, message in enumerate(messages)
+    ]
+    return {**given, "messages": marked}
 
 
 async def _in_time(work: Awaitable[T], timeout_s: float | None) -> T:

@@ -42,10 +42,10 @@ class Request:
     """Set when nobody waits for it."""
 
     @property
-    def order(self) -> tuple[str, int, int, int, int]:
+    def order(self) -> tuple[str, int, int, int, int, int]:
         """Sorts a batch independently of arrival."""
         key = self.key
-        return (key.problem_id, key.step, key.rollout, key.turn, key.seed)
+        return (key.problem_id, key.step, key.rollout, key.turn, key.branch, key.seed)
 
 
 @dataclass(slots=True)

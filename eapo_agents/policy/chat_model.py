@@ -40,6 +40,7 @@ from eapo_agents.policy.recording import (
     continued_turns,
     current_recorder,
     digests,
+    recorder_of,
     said_until,
     turn_id,
 )
@@ -148,7 +149,8 @@ class PolicyChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        message = await self._turn(messages, stop, None, **kwargs)
+        metadata = run_manager.metadata if run_manager else None
+        message = await self._turn(messages, stop, None, metadata=metadata, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _astream(
@@ -192,10 +194,13 @@ class PolicyChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         outcome: list[ChatResult | BaseException] = []
+        metadata = run_manager.metadata if run_manager else None
 
         def run() -> None:
             try:
-                outcome.append(asyncio.run(self._agenerate(messages, stop, None, **kwargs)))
+                turn = self._turn(messages, stop, None, metadata=metadata, **kwargs)
+                message = asyncio.run(turn)
+                outcome.append(ChatResult(generations=[ChatGeneration(message=message)]))
             except BaseException as error:  # handed to the caller's thread
                 outcome.append(error)
 
@@ -246,6 +251,7 @@ class PolicyChatModel(BaseChatModel):
         stop: list[str] | None,
         on_token: Callable[[int], None] | None,
         *,
+        metadata: Mapping[str, object] | None = None,
         tools: Sequence[Mapping[str, object]] = (),
         rollout_key: RolloutKey | None = None,
         **kwargs: Any,
@@ -254,38 +260,45 @@ class PolicyChatModel(BaseChatModel):
         sampling = sampling_of(self.sampling, kwargs, stop)
         _refuse_all_but_text(messages)
         said = digests(messages, tools)
-        recorder = current_recorder()
+        recorder = recorder_of(messages, metadata, self.engine.policy_version.base)
         prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
         turn = sum(message.type == "ai" for message in messages)
-        key = rollout_key or (recorder.next_key() if recorder else _key_outside(turn))
-        record_id = recorder.next_id(key) if recorder else turn_id(key, said[-1])
-        completion = await self.engine.generate(prompt.ids, sampling, key, on_token=on_token)
-        text = self.renderer.decode(completion.completion_ids)
-        in_thought = self.renderer.in_thought(prompt.ids)
-        parsed = self.renderer.parse(text, in_thought=in_thought, tools=tools)
-        message = message_of(parsed, completion, record_id, num_prompt=len(prompt.ids))
-        record = TurnRecord(
-            id=record_id,
-            parent=prompt.parent,
-            context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
-            completion_ids=tuple(completion.completion_ids),
-            logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
-            text=text,
-            calls=tuple(
-                ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
-                for call in parsed.calls
-            ),
-            finish_reason=completion.finish_reason,
-            policy=completion.policy,
-            sampling=sampling,
-            history=said_until(said[-1], message),
-        )
-        record.write(message)
-        if recorder is not None:
-            if not self.allow_midrollout_updates:
-                _refuse_change(recorder.records, completion.policy)
-            recorder.records.append(record)
-        return message
+        if recorder is None:
+            key = rollout_key or _key_outside(turn)
+            record_id = turn_id(key, said[-1])
+        else:
+            key, record_id = recorder.begin(rollout_key, said[-1], turn, sampling)
+        try:
+            completion = await self.engine.generate(prompt.ids, sampling, key, on_token=on_token)
+            text = self.renderer.decode(completion.completion_ids)
+            in_thought = self.renderer.in_thought(prompt.ids)
+            parsed = self.renderer.parse(text, in_thought=in_thought, tools=tools)
+            message = message_of(parsed, completion, record_id, num_prompt=len(prompt.ids))
+            record = TurnRecord(
+                id=record_id,
+                parent=prompt.parent,
+                context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
+                completion_ids=tuple(completion.completion_ids),
+                logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+                text=text,
+                calls=tuple(
+                    ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
+                    for call in parsed.calls
+                ),
+                finish_reason=completion.finish_reason,
+                policy=completion.policy,
+                sampling=sampling,
+                history=said_until(said[-1], message),
+            )
+            record.write(message)
+            if recorder is not None:
+                if not self.allow_midrollout_updates:
+                    _refuse_change(recorder.records, completion.policy)
+                recorder.records.append(record)
+            return message
+        finally:
+            if recorder is not None:
+                recorder.ended()
 
     def _prompt(
         self,

@@ -19,6 +19,8 @@ class RolloutKey:
     step: int
     rollout: int
     turn: int
+    branch: int = 0
+    """Tells apart what a graph asks for in parallel; 0 where turns follow each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, astuple, dataclass, field, replace
+from uuid import uuid4
 
 from langchain_core.messages import AIMessage, BaseMessage
 
 from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.places import Place, current_place, in_order, named
+from eapo_agents.schedules import counter_key
 from eapo_agents.types import PolicyVersion, Sampling
 
 _PLACE = "eapo"
@@ -84,56 +87,143 @@ class TurnRecord:
         )
 
 
-@dataclass(slots=True)
+ROLLOUT = "eapo_rollout"
+"""Key of a rollout's name in the metadata of LangChain's configuration."""
+
+
+@dataclass(slots=True, eq=False)
 class Recorder:
-    """The completions of one run, in the order in which they ended."""
+    """The completions of one run."""
 
     key: RolloutKey
     """Of the run's first completion."""
+    base: str | None = None
+    """Fingerprint of the base weights that the run is about; None: of any."""
     records: list[TurnRecord] = field(default_factory=list)
+    """In the order in which they ended."""
     fault: str | None = None
     """Why the records are not the whole run; a run that has one is not a trace."""
-    _begun: int = 0
-    _named: Counter[RolloutKey] = field(default_factory=Counter)
+    name: str = field(default_factory=lambda: uuid4().hex)
+    """Tells the rollouts that are in progress apart; no trace has it."""
+    num_begun: int = 0
+    num_sampling: int = 0
+    """Completions that are not sampled to their end yet."""
+    _asked: Counter[str] = field(default_factory=Counter)
+    _places: dict[str, tuple[int, Place | None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, why: str) -> None:
         """Note that something is missing."""
         self.fault = self.fault or why
 
-    def next_key(self) -> RolloutKey:
-        """Name the next completion, for a graph that does not name its own."""
+    def begin(
+        self, key: RolloutKey | None, said: str, turn: int, sampling: Sampling
+    ) -> tuple[RolloutKey, str]:
+        """Return the key and the id of a completion that begins now. Whoever begins one calls
+        `ended`.
+
+        They are functions of the place in the graph, of the conversation, and of how many were
+        asked for there before; not of the time at which branches come to it. So the same seed
+        gives the same ones.
+
+        Args:
+            key: the graph's own name of the completion, if it has one.
+            said: digest of the conversation so far.
+            turn: the policy's turns in it.
+        """
+        place = current_place()
+        asked = json.dumps([key and astuple(key), said, named(place), astuple(sampling)])
         with self._lock:
-            key = replace(self.key, turn=self.key.turn + self._begun)
-            self._begun += 1
-        return key
+            sample = self._asked[asked]
+            self._asked[asked] += 1
+            number = self.num_begun
+            self.num_begun += 1
+            self.num_sampling += 1
+        if key is None:
+            branch = 1 + counter_key("branch", asked, sample) % (1 << 62)
+            key = replace(self.key, turn=self.key.turn + turn, branch=branch)
+        record_id = turn_id(key, sample)
+        self._places[record_id] = (number, place)
+        return key, record_id
 
-    def next_id(self, key: RolloutKey) -> str:
-        """Return the id of a turn that begins now: the same seed gives the same ids."""
+    def ended(self) -> None:
+        """Note that a completion is sampled, or will not be."""
         with self._lock:
-            count = self._named[key]
-            self._named[key] += 1
-        return turn_id(key, count)
+            self.num_sampling -= 1
+
+    def in_order(self) -> list[TurnRecord]:
+        """Return the records, parents before children, in an order that is the same for the same
+        seed: see `places.in_order`."""
+
+        def place_of(record: TurnRecord) -> Place | None:
+            return self._places[record.id][1]
+
+        begun = sorted(self.records, key=lambda record: self._places[record.id][0])
+        found = in_order(begun, place_of, lambda record: record.id)
+        number = {record.id: index for index, record in enumerate(found)}
+        if any(number.get(r.parent or "", -1) > number[r.id] for r in found):
+            return begun  # a graph handed a turn over in a way that LangGraph does not know of
+        return found
 
 
+_OUTSIDE: Recorder = Recorder(RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0))
+"""Stands for code that is known to be in no run."""
 _current: ContextVar[Recorder | None] = ContextVar("eapo_recorder", default=None)
+_in_progress: dict[str, Recorder] = {}
 
 
 @contextmanager
-def recording(key: RolloutKey) -> Iterator[Recorder]:
+def recording(key: RolloutKey, base: str | None = None) -> Iterator[Recorder]:
     """Record every completion of a policy of ours that is sampled within this block, in the tasks
-    and threads that it starts too."""
-    recorder = Recorder(key)
-    token = _current.set(recorder)
+    and threads that it starts too.
+
+    Args:
+        base: see `Recorder`.
+    """
+    recorder = Recorder(key, base)
+    around = current_recorder() or _OUTSIDE
+    _current.set(recorder)
+    _in_progress[recorder.name] = recorder
     try:
         yield recorder
     finally:
-        _current.reset(token)
+        del _in_progress[recorder.name]
+        _current.set(around)
 
 
 def current_recorder() -> Recorder | None:
-    """Return the recorder of the run that this code is part of."""
-    return _current.get()
+    """Return the recorder of the run that this code is part of, by its context."""
+    found = _current.get()
+    return found if found is not None and found.name in _in_progress else None
+
+
+def recorder_of(
+    messages: Sequence[BaseMessage], metadata: Mapping[str, object] | None, base: str
+) -> Recorder | None:
+    """Return the recorder of the run that asks for a completion.
+
+    A thread that a node starts by itself has no context. Then the metadata that came with the call
+    tell, or the messages, or there is one run alone in progress. Else all that may be it are
+    failed: none of them is a trace any more.
+    """
+    found = current_recorder()
+    if found is not None or _current.get() is not None:
+        return found
+    able = [r for r in list(_in_progress.values()) if r.base in (None, base)]
+    named_in = {str((metadata or {}).get(ROLLOUT))}
+    named_in |= {str(message.id).partition("/")[0] for message in messages if message.id}
+    sampled = {record.id for record in records_on(messages)}
+    own = [r for r in able if r.name in named_in or sampled & {one.id for one in r.records}]
+    own = own or able
+    if len(own) == 1:
+        return own[0]
+    for recorder in own:
+        recorder.fail(
+            "The policy was asked from a thread without a context, and several rollouts were in "
+            "progress: pass the node's config to the call, or start the thread with "
+            "contextvars.copy_context().run."
+        )
+    return None
 
 
 def turn_id(key: RolloutKey, sample: int | str) -> str:

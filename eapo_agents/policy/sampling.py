@@ -64,9 +64,9 @@ class BatchSampler:
 def _uniforms(request: Request) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return the request's uniform numbers, one per token that it may sample."""
     key = request.key
-    philox = np.random.Philox(
-        key=counter_key("token", key.seed, key.problem_id, key.step, key.rollout, key.turn)
-    )
+    counter = (key.seed, key.problem_id, key.step, key.rollout, key.turn)
+    branch = (key.branch,) if key.branch else ()
+    philox = np.random.Philox(key=counter_key("token", *counter, *branch))
     return np.random.Generator(philox).random(request.sampling.max_new_tokens)
 
 

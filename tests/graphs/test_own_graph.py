@@ -20,7 +20,7 @@ from trainers.rows import trajectory_rows
 from trainers.run import train_traced
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_graph.py"
-WORDS = "The answer is that it is a number and the number is what it is."
+WORDS = "The answer is that it is a number and you can see what it is: 0 1 2 3 4 5 6 i to of in for"
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,8 @@ async def test_a_record_survives_json_and_sqlite(scripted, tmp_path):
 
 
 async def test_turns_of_equal_text_are_told_apart(scripted):
-    policy = scripted(["12", "12\n", "yes"])
+    texts = iter(["12", "12\n", "yes"])
+    policy = scripted(lambda key, prompt: next(texts))
     with recording(KEY) as recorder:
         kept = await policy.ainvoke([Q])
         await policy.ainvoke([Q])
