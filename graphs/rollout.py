@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from langchain_core.messages import (
     AIMessage,
@@ -52,17 +53,12 @@ from graphs.turns import messages_in, turns_of
 
 INTERRUPTS = "__interrupt__"
 """LangGraph's key of what a graph waits for."""
-<<<<<<< HEAD
 RECURSION_LIMIT = 100
 """Steps of a user's graph, unless it has a lower limit itself. LangGraph's own is 10,007: a policy
 that asks for ever would have to run out of context."""
-=======
-AnyGraph = CompiledStateGraph[Any, Any, Any, Any]
-"""One of our graphs or a user's."""
 _LAST_TURNS_S = 60.0
 """How long a rollout waits for turns that its graph has left behind."""
 _LOOK_S = 0.01
->>>>>>> 0a4d49f (Turns are named and ordered by their place in the graph; threads without a context lose none)
 T = TypeVar("T")
 
 

@@ -23,6 +23,7 @@ from eapo_agents.runs.evaluation import score_policy
 from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import expert_file, read_history, save_recipe
 from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
+from eapo_agents.runs.lock import locked
 from eapo_agents.runs.training import train_live_into, train_logged_into
 from eapo_agents.runs.warm_starting import warm_start_into
 
@@ -85,16 +86,17 @@ def run_demo(
         )
     from eapo_agents.store import TraceStore
 
-    save_recipe(recipe, folder, progress)
-    with TraceStore.open(str(folder / "traces.db"), create=True) as store:
-        run = DemoRun(
-            recipe=recipe,
-            folder=folder,
-            store=store,
-            progress=progress,
-            done=_read_state(folder),
-        )
-        _phases(run)
+    with locked(folder):
+        save_recipe(recipe, folder, progress)
+        with TraceStore.open(str(folder / "traces.db"), create=True) as store:
+            run = DemoRun(
+                recipe=recipe,
+                folder=folder,
+                store=store,
+                progress=progress,
+                done=_read_state(folder),
+            )
+            _phases(run)
     from evals.demo_report import demo_page, demo_report
 
     found = demo_report(

@@ -15,6 +15,7 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import expert_file, save_recipe
 from eapo_agents.runs.loading import load_agent, problems_of
+from eapo_agents.runs.lock import locked
 from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
 
     Raises:
         RecipeError: the recipe does not say what to teach.
+        UsageError: another process works in the folder.
     """
     if recipe.warm_start is None:
         raise RecipeError("The recipe has no warm_start section: add one, it says what to teach.")
@@ -53,10 +55,11 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
     from trainers.warm_start_episodes import refuse_misfit
 
     refuse_misfit(recipe, problems)
-    save_recipe(recipe, out, progress)
-    agent = load_agent(with_fresh_model(recipe, problems, out), progress)
-    agent.pool.open(expert_file(recipe, out), "warm-start")
-    policy, num_episodes = warm_start_into(agent, problems, out, progress)
+    with locked(out):
+        save_recipe(recipe, out, progress)
+        agent = load_agent(with_fresh_model(recipe, problems, out), progress)
+        agent.pool.open(expert_file(recipe, out), "warm-start")
+        policy, num_episodes = warm_start_into(agent, problems, out, progress)
     version = agent.engine.policy_version
     return WarmStarted(
         policy=str(policy),

@@ -108,7 +108,15 @@ def test_a_finished_run_on_traces_says_so_and_other_traces_are_refused(recipe, r
     assert "holds a run o" in told
 
 
-@pytest.mark.parametrize("command", [["train"], ["eval", "--limit", "4"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train"],
+        ["eval", "--limit", "4"],
+        ["warm-start", "--set", "warm_start.problems=4"],
+        ["demo", "--set", "warm_start.problems=4", "--set", "eval.problems=300"],
+    ],
+)
 def test_a_folder_in_which_another_process_works_is_refused_in_one_sentence(
     recipe, run_command, command
 ):
