@@ -44,6 +44,10 @@ def score(
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     sandbox: SandboxOption = "auto",
     unsafe_code: UnsafeOption = False,
+    sanitize: Annotated[
+        bool,
+        typer.Option("--sanitize", help="Clean programs by evalplus's sanitiser first."),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Answers graded at once.")
     ] = None,
@@ -67,6 +71,7 @@ def score(
         recipe=resolved(recipe, overrides, None) if judge else None,
         sandbox=sandbox,
         unsafe_code=unsafe_code,
+        sanitize=sanitize,
         workers=workers,
         progress=TERMINAL,
     )
@@ -74,6 +79,8 @@ def score(
         print(json.dumps(found.to_json()))
         return
     print(f"{found.title}: {found.n} problems, {found.missing} without an answer")
+    if found.sanitized_by:
+        print(f"Programs cleaned by {found.sanitized_by}")
     for metric, value in found.metrics.items():
         print(f"{metric:20} {value:.4f}")
     if found.agreement is not None:

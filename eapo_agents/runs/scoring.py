@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ class ScoredAnswers:
     """Of the judge with the grades of the file, where it was asked again."""
     graded_fields: Sequence[str] = ()
     """The fields of the predictions that were graded."""
+    sanitized_by: str | None = None
+    """What cleaned the programs first, where that was wanted."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as one object."""
@@ -57,6 +59,7 @@ def score(
     recipe: Recipe | None = None,
     sandbox: str = "auto",
     unsafe_code: bool = False,
+    sanitize: bool = False,
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> ScoredAnswers:
@@ -67,10 +70,12 @@ def score(
         judge: the expert of `recipe` that grades, where the benchmark needs one.
         judge_again: let it grade what the file has grades for too, and report how far they agree;
             the figures are those of the file's grades.
+        sanitize: clean the programs of a code benchmark by evalplus's sanitiser first.
         workers: answers graded at once.
     """
     from evals.agreement import agree, regraded
     from evals.predictions import read_predictions
+    from evals.sanitizing import sanitizer
     from evals.scoring import answers, listed, refuse_ungraded
     from evals.scoring import score as grade_all
     from evals.sources import load
@@ -78,6 +83,8 @@ def score(
     benchmark = _benchmark(name, gold)
     loaded = load(benchmark, gold, with_images=True)
     matched = read_predictions(benchmark, loaded, Path(predictions), answer_field)
+    if sanitize:
+        matched = _sanitized(benchmark, loaded, matched)
     loaded = _questions_that_count(loaded, matched, progress)
     grader, graded_again = None, []
     if judge_again and not (benchmark.judged and judge):
@@ -122,7 +129,18 @@ def score(
         judge=grader.report() if grader else None,
         agreement=agreement,
         graded_fields=[field.name for field in matched.fields],
+        sanitized_by=sanitizer() if sanitize else None,
     )
+
+
+def _sanitized(benchmark: Benchmark, loaded: Loaded, matched: Matched) -> Matched:
+    from evals.sanitizing import sanitized
+
+    if not benchmark.runs_code:
+        raise UsageError(
+            f"--sanitize cleans programs, and answers to {benchmark.title} are none: leave it out."
+        )
+    return replace(matched, by_problem=sanitized(loaded, matched.by_problem))
 
 
 def _questions_that_count(loaded: Loaded, matched: Matched, progress: Progress) -> Loaded:

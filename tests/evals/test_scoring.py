@@ -130,6 +130,18 @@ def test_hotpotqa_is_scored_by_the_official_formulae_to_twelve_digits(score, tmp
 
 
 @needs_data
+def test_evalplus_s_sanitiser_is_an_option_that_the_results_name(score, tmp_path, needs_sandbox):
+    gold = write(tmp_path / "gold.jsonl.gz", [ADD])
+    # a raw reply as a solution: no program before it is cleaned
+    said = "Sure:\n```python\ndef add(a, b):\n    return a + b\n```\nprint('done"
+    file = write(tmp_path / "p.jsonl", [{"task_id": ADD["task_id"], "solution": said}])
+    assert score("humaneval", gold, file)[1]["metrics"] == {"pass@1": 0.0}
+    status, cleaned = score("humaneval", gold, file, "--sanitize")
+    assert (status, cleaned["metrics"]) == (0, {"pass@1": 1.0})
+    assert cleaned["sanitized_by"].startswith("evalplus.sanitize 0.")
+    assert score("gsm8k", gold, file, "--sanitize")[0] == 2
+
+
 @pytest.mark.parametrize("name", ["gsm8k", "math500", "mmlu", "aime24", "aime25", "aimo"])
 def test_gold_solutions_score_100_percent(score, tmp_path, name):
     from evals.benchmarks import find_benchmark
@@ -304,7 +316,7 @@ GSM = [{"question": "1?", "answer": "#### 1"}, {"question": "2?", "answer": "###
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "gold", "predictions", "says"),
+    ("of", "gold", "predictions", "says"),
     [
         ("gsm9k", GSM, [{"id": 0, "answer": "1"}], "Did you mean 'gsm8k'"),
         ("gsm8k", None, [{"id": 0, "answer": "1"}], "no file"),
@@ -329,7 +341,7 @@ GSM = [{"question": "1?", "answer": "#### 1"}, {"question": "2?", "answer": "###
     ],
 )  # fmt: skip
 def test_what_cannot_be_scored_is_one_clear_sentence(
-    needs_sandbox, score, tmp_path, benchmark, gold, predictions, says
+    needs_sandbox, score, tmp_path, of, gold, predictions, says
 ):
     files = []
     for name, content in (("gold.jsonl", gold), ("predictions.jsonl", predictions)):
@@ -338,7 +350,7 @@ def test_what_cannot_be_scored_is_one_clear_sentence(
         elif content is not None:
             write(tmp_path / name, content)
         files.append(tmp_path / name)
-    status, message = score(benchmark, *files)
+    status, message = score(of, *files)
     assert status == 2
     assert re.search(says, message), message
     assert message.startswith("eapo: ")
