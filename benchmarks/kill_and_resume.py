@@ -36,7 +36,7 @@ from eapo_agents.types import Problem
 
 def problems(split):
     return [
-        Problem(id=f"{split}-{n}", question=f"What is {n} + 2?", answer=str(n + 2), grader="exact")
+        Problem(id=f"{split}-{n}", question=f"{split}: {n} + 2?", answer=str(n + 2), grader="exact")
         for n in range(24)
     ]
 

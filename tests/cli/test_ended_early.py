@@ -23,7 +23,7 @@ from eapo_agents.types import Problem
 
 def problems(split):
     return [
-        Problem(id=f"{split}-{n}", question=f"What is {n}?", answer=str(n), grader="exact")
+        Problem(id=f"{split}-{n}", question=f"What is {split} {n}?", answer=str(n), grader="exact")
         for n in range(4)
     ]
 
