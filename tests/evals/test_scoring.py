@@ -129,7 +129,6 @@ def test_hotpotqa_is_scored_by_the_official_formulae_to_twelve_digits(score, tmp
             assert result["metrics"][name] == pytest.approx(value, abs=1e-12), name
 
 
-@needs_data
 def test_evalplus_s_sanitiser_is_an_option_that_the_results_name(score, tmp_path, needs_sandbox):
     gold = write(tmp_path / "gold.jsonl.gz", [ADD])
     # a raw reply as a solution: no program before it is cleaned
@@ -142,6 +141,7 @@ def test_evalplus_s_sanitiser_is_an_option_that_the_results_name(score, tmp_path
     assert score("gsm8k", gold, file, "--sanitize")[0] == 2
 
 
+@needs_data
 @pytest.mark.parametrize("name", ["gsm8k", "math500", "mmlu", "aime24", "aime25", "aimo"])
 def test_gold_solutions_score_100_percent(score, tmp_path, name):
     from evals.benchmarks import find_benchmark
