@@ -8,17 +8,14 @@ it, so the policy learns to ask and to answer in the form, not to solve.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import RecipeError, TraceError
-from eapo_agents.experts.call_store import CallSite
-from eapo_agents.experts.consulting import UNAVAILABLE, Consulting, consulting
-from eapo_agents.experts.expert import Answer
+from eapo_agents.experts.consulting import UNAVAILABLE, current_consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.rendering import tool_section
@@ -29,7 +26,7 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import reward_of, scored
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, counter_key
 from eapo_agents.tasks.arithmetic import make_problem, worked_steps
-from eapo_agents.types import Problem, Trajectory
+from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 from graphs.agent import Agent, make_pool
 from graphs.consult import build_consult_graph
 from graphs.fill import run_to_end
@@ -118,20 +115,13 @@ def _asking(agent: Agent, problems: Sequence[Problem], progress: Progress) -> li
             "an expert, or leave the warm start out."
         )
     expert_of = {p.id: experts[n % len(experts)] for n, p in enumerate(problems)}
-    answers = run_to_end(_replies(agent, problems, expert_of))
-    failed = [answer for answer in answers.values() if not answer.accepted]
-    if len(failed) == len(answers):
-        raise TraceError(f"Every expert failed in the warm start (first: {failed[0].error}).")
-    if failed:
-        progress.warn(
-            f"{len(failed)} of {len(answers)} questions of the warm start had no reply (first: "
-            f"{failed[0].error}): their episodes are left out."
-        )
-    helped_by = [problem for problem in problems if answers[problem.id].accepted]
-    after_reply = {p.id: _after_reply(agent, p, answers[p.id].text) for p in helped_by}
 
     def write(problem: Problem, key: RolloutKey, has_help: bool) -> str:
-        return after_reply[problem.id] if has_help else _bare(agent, problem)
+        rollout = current_consulting()
+        sent = rollout.last_sent if rollout else None
+        if sent is None or sent.status is not ConsultationStatus.ACCEPTED:
+            return _bare(agent, problem)
+        return _after_reply(agent, problem, sent.reply)
 
     def ask(problem: Problem) -> str:
         asked: dict[str, object] = {"query": problem.question}
@@ -141,30 +131,28 @@ def _asking(agent: Agent, problems: Sequence[Problem], progress: Progress) -> li
     episodes = [
         episode
         for acceptance in _ACCEPTANCES
-        for episode in _run(
-            agent,
-            helped_by if acceptance == "constant" else problems,
-            write,
-            ask=ask,
-            acceptance=acceptance,
-        )
+        for episode in _run(agent, problems, write, ask=ask, acceptance=acceptance)
     ]
     _refuse_wrong(episodes)
+    _tell_failures(episodes, len(problems), progress)
     return episodes
 
 
-async def _replies(
-    agent: Agent, problems: Sequence[Problem], expert_of: Mapping[str, str]
-) -> dict[str, Answer]:
-    """Ask before the episodes run, which ask the same again: what costs money is stored."""
+def _tell_failures(episodes: Sequence[Trajectory], num_asked: int, progress: Progress) -> None:
+    """Tell of experts that failed: their episodes are as those whose reply is withheld.
 
-    async def ask(problem: Problem) -> Answer:
-        with consulting(Consulting(problem_id=problem.id, problem=problem)):
-            site = CallSite(problem_id=problem.id)
-            return await agent.pool.ask(expert_of[problem.id], {"query": problem.question}, site)
-
-    answers = await asyncio.gather(*map(ask, problems))
-    return {problem.id: answer for problem, answer in zip(problems, answers, strict=True)}
+    Raises:
+        TraceError: all of them failed, so nothing shows how a reply is used.
+    """
+    failures = (ConsultationStatus.FAILED, ConsultationStatus.TIMEOUT)
+    failed = [c for t in episodes for c in t.turns[0].consultations if c.status in failures]
+    if len(failed) == num_asked:
+        raise TraceError(f"Every expert failed in the warm start (first: {failed[0].error}).")
+    if failed:
+        progress.warn(
+            f"{len(failed)} of {num_asked} questions of the warm start had no reply (first: "
+            f"{failed[0].error}): their episodes show an expert that is unavailable."
+        )
 
 
 def _after_reply(agent: Agent, problem: Problem, reply: str) -> str:

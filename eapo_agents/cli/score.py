@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from eapo_agents.cli.options import (
     UnsafeOption,
     resolved,
 )
+
+if TYPE_CHECKING:
+    from eapo_agents.runs.scoring import ScoredAnswers
 
 
 def score(
@@ -56,7 +59,6 @@ def score(
     """Score answers made elsewhere, without a model: what the benchmark's own script would say."""
     import json
 
-    from eapo_agents.cli.output import safe_text
     from eapo_agents.cli.progress import TERMINAL
     from eapo_agents.runs import scoring
 
@@ -77,7 +79,13 @@ def score(
     )
     if as_json:
         print(json.dumps(found.to_json()))
-        return
+    else:
+        _print(found)
+
+
+def _print(found: ScoredAnswers) -> None:
+    from eapo_agents.cli.output import safe_text
+
     print(f"{found.title}: {found.n} problems, {found.missing} without an answer")
     if found.sanitized_by:
         print(f"Programs cleaned by {found.sanitized_by}")

@@ -1,6 +1,6 @@
 """Calls an expert. Everything around a call is in this file, and nowhere else.
 
-A call passes these stages: reply store -> an equal call in flight -> budget -> queue -> attempts at
+A call passes these stages: an equal call in flight -> reply store -> budget -> queue -> attempts at
 the least busy endpoint, within the timeout -> ledger. Every call ends as an `Answer`, with three
 exceptions that are raised: a spent budget, an interrupt for a person, and a cancellation.
 """
@@ -125,8 +125,8 @@ class _Booking:
     ) -> Answer:
         """Return the answer with its latency, counted from `since` or from the beginning.
 
-        The file is written in a thread: where a graph is served, nothing may block the event loop.
-        The thread ends its work also where the caller is cancelled.
+        A thread writes the file, since nothing may block the loop of a server. It ends its work
+        also where the caller is cancelled.
         """
         latency_s = time.perf_counter() - (self.started if since is None else since)
         row = LedgerRow(
@@ -204,9 +204,9 @@ class ExpertCaller:
             if shared is not None:
                 free = replace(shared, usage=NOTHING, cost_usd=0.0, attempts=0, cached=True)
                 return await booking.book(free)
-            # None: the call was cancelled or could not be paid; one of those who waited makes it
-        # in flight before the stored replies are looked through, which takes a while: an equal
-        # query that comes meanwhile must wait for this one, not pay for another call
+            # None: it was cancelled or could not be paid; one of those who waited makes the call
+        # before the stored replies are looked through: an equal query that comes meanwhile must
+        # wait for this one, not pay for a second call
         in_flight[request] = asyncio.get_running_loop().create_future()
         answer = None
         try:

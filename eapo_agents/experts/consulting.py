@@ -89,7 +89,7 @@ async def consult(pool: Askable, query: Query) -> tuple[Consultation, Answer | N
         asked = replace(asked, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
     elif query.u < query.rho:
         answer = await pool.ask(query.name, query.arguments, query.site)
-        return replace(
+        outcome = replace(
             asked,
             reply=answer.text if answer.accepted else UNAVAILABLE,
             status=answer.status,
@@ -97,7 +97,10 @@ async def consult(pool: Askable, query: Query) -> tuple[Consultation, Answer | N
             latency_s=answer.latency_s,
             tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
             cost_usd=answer.cost_usd or 0.0,
-        ), answer
+        )
+        if (who := _current.get()) is not None:
+            who.last_sent = outcome
+        return outcome, answer
     await pool.record(query.name, asked.status, query.site)
     return asked, None
 
@@ -143,6 +146,8 @@ class Consulting:
     """Takes the place of the tools' schedule."""
     watched: bool = False
     """Somebody watches: experts that can, stream what they write."""
+    last_sent: Consultation | None = None
+    """The outcome of the last query that reached an expert."""
     failure: EapoError | None = None
     """What must end the run. A node may have caught it, with whatever else tools raise."""
     _of_calls: dict[str, dict[int, Consultation]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
     from eapo_agents.experts.pool import ExpertPool
+    from trainers.dry_run import Plan
 
 Verdict = Literal["ok", "warning", "blocking"]
 _LOOKED_AT = 100
@@ -40,14 +42,17 @@ def check(recipe: Recipe, *, ask_experts: bool = False) -> list[Finding]:
     Args:
         ask_experts: ask each expert one question too, which may cost money.
     """
+    from trainers.dry_run import plan
+
     train: list[Problem] = []
+    planned = cache(lambda: plan(recipe, 1))  # two parts look at it
     parts: list[tuple[str, Callable[[], Iterator[tuple[Verdict, str]]]]] = [
         ("problems", lambda: _problems(recipe, train)),
         ("reward", lambda: _reward(recipe, train)),
-        ("model", lambda: _model(recipe)),
+        ("model", lambda: _model(recipe, planned)),
         ("experts", lambda: _experts(recipe, train, ask_experts)),
         ("disk", _disk),
-        ("a live run", lambda: _run(recipe)),
+        ("a live run", lambda: _run(recipe, planned())),
     ]
     found = []
     for part, look in parts:
@@ -125,19 +130,17 @@ def _reward(recipe: Recipe, train: Sequence[Problem]) -> Iterator[tuple[Verdict,
         yield "ok", f"{len(right)} gold answers are right, answers to other problems are not"
 
 
-def _model(recipe: Recipe) -> Iterator[tuple[Verdict, str]]:
+def _model(recipe: Recipe, planned: Callable[[], Plan]) -> Iterator[tuple[Verdict, str]]:
     from eapo_agents.policy.models import reach_model
-    from trainers.dry_run import plan
 
     policy = recipe.policy
     if policy.awaits_model:
         yield "ok", "made anew by `eapo warm-start` or `eapo train`"
     else:
         reach_model(policy.model)
-    planned = plan(recipe, 1)
     has = psutil.virtual_memory().total / _GIB
-    needs = planned.training_gib_per_process
-    size = f"{planned.policy_parameters:,} weights, {needs:.1f} GiB to train without activations"
+    needs = planned().training_gib_per_process
+    size = f"{planned().policy_parameters:,} weights, {needs:.1f} GiB to train without activations"
     if policy.device == "cpu" and needs > has:
         yield (
             "blocking",
@@ -190,10 +193,8 @@ def _disk() -> Iterator[tuple[Verdict, str]]:
     yield ("ok" if free > 2 else "warning"), f"{free:.0f} GiB free here"
 
 
-def _run(recipe: Recipe) -> Iterator[tuple[Verdict, str]]:
-    from trainers.dry_run import plan
-
-    planned, budget = plan(recipe, 1), recipe.consult.budget
+def _run(recipe: Recipe, planned: Plan) -> Iterator[tuple[Verdict, str]]:
+    budget = recipe.consult.budget
     limit = f" (the budget ends it at {budget.calls:,})" if budget.calls is not None else ""
     yield (
         "ok",

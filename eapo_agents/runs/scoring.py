@@ -15,8 +15,10 @@ from eapo_agents.runs.grading import num_graders, prepare_sandbox, the_judge
 if TYPE_CHECKING:
     from evals.agreement import Agreement
     from evals.benchmark import Benchmark, Loaded
+    from evals.judge import Judge
     from evals.predictions import Matched
     from evals.run_folder import Judged
+    from evals.scoring import Scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,51 +75,24 @@ def score(
         sanitize: clean the programs of a code benchmark by evalplus's sanitiser first.
         workers: answers graded at once.
     """
-    from evals.agreement import agree, regraded
-    from evals.predictions import read_predictions
     from evals.sanitizing import sanitizer
-    from evals.scoring import answers, listed, refuse_ungraded
-    from evals.scoring import score as grade_all
+    from evals.scoring import listed
     from evals.sources import load
 
     benchmark = _benchmark(name, gold)
     loaded = load(benchmark, gold, with_images=True)
-    matched = read_predictions(benchmark, loaded, Path(predictions), answer_field)
-    if sanitize:
-        matched = _sanitized(benchmark, loaded, matched)
+    matched = _read(benchmark, loaded, Path(predictions), answer_field, sanitize=sanitize)
     loaded = _questions_that_count(loaded, matched, progress)
-    grader, graded_again = None, []
     if judge_again and not (benchmark.judged and judge):
         raise UsageError("--judge-again needs a benchmark with a judge, and --judge EXPERT.")
+    grader = None
     if benchmark.judged and judge and recipe:
         grader = the_judge(recipe, judge, Path("runs"))
-        graded_again = regraded(loaded, matched.by_problem) if judge_again else []
-        progress.say(grader.forecast([*answers(loaded, matched.by_problem), *graded_again]))
-    elif benchmark.judged:
-        refuse_ungraded(matched.by_problem, benchmark)
+    again = _asked_of_the_judge(benchmark, loaded, matched, grader, judge_again, progress)
     prepare_sandbox(benchmark, sandbox, unsafe=unsafe_code, workers=workers, progress=progress)
     _say_what_is_there(matched, progress)
-    num = matched.num_predictions() + len(graded_again)
-    with progress.bar(f"Score {benchmark.title} (answers)", num) as bar:
-        scored = grade_all(
-            benchmark,
-            loaded,
-            matched.by_problem,
-            grader=grader,
-            num_threads=num_graders(benchmark, workers),
-            on_graded=bar.step,
-        )
-        agreement = None
-        if graded_again and grader:
-            threads = num_graders(benchmark, workers)
-            agreement = agree(
-                loaded, matched.by_problem, grader, num_threads=threads, on_graded=bar.step
-            )
-    if scored.undecided:
-        progress.say(
-            f"{scored.undecided} answers are undecided: the grader came to no verdict. They count "
-            "in no figure."
-        )
+    threads = num_graders(benchmark, workers)
+    scored, agreement = _graded(benchmark, loaded, matched, grader, again, threads, progress)
     return ScoredAnswers(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -133,13 +108,82 @@ def score(
     )
 
 
-def _sanitized(benchmark: Benchmark, loaded: Loaded, matched: Matched) -> Matched:
+def _asked_of_the_judge(
+    benchmark: Benchmark,
+    loaded: Loaded,
+    matched: Matched,
+    grader: Judge | None,
+    judge_again: bool,
+    progress: Progress,
+) -> int:
+    """Say what a judge will be asked, before it is; return how many answers that the file has
+    grades for are among them.
+
+    Raises:
+        BenchmarkError: answers have no grade, and there is no judge.
+    """
+    from evals.agreement import regraded
+    from evals.scoring import answers, refuse_ungraded
+
+    if grader is None:
+        if benchmark.judged:
+            refuse_ungraded(matched.by_problem, benchmark)
+        return 0
+    again = regraded(loaded, matched.by_problem) if judge_again else []
+    progress.say(grader.forecast([*answers(loaded, matched.by_problem), *again]))
+    return len(again)
+
+
+def _graded(
+    benchmark: Benchmark,
+    loaded: Loaded,
+    matched: Matched,
+    grader: Judge | None,
+    num_again: int,
+    num_threads: int,
+    progress: Progress,
+) -> tuple[Scored, Agreement | None]:
+    """Grade every answer, and those that a judge is to grade again."""
+    from evals.agreement import agree
+    from evals.scoring import score as grade_all
+
+    agreement = None
+    num = matched.num_predictions() + num_again
+    with progress.bar(f"Score {benchmark.title} (answers)", num) as bar:
+        scored = grade_all(
+            benchmark,
+            loaded,
+            matched.by_problem,
+            grader=grader,
+            num_threads=num_threads,
+            on_graded=bar.step,
+        )
+        if num_again and grader:
+            agreement = agree(
+                loaded, matched.by_problem, grader, num_threads=num_threads, on_graded=bar.step
+            )
+    if scored.undecided:
+        progress.say(
+            f"{scored.undecided} answers are undecided: the grader came to no verdict. They count "
+            "in no figure."
+        )
+    return scored, agreement
+
+
+def _read(
+    benchmark: Benchmark, loaded: Loaded, file: Path, answer_field: str | None, *, sanitize: bool
+) -> Matched:
+    """Return the predictions of a file, cleaned first where that is wanted."""
+    from evals.predictions import read_predictions
     from evals.sanitizing import sanitized
 
-    if not benchmark.runs_code:
+    if sanitize and not benchmark.runs_code:
         raise UsageError(
             f"--sanitize cleans programs, and answers to {benchmark.title} are none: leave it out."
         )
+    matched = read_predictions(benchmark, loaded, file, answer_field)
+    if not sanitize:
+        return matched
     return replace(matched, by_problem=sanitized(loaded, matched.by_problem))
 
 

@@ -72,7 +72,10 @@ def test_any_task_is_taught_by_the_experts_own_replies(recipe_of, tmp_path):
 def test_experts_that_fail_are_told_of_and_all_failing_is_an_error(recipe_of, tmp_path, capsys):
     recipe = recipe_of({QUESTIONS[0]: "Answer: word0"})
     episodes = episodes_of(recipe, tmp_path / "run")
-    assert len(episodes) == 7
+    # nothing is left out: after a failure the policy reads what it reads after a withheld reply
+    assert len(episodes) == 9
+    failed = [t for t in episodes if t.turns[0].consultations and t.turns[0].consultations[0].error]
+    assert [t.turns[1].text for t in failed] == ["Answer: word1", "Answer: word2"]
     assert "2 of 3 questions of the warm start had no reply" in capsys.readouterr().err
     with pytest.raises(TraceError, match="Every expert failed"):
         episodes_of(recipe_of(), tmp_path / "other")

@@ -16,6 +16,7 @@ import itertools
 import json
 import sys
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -36,7 +37,7 @@ _IMMUTABLE = (int, float, str, tuple, frozenset)
 _BATCH = 64
 
 
-class Crossing:
+class Crossing(ABC):
     """The tables of what has crossed, and what is written for a value."""
 
     def __init__(self, number: int) -> None:
@@ -49,13 +50,13 @@ class Crossing:
         self._theirs: dict[int, Any] = {}
         self._described: set[int] = set()
 
+    @abstractmethod
     def ask(self, what: str, *parts: Any) -> Any:
         """Have the other side do something; return its value, or raise what it raised."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def awaited(self, thing: Any) -> Any:
         """Await something of the other side."""
-        raise NotImplementedError
 
     def _changes(self) -> tuple[dict[str, Any], list[int]]:
         """Return the containers that have changed here, and those that nobody here has any more."""
