@@ -119,7 +119,12 @@ Say = Callable[[list[BaseMessage], Any], Any]
 
 
 def ways_of_asking(models: Models, made: random.Random) -> list[Say]:
-    """Ways in which programs call a model."""
+    """Ways in which programs call a model; the plain one is as frequent as six others."""
+    return [*from_tasks_and_threads(models), *with_other_settings(models, made)]
+
+
+def from_tasks_and_threads(models: Models) -> list[Say]:
+    """Ways that differ in where the call is made."""
     policy = models.policy
     tools = policy.bind_tools([TOOL])
 
@@ -150,6 +155,15 @@ def ways_of_asking(models: Models, made: random.Random) -> list[Say]:
 
     async def in_a_task(messages: list[BaseMessage], config: Any) -> AIMessage:
         return await asyncio.create_task(policy.ainvoke(messages))
+
+    often = [plainly] * 6
+    threads = (in_a_thread, in_a_pool, in_a_pool_with_its_config, in_a_copied_context)
+    return [*often, with_tools, *threads, in_a_task]
+
+
+def with_other_settings(models: Models, made: random.Random) -> list[Say]:
+    """Ways that differ in what is asked for, and how often."""
+    policy = models.policy
 
     async def streamed(messages: list[BaseMessage], config: Any) -> BaseMessage:
         pieces = [piece async for piece in policy.astream(messages)]
@@ -184,13 +198,7 @@ def ways_of_asking(models: Models, made: random.Random) -> list[Say]:
     async def another(messages: list[BaseMessage], config: Any) -> AIMessage:
         return await models.other.ainvoke(messages)
 
-    often = [plainly] * 6
-    return [
-        *often,
-        *(with_tools, in_a_thread, in_a_pool, in_a_pool_with_its_config, in_a_copied_context),
-        *(in_a_task, streamed, again_and_again, best_of_three, at_once, colder, bound, shortly),
-        another,
-    ]
+    return [streamed, again_and_again, best_of_three, at_once, colder, bound, shortly, another]
 
 
 def edited(messages: list[BaseMessage], made: random.Random) -> list[BaseMessage]:

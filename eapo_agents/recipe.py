@@ -1,6 +1,7 @@
 """Recipes: what a run does. `recipe_file` reads them from YAML.
 
-The sections are in `recipe_sections`, the rules for settings that go together in `recipe_rules`.
+The sections are in `recipe_sections` and `recipe_training`, the rules for settings that go together
+in `recipe_rules`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from eapo_agents.recipe_rules import refuse_old_keys, refuse_unfit, refuse_unused
-from eapo_agents.recipe_sections import (
+from eapo_agents.recipe_sections import RecipeSections
+from eapo_agents.recipe_training import (
     InternaliseSection,
     OverlongSection,
     PenaltySection,
-    RecipeSections,
     TrainSection,
 )
 

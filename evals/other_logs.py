@@ -68,9 +68,7 @@ def read_archive(path: Path) -> list[Record]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [
-                e for e in archive.infolist() if re.fullmatch(r"samples/.+\.json", e.filename)
-            ]
+            entries = [e for e in archive.infolist() if _SAMPLE.fullmatch(e.filename)]
             records = [_of_inspect(json.loads(_content(archive, entry))) for entry in entries]
     except FileNotFoundError as error:
         raise BenchmarkError(f"There is no file '{path}': check the path.") from error

@@ -24,7 +24,8 @@ from eapo_agents.policy.recording import records_on
 from eapo_agents.types import Problem, Role, StopReason, Trajectory
 from graphs.events import Ended, Event, PersonAsked, event_of
 from graphs.ratings import PERSON, conversation_trajectory
-from graphs.rollout import RECURSION_LIMIT, answer_in, config_of, context_of, first_messages
+from graphs.rollout import answer_in, first_messages
+from graphs.running import RECURSION_LIMIT, config_of, context_of
 from graphs.state import AnyGraph, RolloutContext, role_of
 from graphs.turns import messages_in
 

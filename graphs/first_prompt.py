@@ -13,7 +13,7 @@ from eapo_agents.policy.recording import recording
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.types import PolicyVersion, Sampling
 from graphs.fill import run_to_end
-from graphs.rollout import invoke
+from graphs.running import invoke
 from graphs.state import AnyGraph, RolloutContext
 
 _NOBODY = PolicyVersion(model="", base="", weights="", step=0)

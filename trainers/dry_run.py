@@ -49,8 +49,11 @@ class Plan:
     expert_servers: int
 
 
-def plan(recipe: Recipe, num_processes: int) -> Plan:
+def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> Plan:
     """The figures of a live run on so many training processes.
+
+    Args:
+        size: the policy's, where it is known already.
 
     Raises:
         RecipeError: the model's size is neither in its files nor in its name, or the graph is a
@@ -75,7 +78,7 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
         queries += asked
         calls += asked * acceptance.rho(step)
         tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens
-    size = _policy_size(recipe)
+    size = size or policy_size(recipe)
     return Plan(
         steps=settings.steps,
         rollouts=per_step * settings.steps,
@@ -84,7 +87,7 @@ def plan(recipe: Recipe, num_processes: int) -> Plan:
         expert_calls_at_most=round(calls),
         expert_calls_if_called_first=round(queries),
         policy_parameters=size.parameters,
-        training_gib_per_process=_training_bytes(recipe, size) / num_processes / GIB,
+        training_gib_per_process=training_bytes(recipe, size) / num_processes / GIB,
         serving_gib=size.parameters * _BYTES[recipe.policy.dtype] / GIB,
         training_processes=num_processes,
         policy_servers=len(recipe.policy.servers),
@@ -119,7 +122,12 @@ def model_size(model: str) -> ModelSize:
     return ModelSize(size, round(size * _PER_RANK))
 
 
-def _policy_size(recipe: Recipe) -> ModelSize:
+def policy_size(recipe: Recipe) -> ModelSize:
+    """Return the size of a recipe's policy.
+
+    Raises:
+        RecipeError: it is neither in the model's files nor in its name.
+    """
     policy = recipe.policy
     if policy.awaits_model and policy.fresh is not None:
         from eapo_agents.policy.fresh import config_of
@@ -158,9 +166,9 @@ def _size_of(config: PretrainedConfig) -> ModelSize:
     )
 
 
-def _training_bytes(recipe: Recipe, size: ModelSize) -> float:
-    """Weights, and for what is trained: gradient, two states of Adam in float32, and a float32 copy
-    where the weights are narrower."""
+def training_bytes(recipe: Recipe, size: ModelSize) -> float:
+    """Return what training holds: the weights, and for what is trained its gradient, two states of
+    Adam in float32, and a float32 copy where the weights are narrower."""
     width = _BYTES[recipe.policy.dtype]
     lora = recipe.train.lora
     trained = size.parameters if lora is None else size.per_rank * lora.r

@@ -123,11 +123,9 @@ class _Booking:
     async def book(
         self, answer: Answer, *, since: float | None = None, status: str | None = None
     ) -> Answer:
-        """Return the answer with its latency, counted from `since` or from the beginning.
-
-        A thread writes the file, since nothing may block the loop of a server. It ends its work
-        also where the caller is cancelled.
-        """
+        """Return the answer with its latency, counted from `since` or from the beginning. A thread
+        writes the file, since nothing may block a server's loop; a cancelled caller does not stop
+        it."""
         latency_s = time.perf_counter() - (self.started if since is None else since)
         row = LedgerRow(
             expert=self.expert,

@@ -15,11 +15,12 @@ import psutil
 
 from eapo_agents.errors import EapoError, TaskError, innermost
 from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_rules import is_own
 from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
     from eapo_agents.experts.pool import ExpertPool
-    from trainers.dry_run import Plan
+    from trainers.dry_run import ModelSize
 
 Verdict = Literal["ok", "warning", "blocking"]
 _LOOKED_AT = 100
@@ -42,17 +43,17 @@ def check(recipe: Recipe, *, ask_experts: bool = False) -> list[Finding]:
     Args:
         ask_experts: ask each expert one question too, which may cost money.
     """
-    from trainers.dry_run import plan
+    from trainers.dry_run import policy_size
 
     train: list[Problem] = []
-    planned = cache(lambda: plan(recipe, 1))  # two parts look at it
+    size = cache(lambda: policy_size(recipe))  # two parts look at it
     parts: list[tuple[str, Callable[[], Iterator[tuple[Verdict, str]]]]] = [
         ("problems", lambda: _problems(recipe, train)),
         ("reward", lambda: _reward(recipe, train)),
-        ("model", lambda: _model(recipe, planned)),
+        ("model", lambda: _model(recipe, size)),
         ("experts", lambda: _experts(recipe, train, ask_experts)),
         ("disk", _disk),
-        ("a live run", lambda: _run(recipe, planned())),
+        ("a live run", lambda: _run(recipe, size)),
     ]
     found = []
     for part, look in parts:
@@ -130,8 +131,9 @@ def _reward(recipe: Recipe, train: Sequence[Problem]) -> Iterator[tuple[Verdict,
         yield "ok", f"{len(right)} gold answers are right, answers to other problems are not"
 
 
-def _model(recipe: Recipe, planned: Callable[[], Plan]) -> Iterator[tuple[Verdict, str]]:
+def _model(recipe: Recipe, size: Callable[[], ModelSize]) -> Iterator[tuple[Verdict, str]]:
     from eapo_agents.policy.models import reach_model
+    from trainers.dry_run import training_bytes
 
     policy = recipe.policy
     if policy.awaits_model:
@@ -139,16 +141,16 @@ def _model(recipe: Recipe, planned: Callable[[], Plan]) -> Iterator[tuple[Verdic
     else:
         reach_model(policy.model)
     has = psutil.virtual_memory().total / _GIB
-    needs = planned().training_gib_per_process
-    size = f"{planned().policy_parameters:,} weights, {needs:.1f} GiB to train without activations"
+    needs = training_bytes(recipe, size()) / _GIB
+    said = f"{size().parameters:,} weights, {needs:.1f} GiB to train without activations"
     if policy.device == "cpu" and needs > has:
         yield (
             "blocking",
-            f"{size}, and this machine has {has:.0f} GiB: take a smaller model, train.lora, or "
+            f"{said}, and this machine has {has:.0f} GiB: take a smaller model, train.lora, or "
             "more processes",
         )
     else:
-        yield "ok", size
+        yield "ok", said
 
 
 def _experts(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tuple[Verdict, str]]:
@@ -193,8 +195,13 @@ def _disk() -> Iterator[tuple[Verdict, str]]:
     yield ("ok" if free > 2 else "warning"), f"{free:.0f} GiB free here"
 
 
-def _run(recipe: Recipe, planned: Plan) -> Iterator[tuple[Verdict, str]]:
-    budget = recipe.consult.budget
+def _run(recipe: Recipe, size: Callable[[], ModelSize]) -> Iterator[tuple[Verdict, str]]:
+    from trainers.dry_run import plan
+
+    if is_own(recipe.graph):
+        yield "ok", f"how often '{recipe.graph}' calls the policy is known only when it runs"
+        return
+    planned, budget = plan(recipe, 1, size()), recipe.consult.budget
     limit = f" (the budget ends it at {budget.calls:,})" if budget.calls is not None else ""
     yield (
         "ok",

@@ -82,3 +82,13 @@ def test_what_would_fail_later_is_found_by_the_doctor(
     verdicts, said = parts[part]
     assert "blocking" in verdicts
     assert says in said
+
+
+def test_a_graph_of_ones_own_is_no_finding(project, run_command, tmp_path):
+    project()
+    (tmp_path / "mine" / "agent_of_mine.py").write_text(
+        "from graphs.solo import build_solo_graph\n\n"
+        "def build(policy, tools):\n    return build_solo_graph(policy)\n"
+    )
+    status, parts = examined(run_command, "graph=agent_of_mine:build")
+    assert (status, parts["a live run"][0]) == (0, {"ok"})

@@ -1,0 +1,148 @@
+"""The sections of a recipe that say how the policy is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from eapo_agents.settings import Settings
+
+
+class LoraSection(Settings):
+    """The LoRA adapter that is trained."""
+
+    r: int = Field(16, ge=1)
+    """Rank."""
+    alpha: int = Field(32, ge=1)
+    """Scaling: the update is multiplied by alpha / r."""
+    target_modules: str | list[str] = "all-linear"
+    """Layers that get an adapter."""
+
+
+class InternaliseSection(Settings):
+    """Likelihood terms that move what replies taught into the weights. Not in the paper; a weight
+    of 0 switches a term off."""
+
+    hint_stripped_weight: float = Field(0.0, ge=0)
+    """Weight of hint-stripped rows: the answer that the policy gave after an accepted reply, on
+    right rollouts, after the prompt without experts."""
+    ratio: Literal["none", "importance"] = "none"
+    """How tokens of hint-stripped rows are weighted. `none`: equally. `importance`: by how likely a
+    token is without the reply compared with it, truncated at train.importance_ratio_cap."""
+    max_solo_accuracy: float = Field(1.0, ge=0, le=1)
+    """Groups with a higher solo accuracy give no hint-stripped rows."""
+    min_answer_to_reply_ratio: float = Field(0.0, ge=0)
+    """Answers shorter than this fraction of the reply (in tokens) skip the working; train on the
+    reply instead. 0: always on the answer."""
+    rehearsal_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right rollouts as they were, solo or with the reply. It keeps the
+    use of replies from being forgotten."""
+    solo_answer_weight: float = Field(0.0, ge=0)
+    """Weight of the likelihood of right solo answers after the prompt that offers experts. It ends
+    the asking where the policy can do without."""
+    solo_answer_min_accuracy: float = Field(1.0, gt=0, le=1)
+    """Only groups with at least this solo accuracy give such rows."""
+    self_distillation_weight: float = Field(0.0, ge=0)
+    """Weight of on-policy self-distillation. The teacher of a solo rollout is the policy itself
+    with a reply in its context (as in SDPO, by the log-ratio of the sampled tokens)."""
+
+
+class PenaltySection(Settings):
+    """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
+
+    per_call: float = Field(0.0, ge=0)
+    """Cost of every query, accepted or withheld: the policy decides on asking, not on the coin."""
+    per_token: float = Field(0.0, ge=0)
+    """Cost of every token that an expert was paid for."""
+    min_solo_accuracy: float = Field(0.0, ge=0, le=1)
+    """Only groups with at least this solo accuracy are penalised."""
+
+
+class OverlongSection(Settings):
+    """DAPO's soft punishment of long rollouts: nothing up to `tokens - buffer` sampled tokens, then
+    a fall to -1 at `tokens`, and -1 beyond."""
+
+    tokens: int = Field(ge=1)
+    """Sampled tokens from which the punishment is -1."""
+    buffer: int = Field(ge=1)
+    """Tokens over which it falls."""
+
+
+class ReplaySection(Settings):
+    """Logged groups in a live run: some groups of each step are drawn from a store. Rows of older
+    weights are weighted by their truncated importance ratio."""
+
+    store: str
+    """Trace store to draw from."""
+    run_id: str | None = None
+    """One run of the store. `null`: all its collections."""
+    share: float = Field(0.5, gt=0, lt=1)
+    """Share of each step's groups that is drawn."""
+    max_staleness: int | None = Field(None, ge=0)
+    """Groups older than this many optimizer steps are not drawn. `null` is no limit."""
+
+
+class TrainSection(Settings):
+    """The method, the optimizer and the loss. Defaults are DAPO's."""
+
+    method: Literal["rollouts", "distillation", "logged", "none"] = "rollouts"
+    """What the policy learns from: its own rollouts, the first expert's solutions, logged rollouts
+    (`--from-traces`, or a study's collection), or nothing."""
+    expert_calls: int | None = Field(None, ge=1)
+    """Distillation: after this many calls, solutions are drawn again from those at hand."""
+    steps: int = Field(10, ge=1)
+    """Training steps."""
+    problems_per_step: int = Field(8, ge=1)
+    """Problems (groups) per training step."""
+    num_generations: int = Field(8, ge=2)
+    """G: rollouts per problem."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Peak learning rate."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate after the warm-up: constant, or falling to 0 by the last step."""
+    warmup_steps: int = Field(0, ge=0)
+    """Optimizer steps over which the learning rate rises."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    minibatches_per_step: int = Field(1, ge=1)
+    """Optimizer steps per training step. With 1, every gradient is on-policy."""
+    gradient_accumulation_steps: int = Field(4, ge=1)
+    """Forward passes per optimizer step. More need less memory."""
+    epsilon: float = Field(0.2, ge=0)
+    """Lower clip of the probability ratio: 1 - epsilon."""
+    epsilon_high: float = Field(0.28, ge=0)
+    """Upper clip of the probability ratio: 1 + epsilon_high."""
+    advantage: str = "grpo"
+    """`grpo`: reward minus the group's mean, divided by its standard deviation. `dr_grpo`: without
+    the division. `rloo`: reward minus the mean of the others. Or `package.module:function`: the
+    group's rewards -> one advantage each."""
+    baseline: Literal["group", "condition"] = "group"
+    """What a rollout is compared with: its whole group, or only the rollouts that had experts (or
+    had none) as it did."""
+    beta: float = Field(0.0, ge=0)
+    """Weight of the KL divergence from the weights without the adapter, or those at the start."""
+    replay: ReplaySection | None = None
+    """Mix logged groups into a live run."""
+    penalty: PenaltySection = PenaltySection()
+    """What consulting costs in reward."""
+    overlong: OverlongSection | None = None
+    """Punish long rollouts."""
+    lora: LoraSection | None = LoraSection()
+    """The adapter that is trained. `null` trains all weights."""
+    internalise: InternaliseSection = InternaliseSection()
+    """Likelihood terms beside the policy gradient."""
+    dynamic_sampling_retries: int = Field(1, ge=0)
+    """Live: how many times per step groups whose rewards are all equal are replaced by new
+    problems."""
+    max_staleness: int = Field(0, ge=0)
+    """Logged: rollouts of a policy older than this many optimizer steps are refused. Older ones
+    that are allowed are weighted by their truncated importance ratio."""
+    epochs: int = Field(1, ge=1)
+    """Logged: passes over the traces."""
+    importance_ratio_cap: float = Field(2.0, gt=0)
+    """Importance ratios are truncated here."""
+    save_steps: int = Field(1, ge=1)
+    """Training steps between checkpoints."""
+    report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
+    """Where TRL reports metrics."""
