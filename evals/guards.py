@@ -93,6 +93,22 @@ def _dead_groups(last: History) -> str | None:
     )
 
 
+def _left_out(last: History) -> str | None:
+    tokens, sampled = _mean(last, "left_out/tokens"), _mean(last, "sampled_tokens")
+    answers = _mean(last, "left_out/helped_answers")
+    if answers:
+        return (
+            f"Left out: {answers:.1f} right answers with help a step give no hint-stripped row, "
+            "since the help in them cannot be told from the rest (docs/graphs.md says when)."
+        )
+    if tokens and sampled:
+        return (
+            f"Left out: {tokens / sampled:.0%} of the sampled tokens are not trained: they are of "
+            "another model, temperature or top_p."
+        )
+    return None
+
+
 def _mismatch(last: History) -> str | None:
     mismatch = _mean(last, "train_inference_mismatch")
     if mismatch is None or mismatch <= MAX_MISMATCH:
@@ -134,6 +150,7 @@ _GUARDS: tuple[Callable[[History], str | None], ...] = (
     _never_asking,
     _copying,
     _dead_groups,
+    _left_out,
     _mismatch,
 )
 

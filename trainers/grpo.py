@@ -137,7 +137,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         # the problems of other processes, which dynamic sampling must not draw here
         elsewhere = set(gather_object(items)) - set(items)
         groups = self._source.groups(items, step, elsewhere)
-        metrics = merge_metrics(gather_object([group_metrics(groups)]))
+        told = group_metrics(groups) | self._objective.left_out(groups)
+        metrics = merge_metrics(gather_object([told]))
         self._unreported = (step, metrics)
         self._mismatch = Mismatch(passes_left=self.args.gradient_accumulation_steps)
         return self._batch(

@@ -68,6 +68,17 @@ def hint_stripped_rows(
     ]
 
 
+def num_help_not_apart(groups_P: Sequence[RolloutGroup], calls_of: CallsOf = HERMES_CALLS) -> int:
+    """Return how many right trajectories with an accepted reply give no hint-stripped row, since
+    help cannot be told from the rest."""
+    return sum(
+        bool(trajectory.correct)
+        and any(map(_was_accepted, trajectory.turns))
+        and _unhelped(trajectory, calls_of) is None
+        for trajectory in _trajectories(groups_P)
+    )
+
+
 def rehearsal_rows(groups_P: Sequence[RolloutGroup], *, weight: float) -> list[TrainingRow]:
     """Return right trajectories as they were sampled, as likelihood terms."""
     return [

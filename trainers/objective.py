@@ -13,12 +13,13 @@ from trainers.likelihood import (
     HERMES_CALLS,
     CallsOf,
     hint_stripped_rows,
+    num_help_not_apart,
     rehearsal_rows,
     self_distillation_rows,
     solo_answer_rows,
     solution_rows,
 )
-from trainers.rows import TrainingRow
+from trainers.rows import TrainingRow, num_left_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,15 @@ class Objective:
                 calls_of=self.calls_of,
             )
         return rows
+
+    def left_out(self, groups_P: Sequence[RolloutGroup]) -> dict[str, float]:
+        """Return counts of what gives no row though it was sampled: tokens of other models and
+        temperatures, and helped answers that cannot be told from the help."""
+        trajectories = [t for group in groups_P for t in group.trajectories_G]
+        counts = {"left_out/tokens": sum(map(num_left_out, trajectories))}
+        if self.settings.internalise.hint_stripped_weight:
+            counts["left_out/helped_answers"] = num_help_not_apart(groups_P, self.calls_of)
+        return {name: float(count) for name, count in counts.items()}
 
     def learns_from(self, group: RolloutGroup) -> bool:
         """Return whether a group gives any row."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -323,7 +325,17 @@ def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
 
 def processes(recipe: Recipe) -> PartialState:
     """The training processes that `accelerate launch` started; one where it did not."""
-    return PartialState(cpu=recipe.policy.device == "cpu")
+    state = PartialState(cpu=recipe.policy.device == "cpu")
+    if state.num_processes > 1:
+        _leave_group_at_exit()
+    return state
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    """Once: an interpreter that ends while gloo's threads run is sometimes aborted
+    ("terminate called without an active exception"); its launcher then calls the run failed."""
+    atexit.register(PartialState().destroy_process_group)
 
 
 def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:

@@ -294,6 +294,8 @@ _COUNTS = (
     "sampled_tokens",
     "solo/rollouts",
     "helped/rollouts",
+    "left_out/tokens",
+    "left_out/helped_answers",
     "experts/calls",
     "experts/accepted",
     "experts/withheld",

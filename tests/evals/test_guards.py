@@ -35,6 +35,8 @@ def test_a_healthy_run_crosses_none():
         ({"consultation_rate": 0.0}, "Nobody asks"),
         ({"copied": 0.9}, "Copying"),
         ({"nonzero_variance_groups": 0.02}, "Dead groups"),
+        ({"left_out/helped_answers": 3}, "Left out: 3.0 right answers"),
+        ({"left_out/tokens": 5, "sampled_tokens": 10}, "Left out: 50% of the sampled tokens"),
         ({"train_inference_mismatch": 0.2}, "Train-inference mismatch"),
     ],
 )

@@ -34,7 +34,7 @@ def step_once(folder: Path, num_processes: int) -> tuple[dict, dict[str, torch.T
     command = launch(num_processes) if num_processes > 1 else [sys.executable]
     command += [str(SCRIPT), str(folder)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["processes"] == num_processes
     return facts, torch.load(folder / "gradients.pt")

@@ -1,11 +1,13 @@
 """Masks and logprobs on literal tokens."""
 
+import dataclasses
+
 import pytest
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import Consultation, ConsultationStatus, RolloutGroup, Turn
 from trainers.advantages import group_advantages, group_rows, has_spread
-from trainers.likelihood import hint_stripped_rows
+from trainers.likelihood import hint_stripped_rows, num_help_not_apart
 from trainers.rows import TrainingRow, trajectory_rows
 
 
@@ -149,3 +151,12 @@ def test_an_answer_that_nobody_helped_with_is_not_hint_stripped(trajectory, prob
     alone = trajectory((withheld, turn([3], [4], [-0.1], parent=0)))
     group = RolloutGroup(problem=problem, trajectories_G=(alone,))
     assert hint_stripped_rows([group], lambda problem: [1], weight=1.0) == []
+    assert num_help_not_apart([group]) == 0
+
+
+def test_a_helped_answer_behind_a_rewritten_history_is_counted_as_left_out(trajectory, problem):
+    asked, last = TWO_TURNS
+    rewritten = trajectory((asked, dataclasses.replace(last, parent=None)))
+    group = RolloutGroup(problem=problem, trajectories_G=(rewritten,))
+    assert hint_stripped_rows([group], lambda problem: [1], weight=1.0) == []
+    assert num_help_not_apart([group]) == 1
