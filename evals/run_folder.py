@@ -48,6 +48,9 @@ class ResultSettings:
     consult: Mapping[str, object] | None
     """The recipe's section, where experts are asked."""
     judge: Mapping[str, object] | None
+    graph_settings: Mapping[str, object] | None = None
+    """What else the recipe says of its graph, where it says something: options, the graph without
+    experts, and where input and answer come from."""
 
     def differences(self, other: ResultSettings) -> list[str]:
         """Return which settings differ, each with both values."""

@@ -189,7 +189,7 @@ class Conversation:
         answer = str(spoken[-1].text) if spoken else ""
         reason = snapshot.values.get("stop_reason") or StopReason.ERROR.value
         if self._is_own:
-            answer = (self.answer_of or answer_in)(snapshot.values) or ""
+            answer = self._answer_in(snapshot.values)
             reason = (StopReason.ANSWERED if answer else StopReason.EMPTY).value
         return Ended(
             answer=answer,
@@ -198,6 +198,16 @@ class Conversation:
             sampled_tokens=sum(len(record.completion_ids) for record in records_on(spoken)),
             seconds=seconds,
         )
+
+    def _answer_in(self, state: Any) -> str:
+        if self.answer_of is None:
+            return answer_in(state) or ""
+        try:
+            return str(self.answer_of(state) or "")
+        except Exception as error:  # a user's function may raise anything
+            raise UsageError(
+                f"answer_of cannot read the graph's final state: {type(error).__name__}: {error}"
+            ) from error
 
     async def _before_last_question(self) -> tuple[str | None, list[AnyMessage]]:
         """Return the checkpoint before the last question, and the question."""

@@ -119,12 +119,13 @@ class Rollouts:
             rho=None if solo else self.assistance.rho(self.global_step, ended),
             solo=solo,
         )
-        given: Any = (
-            self.inputs(problem)
-            if self.inputs
-            else {"messages": first_messages(self.system_prompt, problem.question, self.examples)}
-        )
-        return await _run_one(self, problem, context, given)
+        return await _run_one(self, problem, context)
+
+    def input_of(self, problem: Problem) -> Any:
+        """Return what a graph is given for a problem."""
+        if self.inputs:
+            return self.inputs(problem)
+        return {"messages": first_messages(self.system_prompt, problem.question, self.examples)}
 
 
 async def run_group(
@@ -196,9 +197,7 @@ def first_messages(
     return [*messages, HumanMessage(question)]
 
 
-async def _run_one(
-    how: Rollouts, problem: Problem, context: RolloutContext, given: Any
-) -> Trajectory:
+async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> Trajectory:
     started = time.perf_counter()
     policy, graph = how.policy, how.graph_of(solo=context.solo)
     assert graph is not None
@@ -222,7 +221,7 @@ async def _run_one(
         rho=context.rho,
     )
     try:
-        ran = await _run_graph(how, graph, context, given, who)
+        ran = await _run_graph(how, graph, context, how.input_of(problem), who)
         facts["policy"], turns, reason, answer = ran
     except (BudgetError, EngineLostError, StoreError):
         raise
@@ -289,7 +288,7 @@ async def _run_graph(
     )
     if not ended:  # as in the consult graph: what the policy did, and no answer
         return own[0].policy, turns, StopReason.TURN_BUDGET, None
-    return own[0].policy, turns, *_outcome(state, turns, how.answer_of)
+    return own[0].policy, turns, *_outcome(graph, state, turns, how.answer_of)
 
 
 async def _scored(
@@ -303,10 +302,14 @@ async def _scored(
 
 
 def _outcome(
-    state: Any, turns: Sequence[Turn], answer_of: Callable[[Any], str | None] | None
+    graph: AnyGraph,
+    state: Any,
+    turns: Sequence[Turn],
+    answer_of: Callable[[Any], str | None] | None,
 ) -> tuple[StopReason, str | None]:
     """Why the run ended, and its answer."""
-    if isinstance(state, Mapping) and "stop_reason" in state and answer_of is None:
+    # a user's graph may mean something else by this key
+    if role_of(graph) is not Role.OWN and "stop_reason" in state:
         reason = StopReason(state["stop_reason"])
         answered = reason is StopReason.ANSWERED
         return reason, messages_in(state)[-1].text if answered else None

@@ -210,9 +210,11 @@ def _settings(
         limit=limit,
         problems=len(loaded.problems),
         seed=recipe.seed,
-        system_prompt=benchmark.system_prompt,
-        examples=benchmark.examples,
+        # a graph's own input need not have them
+        system_prompt="" if recipe.inputs else benchmark.system_prompt,
+        examples=() if recipe.inputs else benchmark.examples,
         graph=condition.graph,
+        graph_settings=_graph_settings(recipe),
         samples=condition.samples,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -220,6 +222,16 @@ def _settings(
         consult=recipe.consult.model_dump(mode="json") if condition.asks_experts else None,
         judge=judge.settings() if judge is not None and benchmark.judged else None,
     )
+
+
+def _graph_settings(recipe: Recipe) -> dict[str, object] | None:
+    found = {
+        "graph_options": recipe.graph_options,
+        "solo_graph": recipe.solo_graph,
+        "inputs": recipe.inputs,
+        "answer_of": recipe.answer_of,
+    }
+    return {name: value for name, value in found.items() if value} or None
 
 
 def _refuse_other_settings(

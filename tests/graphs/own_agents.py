@@ -84,3 +84,20 @@ def in_capitals(state):
 
 def as_number(state):
     return 19
+
+
+def stop_reasons(policy, tools):
+    """A state of its own in which `stop_reason` means something else."""
+
+    class State(MessagesState):
+        stop_reason: str
+
+    async def think(state):
+        return {"messages": [await policy.ainvoke(state["messages"])], "stop_reason": "bored"}
+
+    graph = StateGraph(State).add_node("think", think).add_edge(START, "think")
+    return graph.add_edge("think", END).compile()
+
+
+def needs_year(problem):
+    return {"messages": [("user", problem.metadata["year"])]}

@@ -176,6 +176,23 @@ def test_inputs_come_from_the_problem_and_the_answer_from_the_final_state(agent_
     assert "answer_of must return a text or None, and it returned a int" in found.error
 
 
+def test_a_problem_that_inputs_cannot_use_is_a_failed_rollout_and_the_others_go_on(
+    agent_of, problem
+):
+    agent, _ = agent_of(lambda key, prompt: "19", "inputs=own_agents:needs_year")
+    (failed,) = group_of(agent, problem, 1).trajectories_G
+    assert (failed.stop_reason, failed.reward) == (StopReason.ERROR, None)
+    assert "KeyError: 'year'" in failed.error
+    dated = dataclasses.replace(problem, metadata={"year": "In 2026?"})
+    assert group_of(agent, dated, 1).trajectories_G[0].answer == "19"
+
+
+def test_a_state_of_ones_own_may_mean_something_else_by_stop_reason(agent_of, problem):
+    agent, _ = agent_of(lambda key, prompt: "19", graph="stop_reasons")
+    (found,) = group_of(agent, problem, 1).trajectories_G
+    assert (found.stop_reason, found.answer) == (StopReason.ANSWERED, "19")
+
+
 def test_hint_stripped_rows_stand_behind_the_prompt_that_the_graph_without_experts_shows(
     agent_of, problem
 ):
