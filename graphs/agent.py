@@ -93,12 +93,14 @@ class Agent:
         """Whether new weights have to be published."""
         return isinstance(self.engine, VllmEngine)
 
-    def policy(self, sampling: Sampling) -> PolicyChatModel:
-        """The policy as a chat model under these sampling settings."""
+    def policy(self, sampling: Sampling, *, system_prompt: str = "") -> PolicyChatModel:
+        """The policy as a chat model under these sampling settings. A system prompt begins
+        conversations that have none."""
         return PolicyChatModel(
             engine=self.engine,
             renderer=self.renderer,
             sampling=sampling,
+            system_prompt=system_prompt,
             allow_midrollout_updates=self.recipe.policy.allow_midrollout_updates,
         )
 

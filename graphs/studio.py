@@ -8,11 +8,15 @@ model is loaded once.
 
 from __future__ import annotations
 
+from eapo_agents.recipe_rules import is_own
 from eapo_agents.schedules import AcceptanceSchedule
 from graphs.agent import agent_of_environment
 
 _agent = agent_of_environment()
-_policy = _agent.policy(_agent.sampling)
+# In a graph of yours, a sub-agent may have a conversation without a system prompt of its own.
+_own = is_own(_agent.recipe.graph)
+_prompt = "" if _own else _agent.recipe.task.system_prompt
+_policy = _agent.policy(_agent.sampling, system_prompt=_prompt)
 
 graph = _agent.graph(_policy, acceptance=AcceptanceSchedule(kind="constant"))
 """The recipe's graph with experts. Every reply is accepted."""

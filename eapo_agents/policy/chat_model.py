@@ -22,7 +22,7 @@ from typing import Any, Literal
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -61,6 +61,8 @@ class PolicyChatModel(BaseChatModel):
     sampling: Sampling
     allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
+    system_prompt: str = ""
+    """Begins a conversation that has no system message, as those of LangGraph Studio have none."""
     streaming: bool = False
     """Whether LangChain streams each turn to its callbacks, whoever asks for it."""
     cache: Literal[False] = False
@@ -116,6 +118,7 @@ class PolicyChatModel(BaseChatModel):
             return 0
         offered = [convert_to_openai_tool(tool) for tool in tools or ()]
         recorder = current_recorder()
+        messages = self._begun(messages)
         said = digests(messages, offered)
         return len(
             self._prompt(messages, offered, said, recorder.records if recorder else None).ids
@@ -259,6 +262,7 @@ class PolicyChatModel(BaseChatModel):
         """Sample a turn and record it: streamed or not, it is the same."""
         sampling = sampling_of(self.sampling, kwargs, stop)
         _refuse_all_but_text(messages)
+        messages = self._begun(messages)
         said = digests(messages, tools)
         recorder = recorder_of(messages, metadata, self.engine.policy_version.base)
         prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
@@ -299,6 +303,11 @@ class PolicyChatModel(BaseChatModel):
         finally:
             if recorder is not None:
                 recorder.ended()
+
+    def _begun(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        if not self.system_prompt or any(message.type == "system" for message in messages):
+            return list(messages)
+        return [SystemMessage(self.system_prompt), *messages]
 
     def _prompt(
         self,
