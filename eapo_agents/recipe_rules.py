@@ -7,11 +7,12 @@ takes that setting out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
+
+from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition
 
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
@@ -142,19 +143,6 @@ def _refuse_unfit_trl(recipe: RecipeSections) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """When some settings have no effect."""
-
-    holds: Callable[[RecipeSections], bool]
-    causes: tuple[str, ...]
-    """The keys that it reads."""
-    keys: tuple[str, ...]
-    """The settings without effect."""
-    needs: str
-    """What they need, for the message."""
-
-
 class UnusedSettingError(ValueError):
     """A recipe has settings without effect."""
 
@@ -223,6 +211,7 @@ _POLICY_GRADIENT = (
     "train.internalise",
 )
 _CONDITIONS = (
+    *TASK_CONDITIONS,
     Condition(
         lambda r: r.graph != "consult" and not is_own(r.graph),
         ("graph",),
@@ -324,12 +313,6 @@ _CONDITIONS = (
         ("policy.servers",),
         ("policy.max_batch_size", "policy.gather_timeout_s"),
         "the embedded engine (no policy.servers)",
-    ),
-    Condition(
-        lambda r: r.task.reward != "paper",
-        ("task.reward",),
-        ("task.format_reward",),
-        "task.reward 'paper'",
     ),
     Condition(
         lambda r: r.train.method != "logged",

@@ -6,8 +6,6 @@ where the section is defined; docs/recipes.md is made from them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -15,29 +13,12 @@ from pydantic import AfterValidator, Field
 from eapo_agents.experts.budget import BudgetLimits
 from eapo_agents.experts.expert import ExpertSettings
 from eapo_agents.policy.models import EMBEDDED
+from eapo_agents.recipe_task import TaskSection
 from eapo_agents.recipe_training import TrainSection
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
-from eapo_agents.settings import Settings
+from eapo_agents.settings import Options, OwnFunction, Settings
 from eapo_agents.trl_fields import refuse_unusable
 from eapo_agents.types import Sampling
-
-
-def _finite(value: object, key: str = "") -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"'{key}' must be a finite number, got {value}")
-    for name, item in value.items() if isinstance(value, Mapping) else ():
-        _finite(item, f"{key}.{name}" if key else str(name))
-    for item in value if isinstance(value, list) else ():
-        _finite(item, key)
-    return value
-
-
-Options = Annotated[dict[str, object], AfterValidator(_finite)]
-"""Settings whose keys somebody else decides: an expert's kind, a graph, TRL."""
-
-
-OwnFunction = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
-"""`package.module:function`."""
 
 
 class FreshSection(Settings):
@@ -90,28 +71,6 @@ class PolicySection(Settings):
     def awaits_model(self) -> bool:
         """Whether the model is one that has to be made, and its folder is not named yet."""
         return self.fresh is not None and self.model == EMBEDDED
-
-
-class TaskSection(Settings):
-    """Where the problems come from, and how an answer is rewarded."""
-
-    name: str = "arithmetic"
-    """`arithmetic`, `gsm8k`, a JSONL file (id, question, answer, grader) or
-    `package.module:function`: split -> problems."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
-    """What is never trained on: the share of a JSONL file whose lines have no `split`, drawn by a
-    hash of the question; or a JSONL file of held-out problems."""
-    allow_overlap: bool = False
-    """Let problems be both trained on and evaluated."""
-    system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
-    """System prompt of every rollout."""
-    reward: str = "paper"
-    """`paper` or `package.module:function`: (answer or None, problem) -> reward, or (reward,
-    whether right). A bare reward counts as right from 1 on."""
-    format_reward: float = Field(0.1, ge=0, le=1)
-    """Reward of a wrong answer in the right format (`paper`)."""
-    answer_form: str = "Answer: {answer}"
-    """How an answer ends. An expert's solution that ends otherwise is completed with it."""
 
 
 class ExpertSection(ExpertSettings):

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import get_args
+import math
+from collections.abc import Iterable, Mapping
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eapo_agents.errors import UsageError
 from eapo_agents.registry import did_you_mean
+
+
+def _finite(value: object, key: str = "") -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"'{key}' must be a finite number, got {value}")
+    for name, item in value.items() if isinstance(value, Mapping) else ():
+        _finite(item, f"{key}.{name}" if key else str(name))
+    for item in value if isinstance(value, list) else ():
+        _finite(item, key)
+    return value
+
+
+Options = Annotated[dict[str, object], AfterValidator(_finite)]
+"""Settings whose keys somebody else decides: an expert's kind, a graph, TRL."""
+
+
+OwnFunction = Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")]
+"""`package.module:function`."""
 
 
 class Settings(BaseModel):

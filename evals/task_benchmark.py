@@ -7,12 +7,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
+from eapo_agents.errors import TaskError
 from eapo_agents.grading import Grade, grade
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import REWARDS, reward, reward_of
-from eapo_agents.tasks import HELD_OUT_SHARE, TASKS, load_problems
+from eapo_agents.tasks import is_known, short_name
+from eapo_agents.tasks.files import is_file
 from eapo_agents.types import Problem
 from evals.benchmark import (
     Benchmark,
@@ -48,19 +49,18 @@ def task_benchmark(
     task, protocol = recipe.task, recipe.eval
     name = name or task.name
     # another file than the recipe's is not trained on: it is evaluated as a whole
-    is_other_file = name.endswith(".jsonl") and name != task.name
-    problems = load_problems(
-        name,
-        split="all" if is_other_file else "heldout",
-        limit=limit,
-        seed=recipe.seed,
-        held_out=task.held_out if name == task.name else HELD_OUT_SHARE,
-        allow_overlap=task.allow_overlap,
-    )[: limit or protocol.problems]
+    is_other_file = is_file(name) and name != task.name
+    problems = task.load("all" if is_other_file else "heldout", recipe.seed, name)
+    if limit is not None and limit > len(problems):
+        raise TaskError(
+            f"The task '{name}' has {len(problems)} problems, and {limit} were asked for: ask for "
+            "fewer."
+        )
+    problems = problems[: limit or protocol.problems]
     records = tuple(asdict(problem) for problem in problems)
     canonical = json.dumps(records, sort_keys=True, default=str)
     benchmark = Benchmark(
-        name=benchmark_name(name),
+        name=short_name(name),
         title=f"Task {name}",
         version=VERSION,
         is_task=True,
@@ -106,11 +106,6 @@ def _metrics(items: Sequence[Item]) -> dict[str, float]:
     return {**accuracy(items), **mean_details("reward")(items), "formatted": mean(formatted)}
 
 
-def benchmark_name(task: str) -> str:
-    """Return what a task is called in results: `problems` for `data/problems.jsonl`."""
-    return Path(task).stem if task.endswith(".jsonl") else task
-
-
 def is_task(name: str, recipe: Recipe) -> bool:
     """Return whether a name is that of a task."""
-    return name == recipe.task.name or name in TASKS or name.endswith(".jsonl")
+    return name == recipe.task.name or is_known(name)

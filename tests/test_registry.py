@@ -96,7 +96,7 @@ def test_a_task_of_ones_own_gives_problems_of_each_split(own):
         """
     )
     assert len(load_problems(f"{name}:words", split="heldout", limit=2)) == 2
-    with pytest.raises(TaskError, match="same id"):
+    with pytest.raises(TaskError, match="there twice"):
         load_problems(f"{name}:twice", split="train")
     with pytest.raises(TaskError, match=r"list of eapo_agents.types.Problem"):
         load_problems(f"{name}:texts", split="train")

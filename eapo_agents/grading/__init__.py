@@ -20,6 +20,7 @@ from eapo_agents.registry import Registry, describe
 from eapo_agents.types import Problem
 
 __all__ = [
+    "ACCEPTED",
     "GRADERS",
     "LENIENT",
     "MAX_ANSWER_CHARS",
@@ -34,6 +35,8 @@ __all__ = [
     "same_answer",
 ]
 LENIENT = ":lenient"
+ACCEPTED = "accepted_answers"
+"""Key of a problem's metadata: all answers that are right, where there are several."""
 SLOW = ("math", "code")
 """Graders that wait for another process."""
 
@@ -110,14 +113,23 @@ def grade(text: str, problem: Problem) -> Grade:
         GradingError: the gold answer cannot be read.
     """
     lenient = problem.grader.endswith(LENIENT)
-    found = find_grader(problem.grader).text(text, problem, lenient=lenient)
-    return replace(found, grader=problem.grader)
+    grader = find_grader(problem.grader)
+    return _best(lambda one: grader.text(text, one, lenient=lenient), problem)
 
 
 def grade_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer. Raises as `grade` does."""
-    found = find_grader(problem.grader).answer(answer[:MAX_ANSWER_CHARS], problem)
-    return replace(found, grader=problem.grader)
+    grader = find_grader(problem.grader)
+    return _best(lambda one: grader.answer(answer[:MAX_ANSWER_CHARS], one), problem)
+
+
+def _best(graded: Callable[[Problem], Grade], problem: Problem) -> Grade:
+    """Return the best grade under any of the answers that are right."""
+    accepted = problem.metadata.get(ACCEPTED) or [problem.answer]
+    grades = [graded(replace(problem, answer=answer)) for answer in accepted]
+    best = max(grades, key=lambda found: (found.score, found.formatted))
+    undecided = next((found for found in grades if found.undecided), best)
+    return replace(best if best.correct else undecided, grader=problem.grader)
 
 
 def same_answer(one: str, other: str, grader: str) -> bool:

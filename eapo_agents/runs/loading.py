@@ -41,16 +41,8 @@ def problems_of(
     recipe: Recipe, split: str, limit: int | None, progress: Progress = SILENT
 ) -> list[Problem]:
     """Return the recipe's problems of one split, at most `limit`; say so where there are fewer."""
-    from eapo_agents.tasks import load_problems
-
     task = recipe.task
-    found = load_problems(
-        task.name,
-        split=split,
-        seed=recipe.seed,
-        held_out=task.held_out,
-        allow_overlap=task.allow_overlap,
-    )
+    found = task.load(split, recipe.seed)
     if limit is not None and len(found) < limit:
         progress.say(
             f"The task {task.name} has {len(found)} problems in its split '{split}': all are "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eapo_agents.errors import UsageError
 from eapo_agents.files import write_atomically
-from eapo_agents.tasks.jsonl import read_problems
+from eapo_agents.tasks.records import read_problems
 
 _WORDS = (
     "planet garden window silver candle bridge pepper rocket summer walnut castle mirror "

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
-from eapo_agents.errors import EapoError, TaskError
-from eapo_agents.grading import find_grader
+from eapo_agents.errors import TaskError
 from eapo_agents.registry import Registry, did_you_mean
 from eapo_agents.schedules import counter_key, counter_uniform
+from eapo_agents.tasks.files import ENDINGS, is_file, stem_of
+from eapo_agents.tasks.records import (
+    AS_THEY_ARE,
+    Reading,
+    problems_of,
+    read_problems,
+    split_of,
+)
 from eapo_agents.types import Problem
 
 Load = Callable[[str], list[Problem]]
 """Split -> its problems."""
-
-
-def _callable(found: object) -> Load | None:
-    return cast(Load, found) if callable(found) else None
-
 
 TASKS = Registry[Load](
     "task",
@@ -25,18 +31,23 @@ TASKS = Registry[Load](
         "arithmetic": "eapo_agents.tasks.arithmetic:problems",
         "gsm8k": "eapo_agents.tasks.gsm8k:problems",
     },
-    accept=_callable,
+    accept=lambda found: cast(Load, found) if callable(found) else None,
     rule="a function from a split ('train', 'heldout' or 'all') to a list of problems",
     error=TaskError,
 )
-"""Any other name that ends in .jsonl is a file."""
+"""Ours. Any other name is a file, a data set of the hub, a family of reasoning-gym, or
+`package.module:object`."""
+NAMED = {
+    "dapo-math": ("dapo_math/*.jsonl", "hub:open-r1/DAPO-Math-17k-Processed/en", "math"),
+    "hotpotqa": ("hotpotqa/hotpot_*.json", "hub:hotpotqa/hotpot_qa/distractor", "hotpotqa"),
+    "humaneval": ("humaneval/HumanEval.jsonl.gz", "hub:openai/openai_humaneval", "humaneval"),
+    "mbpp": ("mbpp/mbpp*.jsonl", "hub:google-research-datasets/mbpp/full", "mbpp"),
+    "mmlu": ("mmlu/*.parquet", "hub:cais/mmlu/all", "choice"),
+}
+"""Data sets that are known: where EAPO_DATA has them, where the hub has them, and their form."""
 SPLITS = ("train", "heldout", "all")
-
-
 HELD_OUT_SHARE = 0.1
-"""Of a JSONL file that does not say which problems are held out."""
-_BUILT_IN = tuple(TASKS)
-"""Their splits are known to share nothing."""
+"""Of a source that does not say which problems are held out."""
 
 
 def load_problems(
@@ -47,16 +58,21 @@ def load_problems(
     seed: int = 0,
     held_out: float | str = HELD_OUT_SHARE,
     allow_overlap: bool = False,
+    reading: Reading = AS_THEY_ARE,
+    options: Mapping[str, Any] | None = None,
 ) -> list[Problem]:
     """Return a task's problems in an order that `seed` decides, or the first `limit` of them.
 
     Args:
-        name: `arithmetic`, `gsm8k`, a JSONL file or `package.module:function`.
+        name: `arithmetic`, `gsm8k`, a file, `hub:owner/name`, `reasoning-gym:family` or
+            `package.module:object`.
         split: `train`, `heldout` or `all`.
-        held_out: a JSONL file that is the held-out split, whatever the task; or the share of a
-            JSONL task that is held out where its lines have no `split`. A hash of the question
-            decides, so a problem's side depends on nothing but itself.
+        held_out: a file that is the held-out split, whatever the task; or the share of a source
+            that is held out where it says no split. A hash of the question decides, so a problem's
+            side depends on nothing but itself.
         allow_overlap: whether a problem may be in both splits.
+        reading: how records are read.
+        options: of a family of reasoning-gym.
 
     Raises:
         TaskError: unknown task or split, unreadable data, no problems, fewer than `limit`, or
@@ -64,19 +80,16 @@ def load_problems(
     """
     if split not in SPLITS:
         raise TaskError(f"Unknown split '{split}': use one of {', '.join(SPLITS)}.")
-    found = _problems(name, split, held_out)
+    source = _Source(name, held_out, reading, options or {})
+    found = source.split(split)
     if not found:
         raise TaskError(
-            f"The task '{name}' has no problems in its split '{split}': give it some. Of a JSONL "
-            "file, task.held_out is the share that is held out, or a second file with what is."
+            f"The task '{name}' has no problems in its split '{split}': give it some. Of a source "
+            "without splits, task.held_out is the share that is held out, or a second file with "
+            "what is."
         )
-    if (
-        split != "all"
-        and not allow_overlap
-        and not (name in _BUILT_IN and not isinstance(held_out, str))
-    ):
-        other = "heldout" if split == "train" else "train"
-        refuse_overlap(found, _other_split(name, other, held_out), name)
+    if split != "all" and not allow_overlap and not source.is_known_to_be_apart:
+        refuse_overlap(found, source.other(split), name)
     found.sort(key=lambda problem: counter_key("order", seed, problem.id))
     if limit is not None and limit > len(found):
         raise TaskError(
@@ -89,7 +102,7 @@ def load_problems(
 
 def refuse_overlap(problems: Sequence[Problem], others: Sequence[Problem], name: str) -> None:
     """Raise TaskError if problems of the two splits have the same id, or the same question but for
-    case and white space."""
+    case, white space and the way in which a character is written."""
     ids, questions = {p.id for p in others}, {_plain(p.question) for p in others}
     both = [p.id for p in problems if p.id in ids or _plain(p.question) in questions]
     if both:
@@ -101,62 +114,115 @@ def refuse_overlap(problems: Sequence[Problem], others: Sequence[Problem], name:
 
 
 def _plain(question: str) -> str:
+    """Return a question as it is compared: full-width letters, composed accents and the like are
+    one, and characters that nobody sees are none."""
+    if not question.isascii():
+        question = unicodedata.normalize("NFKC", question)
+        question = "".join(c for c in question if unicodedata.category(c) != "Cf")
     return " ".join(question.casefold().split())
 
 
-def _other_split(name: str, split: str, held_out: float | str) -> list[Problem]:
-    """Return a split to compare with; nothing where the task does not have it."""
-    try:
-        return _problems(name, split, held_out)
-    except TaskError:
-        return []
+def is_known(name: str) -> bool:
+    """Return whether a name is that of a task, and not of a user's object."""
+    return (
+        name in TASKS
+        or name in NAMED
+        or is_file(name)
+        or name.startswith(("hub:", "reasoning-gym:"))
+    )
 
 
-def _of_file(name: str, split: str, share: float) -> list[Problem]:
-    """Return a JSONL file's problems of a split."""
-    from eapo_agents.tasks.jsonl import read_problems, split_of
-
-    def side(problem: Problem) -> str:
-        is_held_out = counter_uniform("heldout", _plain(problem.question)) < share
-        return split_of(problem) or ("heldout" if is_held_out else "train")
-
-    return [p for p in read_problems(name) if split in ("all", side(p))]
+def short_name(task: str) -> str:
+    """Return what a task is called in results: `problems` for `data/problems.jsonl`."""
+    return stem_of(task) if is_file(task) and ":" not in task else task
 
 
-def _problems(name: str, split: str, held_out: float | str) -> list[Problem]:
-    """Return a split in the task's own order."""
-    if isinstance(held_out, str):
-        from eapo_agents.tasks.jsonl import read_problems
+class _Source:
+    """A task's problems, read once where the source is one."""
 
-        trained = _problems(name, "train", 0.0) if split != "heldout" else []
-        return [*trained, *(read_problems(held_out) if split != "train" else [])]
-    if name.endswith(".jsonl"):
-        return _of_file(name, split, held_out)
-    if name not in TASKS and ":" not in name:
-        raise TaskError(
-            f"Unknown task '{name}'. {did_you_mean(name, TASKS)}Use {', '.join(TASKS)}, a "
-            ".jsonl file of id, question, answer, grader, or your own as package.module:function."
-        )
-    load = TASKS.find(name)
-    try:
-        found: object = load(split)
-    except EapoError:
-        raise
-    except Exception as error:
+    def __init__(
+        self, name: str, held_out: float | str, reading: Reading, options: Mapping[str, Any]
+    ) -> None:
+        self.name, self._held_out = name, held_out
+        self._reading, self._options = reading, options
+        if options and not name.startswith("reasoning-gym:"):
+            raise TaskError(f"task.options are those of reasoning-gym, and '{name}' takes none.")
+        self._all: list[Problem] | None = None
+
+    @property
+    def is_known_to_be_apart(self) -> bool:
+        """Whether its splits are known to share nothing."""
+        return self.name in TASKS and not isinstance(self._held_out, str)
+
+    def split(self, split: str) -> list[Problem]:
+        """Return a split in the task's own order."""
+        if not isinstance(self._held_out, str):
+            return self._own(split, self._held_out)
+        trained = self._own("train", 0.0) if split != "heldout" else []
+        if split == "train":
+            return trained
+        return [*trained, *read_problems(self._held_out, self._reading)]
+
+    def other(self, split: str) -> list[Problem]:
+        """Return the split to compare with; nothing where the task does not have it."""
+        try:
+            return self.split("heldout" if split == "train" else "train")
+        except TaskError:
+            if isinstance(self._held_out, str):
+                raise
+            return []
+
+    def _own(self, split: str, share: float) -> list[Problem]:
+        """Return a split without a second file."""
+        name = self.name
         if name in TASKS:
-            raise
-        raise TaskError(
-            f"The task '{name}' failed for its split '{split}': {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(found, list | tuple) or not all(isinstance(one, Problem) for one in found):
-        raise TaskError(f"The task '{name}' must return a list of eapo_agents.types.Problem.")
-    return _checked(name, list(found))
+            return list(TASKS.find(name)(split))
+        if self._all is None:
+            self._all, knows_splits = self._read(split)
+            if knows_splits:
+                found, self._all = self._all, None
+                return found
+        return [p for p in self._all if split in ("all", _side(p, share))]
+
+    def _read(self, split: str) -> tuple[list[Problem], bool]:
+        """Return the problems of a split, and whether the source knows splits: else all."""
+        name, reading = self.name, self._reading
+        if name in NAMED:
+            name, form = _where(name)
+            reading = replace(reading, form=form)
+        if name.startswith("hub:"):
+            from eapo_agents.tasks.hub import read_hub
+
+            return problems_of(read_hub(name), f"'{name}'", name, reading), False
+        if name.startswith("reasoning-gym:"):
+            from eapo_agents.tasks.reasoning import read_family
+
+            records = read_family(name, self._options)
+            return problems_of(records, f"'{name}'", name, reading), False
+        if is_file(name):
+            return read_problems(name, reading), False
+        if ":" not in name:
+            raise TaskError(
+                f"Unknown task '{name}'. {did_you_mean(name, [*TASKS, *NAMED])}Use "
+                f"{', '.join([*TASKS, *NAMED])}, a file "
+                f"({', '.join(ENDINGS)}) of id, question, answer, grader, hub:owner/name, "
+                "reasoning-gym:family, or your own as package.module:object."
+            )
+        from eapo_agents.tasks.own import own_problems
+
+        return own_problems(name, split, reading)
 
 
-def _checked(name: str, problems: list[Problem]) -> list[Problem]:
-    """The problems of a task, which need different ids and graders that exist."""
-    if len({problem.id for problem in problems}) < len(problems):
-        raise TaskError(f"The task '{name}' has problems with the same id.")
-    for grader in {problem.grader for problem in problems}:
-        find_grader(grader)
-    return problems
+def _where(name: str) -> tuple[str, str]:
+    """Return the file or the hub's name of a known data set, and the form of its records."""
+    pattern, hub, form = NAMED[name]
+    folder = os.environ.get("EAPO_DATA")
+    there = sorted(Path(folder).glob(pattern)) if folder else []
+    return (str(there[0]) if there else hub), form
+
+
+def _side(problem: Problem, share: float) -> str:
+    """Return the split of a problem whose source knows none, by its record or by a hash."""
+    return split_of(problem) or (
+        "heldout" if counter_uniform("heldout", _plain(problem.question)) < share else "train"
+    )

@@ -159,7 +159,7 @@ def test_a_split_without_problems_and_a_half_told_split_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("record", "says"),
     [
-        ({**GOOD, "id": "2", "split": "dev"}, "'split' must be one of"),
+        ({**GOOD, "id": "2", "split": "later"}, "'split' must be one of"),
         ("{broken", "Line 2"),
         ("[]", "JSON object is needed"),
         ({**GOOD, "id": "2", "question": ""}, "'question' must be"),
