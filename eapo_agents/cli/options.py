@@ -68,8 +68,12 @@ def resolved(
     from eapo_agents.recipe_file import load_recipe
 
     extra = [f"policy.adapter={json.dumps(policy)}"] if policy else []
-    extra += [f"graph={json.dumps(graph)}"] if graph else []
-    return load_recipe(name, [*overrides, *extra])
+    return load_recipe(name, with_graph([*overrides, *extra], graph))
+
+
+def with_graph(overrides: list[str], graph: str | None) -> list[str]:
+    """Return the overrides, with what --graph stands for."""
+    return [*overrides, *([f"graph={json.dumps(graph)}"] if graph else [])]
 
 
 def retrying(overrides: list[str], retry_failed: bool) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eapo_agents.cli.options import JsonOption, SetOption
+from eapo_agents.cli.options import GraphOption, JsonOption, SetOption, with_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ def study(
         int, typer.Option("--seeds", min=1, help="Number of seeds; they are 0 to n - 1.")
     ] = 3,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
+    graph: GraphOption = None,
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", min=1, help="Processes at once. Default: one for each core."),
@@ -49,7 +50,7 @@ def study(
         written = run(
             Study(
                 recipe=recipe,
-                overrides=overrides,
+                overrides=with_graph(overrides, graph),
                 arms=[arm.strip() for arm in arms.split(",") if arm.strip()],
                 seeds=seeds,
                 folder=out,

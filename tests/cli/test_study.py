@@ -14,6 +14,7 @@ import pytest
 
 from eapo_agents.runs.folder import EVALS, STEPS, read_history
 from eapo_agents.store import TraceStore
+from eapo_agents.types import Role
 
 ROOT = Path(__file__).parent.parent.parent
 SMALLER = {
@@ -89,6 +90,17 @@ def test_the_curve_of_a_killed_run_is_that_of_an_unbroken_one(study):
     for one, other in zip(*steps, strict=True):
         assert one == pytest.approx(other, abs=1e-4)
     assert evals[0] == evals[1]
+
+
+@pytest.mark.long
+def test_a_study_of_a_user_s_graph(tmp_path):
+    words = ["eapo" if word == ",".join(ARMS) else word for word in command(tmp_path)]
+    words += ["--graph", "docs.examples.fading_expert:build", "--set", "train.steps=1"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with TraceStore.open(tmp_path / "seed-0" / "eapo" / "traces.db") as store:
+        roles = [s.trajectory.role for s in store.trajectories(run_id="train")]
+    assert {Role.OWN, Role.SOLO} == set(roles)
 
 
 @pytest.mark.long
