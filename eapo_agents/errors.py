@@ -115,6 +115,10 @@ class UndecidedError(GradingError):
     """A grader could not decide about one answer, which stays unscored."""
 
 
+class RewardWarning(UserWarning):
+    """A reward failed on an answer, and the rollout is unscored."""
+
+
 class EngineError(EapoError):
     """A policy engine failed while generating."""
 

@@ -23,12 +23,69 @@ class Condition:
     """What they need, for the message."""
 
 
+def rewards_of(recipe: RecipeSections) -> list[str]:
+    """Return the names of a recipe's rewards."""
+    given = recipe.task.reward
+    return [given] if isinstance(given, str) else given
+
+
+def _is_own(name: str) -> bool:
+    return ":" in name
+
+
+def refuse_unfit_rewards(recipe: RecipeSections) -> None:
+    """Raise ValueError where the rewards and the judge of a task do not fit."""
+    names, judge = rewards_of(recipe), recipe.task.judge
+    if not names:
+        raise ValueError("task.reward must name at least one reward, got an empty list")
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ValueError(f"task.reward names '{double}' twice: give it a weight instead")
+    unknown = [name for name in recipe.task.reward_weights if name not in names]
+    if unknown and not any(map(_is_own, names)):
+        raise ValueError(
+            f"task.reward_weights has '{unknown[0]}', and the rewards are {', '.join(names)}"
+        )
+    if "judge" not in names:
+        return
+    if judge is None:
+        raise ValueError("the reward 'judge' needs task.judge: set its expert, and a rubric")
+    expert = recipe.consult.experts.get(judge.expert)
+    if expert is None:
+        known = ", ".join(recipe.consult.experts) or "none"
+        raise ValueError(
+            f"task.judge.expert must be one of consult.experts ({known}), got '{judge.expert}'"
+        )
+    if expert.offered:
+        raise ValueError(
+            f"the policy could ask its judge: set consult.experts.{judge.expert}.offered to false"
+        )
+
+
 TASK_CONDITIONS = (
     Condition(
-        lambda r: r.task.reward != "paper",
+        lambda r: "paper" not in rewards_of(r),
         ("task.reward",),
         ("task.format_reward",),
         "task.reward 'paper'",
+    ),
+    Condition(
+        lambda r: "judge" not in rewards_of(r),
+        ("task.reward",),
+        ("task.judge",),
+        "task.reward 'judge'",
+    ),
+    Condition(
+        lambda r: not any(map(_is_own, rewards_of(r))),
+        ("task.reward",),
+        ("task.reward_timeout_s",),
+        "a task.reward of your own (package.module:function)",
+    ),
+    Condition(
+        lambda r: len(rewards_of(r)) == 1 and not any(map(_is_own, rewards_of(r))),
+        ("task.reward",),
+        ("task.reward_weights",),
+        "a list of rewards, or one of your own that returns parts",
     ),
     Condition(
         lambda r: r.task.name in ("arithmetic", "gsm8k"),

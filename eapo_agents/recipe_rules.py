@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition
+from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unfit_rewards
 
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
@@ -102,6 +102,7 @@ def refuse_unfit(recipe: RecipeSections) -> None:
             "change one of them"
         )
     _refuse_unfit_trl(recipe)
+    refuse_unfit_rewards(recipe)
 
 
 def _refuse_unfit_sampling(recipe: RecipeSections) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from eapo_agents.judge import JudgeSection
 from eapo_agents.settings import Options, Settings
 from eapo_agents.types import Problem
 
@@ -34,9 +35,17 @@ class TaskSection(Settings):
     """Let problems be both trained on and evaluated."""
     system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
     """System prompt of every rollout."""
-    reward: str = "paper"
-    """`paper` or `package.module:function`: (answer or None, problem) -> reward, or (reward,
-    whether right). A bare reward counts as right from 1 on."""
+    reward: str | list[str] = "paper"
+    """`paper`, `judge`, or `package.module:function`: (answer or None, problem) -> reward, or
+    (reward, whether right); or one of the other forms in docs/tasks.md, TRL's among them. A bare
+    reward counts as right from 1 on. Of a list, which is added up, the first says what is right."""
+    reward_weights: dict[str, float] = Field(default_factory=dict)
+    """Weights of the rewards in a list, and of the parts that a reward returns by name. 1 where
+    none is given."""
+    reward_timeout_s: float = Field(60.0, gt=0)
+    """Time limit of a reward of your own. A rollout on which it fails is unscored."""
+    judge: JudgeSection | None = None
+    """The expert that the reward `judge` asks."""
     format_reward: float = Field(0.1, ge=0, le=1)
     """Reward of a wrong answer in the right format (`paper`)."""
     answer_form: str = "Answer: {answer}"

@@ -3,25 +3,31 @@ right format, else 0."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import asyncio
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from eapo_agents.errors import GradingError, UndecidedError
+from eapo_agents.errors import GradingError, RewardWarning, UndecidedError, UsageError
 from eapo_agents.grading import LENIENT, SLOW, Grade, grade
-from eapo_agents.registry import Registry, describe
-from eapo_agents.types import Problem
+from eapo_agents.own_rewards import Score, Value, own_reward
+from eapo_agents.recipe_conditions import rewards_of
+from eapo_agents.registry import Registry
+from eapo_agents.types import Problem, Trajectory
 
 if TYPE_CHECKING:
+    from eapo_agents.experts.pool import ExpertPool
     from eapo_agents.recipe import Recipe
 
 FORMAT_REWARD = 0.1
 PAPER = "paper"
 Reward = Callable[[str | None, Problem], tuple[float, bool]]
 """(answer or None, problem) -> (reward, whether right)."""
-Given = Callable[[str | None, Problem], object]
-"""A user's: it may return the reward alone."""
+JUDGE = "judge"
+_FIRST = 8
+"""So many answers a reward may fail on before it has scored one."""
 
 
 def reward(graded: Grade, *, format_reward: float = FORMAT_REWARD) -> float:
@@ -48,6 +54,64 @@ def score_text(
     return reward(graded, format_reward=format_reward), graded.correct
 
 
+@dataclass(slots=True, kw_only=True)
+class TaskReward:
+    """The reward of a task that is more than the paper's: functions of a user's own and a judge,
+    weighed. One that fails leaves a rollout unscored."""
+
+    parts: Mapping[str, Score]
+    """By name. The first says which answers are right."""
+    weights: Mapping[str, float]
+    num_scored: int = 0
+    num_failed: int = 0
+    _told: bool = field(default=False)
+
+    def __call__(self, text: str | None, problem: Problem) -> tuple[float, bool]:
+        """Return (reward, whether right) of an answer. Blocks."""
+        from eapo_agents.experts.pool_tools import BLOCKING
+
+        return BLOCKING.run(lambda: self.score(text, problem, None))
+
+    async def score(
+        self, text: str | None, problem: Problem, trajectory: Trajectory | None
+    ) -> tuple[float, bool]:
+        """Return (reward, whether right) of an answer, with its trajectory where there is one.
+
+        Raises:
+            UndecidedError: a part failed or gave no score.
+            GradingError: all that was asked so far has failed.
+            BudgetError: the experts' budget is spent.
+        """
+        try:
+            found = {
+                name: await part(text, problem, trajectory) for name, part in self.parts.items()
+            }
+            given = {name: value for name, (value, _) in found.items() if value is not None}
+            if not given:
+                raise UndecidedError(f"No reward gave a score for problem '{problem.id}'.")
+        except UndecidedError as error:
+            self._failed(error)
+            raise
+        self.num_scored += 1
+        right = next((right for _, right in found.values() if right is not None), False)
+        total = sum(self.weights.get(name, 1.0) * value for name, value in given.items())
+        return total, right
+
+    def _failed(self, error: UndecidedError) -> None:
+        self.num_failed += 1
+        if self.num_failed >= _FIRST and not self.num_scored:
+            raise GradingError(
+                f"The reward failed on each of its first {_FIRST} answers: {error}"
+            ) from error
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{error} The rollout is unscored, and counted as such. More are not told of.",
+                RewardWarning,
+                stacklevel=2,
+            )
+
+
 def scored(reward: Reward, text: str | None, problem: Problem) -> tuple[float | None, bool | None]:
     """Return (reward, whether right); None twice where the grader could not decide."""
     try:
@@ -56,13 +120,32 @@ def scored(reward: Reward, text: str | None, problem: Problem) -> tuple[float | 
         return None, None
 
 
-def reward_of(recipe: Recipe) -> Reward:
+def reward_of(recipe: Recipe, pool: ExpertPool | None = None) -> Reward:
     """Return the reward of a recipe's task.
 
+    Args:
+        pool: what a judge is asked through.
+
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or its arguments are not those of a reward.
     """
-    return find_reward(recipe.task.reward, format_reward=recipe.task.format_reward)
+    task = recipe.task
+    names = rewards_of(recipe)
+    judge: Score | None = None
+    if JUDGE in names:
+        from eapo_agents.judge import judge_reward
+
+        if task.judge is None or pool is None:
+            raise UsageError("The reward 'judge' needs task.judge and the recipe's experts.")
+        judge = judge_reward(task.judge, pool)
+    return find_reward(
+        *names,
+        format_reward=task.format_reward,
+        timeout_s=task.reward_timeout_s,
+        weights=task.reward_weights,
+        system_prompt=task.system_prompt,
+        judge=judge,
+    )
 
 
 def may_be_slow(reward: Reward, problem: Problem) -> bool:
@@ -72,38 +155,61 @@ def may_be_slow(reward: Reward, problem: Problem) -> bool:
     return not ours or grader in SLOW or ":" in grader
 
 
-def find_reward(name: str, *, format_reward: float = FORMAT_REWARD) -> Reward:
-    """Return the reward of that name: `paper`, or a user's `package.module:function`.
+def find_reward(
+    *names: str,
+    format_reward: float = FORMAT_REWARD,
+    timeout_s: float = 60.0,
+    weights: Mapping[str, float] | None = None,
+    system_prompt: str = "",
+    judge: Score | None = None,
+) -> Reward:
+    """Return the reward of these names: `paper`, `judge`, or a user's `package.module:function`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or its arguments are not those of a reward.
     """
-    given = REWARDS.find(name)
-    if name in REWARDS:
-        return partial(score_text, format_reward=format_reward)
-    return lambda text, problem: _checked(name, given, text, problem)
+    paper = partial(score_text, format_reward=format_reward)
+    if names == (PAPER,):
+        return paper
+    weights = weights or {}
+    parts: dict[str, Score] = {}
+    for name in names:
+        given = REWARDS.find(name)
+        if name == PAPER:
+            parts[name] = _paper_part(paper)
+        elif name == JUDGE:
+            assert judge is not None
+            parts[name] = judge
+        else:
+            parts[name] = own_reward(
+                name, given, timeout_s=timeout_s, weights=weights, system_prompt=system_prompt
+            )
+    return TaskReward(parts=parts, weights=weights)
 
 
-def _checked(name: str, given: Given, text: str | None, problem: Problem) -> tuple[float, bool]:
-    """A user's reward. It never becomes 0 for want of a score: it raises GradingError."""
-    try:
-        found = given(text, problem)
-    except Exception as error:
-        raise GradingError(
-            f"The reward '{name}' failed on problem '{problem.id}': {type(error).__name__}: {error}"
-        ) from error
-    value, right = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise GradingError(
-            f"The reward '{name}' must return a finite number, or (number, whether right), and "
-            f"returned {describe(found)} ({found!r}) for problem '{problem.id}'."
-        )
-    return float(value), value >= 1 if right is None else bool(right)
+def _paper_part(paper: Reward) -> Score:
+    async def score(text: str | None, problem: Problem, trajectory: Trajectory | None) -> Value:
+        if may_be_slow(paper, problem):
+            return await asyncio.to_thread(paper, text, problem)
+        return paper(text, problem)
+
+    return score
 
 
-REWARDS = Registry[Given](
+def is_own_reward(names: str | Sequence[str]) -> bool:
+    """Return whether a task's reward is more than the paper's."""
+    return names not in (PAPER, [PAPER])
+
+
+def _function(found: object) -> Callable[..., object] | None:
+    made = found() if isinstance(found, type) else found
+    return cast(Callable[..., object], made) if callable(made) else None
+
+
+REWARDS = Registry[Callable[..., object]](
     "reward",
-    {PAPER: score_text},
-    accept=lambda found: cast(Given, found) if callable(found) else None,
-    rule="a function (answer or None, problem) that returns a number, or (number, whether right)",
+    {PAPER: score_text, JUDGE: score_text},
+    accept=_function,
+    rule="a function (answer, problem), (answer, problem, trajectory) or TRL's (prompts, "
+    "completions, **columns)",
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from eapo_agents.errors import TaskError
+from eapo_agents.errors import TaskError, UndecidedError
+from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.grading import Grade, grade
 from eapo_agents.recipe import Recipe
-from eapo_agents.rewards import REWARDS, reward, reward_of
+from eapo_agents.rewards import is_own_reward, reward, reward_of
 from eapo_agents.tasks import is_known, short_name
 from eapo_agents.tasks.files import is_file
 from eapo_agents.types import Problem
@@ -36,12 +37,14 @@ def task_benchmark(
     *,
     limit: int | None = None,
     examples: Sequence[tuple[str, str]] = (),
+    pool: Callable[[], ExpertPool] | None = None,
 ) -> tuple[Benchmark, Loaded]:
     """Return the recipe's task, or the one of that name with the recipe's prompt, as a benchmark.
 
     Args:
         limit: problems; by default the recipe's `eval.problems`, or all where there are fewer.
         examples: questions and answers that are shown before each problem.
+        pool: makes what a judge is asked through, where the task's reward has one.
 
     Raises:
         TaskError: the problems cannot be read, or are too few.
@@ -74,7 +77,7 @@ def task_benchmark(
         greedy=protocol.greedy,
         grades_unfinished=False,
         metrics=_metrics,
-        grader=lambda loaded: _grader(recipe),
+        grader=lambda loaded: _grader(recipe, pool),
     )
     return benchmark, Loaded(
         problems=tuple(problems),
@@ -84,15 +87,19 @@ def task_benchmark(
     )
 
 
-def _grader(recipe: Recipe) -> GradePrediction:
+def _grader(recipe: Recipe, pool: Callable[[], ExpertPool] | None) -> GradePrediction:
     """Grade as the training does: the reward is among the details."""
-    own = None if recipe.task.reward in REWARDS else reward_of(recipe)
+    judging = pool() if pool is not None and recipe.task.judge is not None else None
+    own = reward_of(recipe, judging) if is_own_reward(recipe.task.reward) else None
     format_reward = recipe.task.format_reward
 
     def graded(problem: Problem, prediction: Prediction) -> Grade:
         text = prediction.completion or None
         if own is not None:
-            value, right = own(text, problem)
+            try:
+                value, right = own(text, problem)
+            except UndecidedError as error:
+                return Grade(score=0.0, formatted=False, undecided=True, note=str(error))
             return Grade(score=float(right), formatted=value > 0, details={"reward": value})
         found = grade(text or "", problem)
         value = reward(found, format_reward=format_reward)

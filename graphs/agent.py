@@ -294,6 +294,12 @@ def _load(recipe: str, policy: str | None) -> Agent:
     return load_agent(load_recipe(recipe, overrides))
 
 
+def _stored(recipe: Recipe, name: str) -> bool | None:
+    """Whether an expert's replies are stored; a judge's are, unless the recipe says otherwise."""
+    stored, judge = recipe.consult.experts[name].stored, recipe.task.judge
+    return True if stored is None and judge is not None and judge.expert == name else stored
+
+
 def make_pool(recipe: Recipe) -> ExpertPool:
     """The recipe's experts.
 
@@ -302,7 +308,10 @@ def make_pool(recipe: Recipe) -> ExpertPool:
     """
     consult = recipe.consult
     return ExpertPool(
-        [make_expert(name=name, **dict(section)) for name, section in consult.experts.items()],
+        [
+            make_expert(name=name, **{**dict(section), "stored": _stored(recipe, name)})
+            for name, section in consult.experts.items()
+        ],
         routing=consult.routing,
         ask_all=consult.ask_all,
         quorum=consult.quorum,

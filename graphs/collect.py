@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import Reward, reward_of, score_text
@@ -46,7 +47,12 @@ class Collection:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, run_id: str, problems: Sequence[Problem], **more: Any
+        cls,
+        recipe: Recipe,
+        run_id: str,
+        problems: Sequence[Problem],
+        pool: ExpertPool | None = None,
+        **more: Any,
     ) -> Collection:
         """Return what the recipe's `collect` section wants."""
         return cls(
@@ -58,7 +64,7 @@ class Collection:
             retry_failed=recipe.rollouts.retry_failed,
             seed=recipe.seed,
             system_prompt=recipe.task.system_prompt,
-            reward=reward_of(recipe),
+            reward=reward_of(recipe, pool),
             **more,
         )
 
@@ -88,7 +94,7 @@ def trace(
         sampling=agent.sampling,
         policy=agent.engine.policy_version,
     )
-    wanted = Collection.of(recipe, run_id, problems, inputs=inputs, answer_of=answer_of)
+    wanted = Collection.of(recipe, run_id, problems, agent.pool, inputs=inputs, answer_of=answer_of)
     return collect(graph, agent.policy(agent.sampling), store, wanted)
 
 

@@ -22,13 +22,14 @@ from eapo_agents.errors import (
     EngineLostError,
     StoreError,
     TraceError,
+    UndecidedError,
     UsageError,
 )
 from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.recording import recording
-from eapo_agents.rewards import Reward, may_be_slow, score_text, scored
+from eapo_agents.rewards import Reward, TaskReward, may_be_slow, score_text, scored
 from eapo_agents.types import (
     PolicyVersion,
     Problem,
@@ -238,17 +239,18 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
             error=describe(error),
             duration_s=time.perf_counter() - started,
         )
-    reward, correct = await _scored(answer, problem, how.reward)
-    return Trajectory(
+    unscored = Trajectory(
         **facts,
         turns=turns,
         stop_reason=reason,
         answer=answer,
-        reward=reward,
-        correct=correct,
+        reward=None,
+        correct=None,
         error=None,
         duration_s=time.perf_counter() - started,
     )
+    reward, correct = await _scored(unscored, how.reward)
+    return replace(unscored, reward=reward, correct=correct)
 
 
 async def _run_graph(
@@ -292,10 +294,16 @@ async def _run_graph(
 
 
 async def _scored(
-    answer: str | None, problem: Problem, reward: Reward | None
+    trajectory: Trajectory, reward: Reward | None
 ) -> tuple[float | None, bool | None]:
+    answer, problem = trajectory.answer, trajectory.problem
     if reward is None:
         return None, None
+    if isinstance(reward, TaskReward):
+        try:
+            return await reward.score(answer, problem, trajectory)
+        except UndecidedError:
+            return None, None
     if may_be_slow(reward, problem):  # not in the loop that serves other rollouts
         return await asyncio.to_thread(scored, reward, answer, problem)
     return scored(reward, answer, problem)

@@ -100,7 +100,7 @@ class ExpertSolutions:
         with consulting(who):
             answer = await self.pool.ask(name, {"query": query}, site)
         form = self.recipe.task.answer_form
-        rewarded = reward_of(self.recipe)
+        rewarded = reward_of(self.recipe, self.pool)
         text = in_form(answer.text, problem, form, rewarded) if answer.accepted else ""
         reward, correct = scored(rewarded, text, problem)
         consultation = Consultation(

@@ -127,7 +127,7 @@ def _live_rollouts(
             policy=policy,
             system_prompt=recipe.task.system_prompt,
             seed=recipe.seed,
-            reward=reward_of(recipe),
+            reward=reward_of(recipe, agent.pool),
             assistance=agent.assistance,
             timeout_s=recipe.rollouts.rollout_timeout_s,
         ),
@@ -256,7 +256,7 @@ def objective_of(agent: Agent) -> Objective:
     settings = agent.recipe.train
     stand_in = StandIn(
         renderer=agent.renderer,
-        reward=reward_of(agent.recipe),
+        reward=reward_of(agent.recipe, agent.pool),
         answer_form=agent.recipe.task.answer_form,
         min_answer_to_reply_ratio=settings.internalise.min_answer_to_reply_ratio,
     )

@@ -208,7 +208,7 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     metrics: dict[str, Any] = {
         "rollouts": len(trajectories),
         "unscored": len(trajectories) - len(scored),
-        "accuracy": sum(bool(t.correct) for t in trajectories) / count,
+        "accuracy": _accuracy(trajectories),
         "consultation_rate": asked / count,
         "experts/calls": sum(by_status[s] for s in _CALLED),
         "experts/accepted": by_status[ConsultationStatus.ACCEPTED],
@@ -224,10 +224,10 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     helped = [t for t in by_policy if t.role is not Role.SOLO]
     if solo:
         metrics["solo/rollouts"] = len(solo)
-        metrics["solo/accuracy"] = sum(bool(t.correct) for t in solo) / len(solo)
+        metrics["solo/accuracy"] = _accuracy(solo)
     if helped:
         metrics["helped/rollouts"] = len(helped)
-        metrics["helped/accuracy"] = sum(bool(t.correct) for t in helped) / len(helped)
+        metrics["helped/accuracy"] = _accuracy(helped)
         metrics["copied"] = sum(map(_copies, helped)) / len(helped)
         # of those that could ask
         metrics["consultation_rate"] = asked / len(helped)
@@ -236,6 +236,12 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     if consultations:
         metrics["rho"] = sum(c.rho for c in consultations) / len(consultations)
     return metrics
+
+
+def _accuracy(trajectories: Sequence[Trajectory]) -> float:
+    """Return the share of the scored rollouts that is right: an unscored one is not a wrong one."""
+    scored = [t for t in trajectories if t.reward is not None]
+    return sum(bool(t.correct) for t in scored) / max(1, len(scored))
 
 
 def _copies(trajectory: Trajectory) -> bool:

@@ -158,7 +158,7 @@ def _tell_failures(episodes: Sequence[Trajectory], num_asked: int, progress: Pro
 def _after_reply(agent: Agent, problem: Problem, reply: str) -> str:
     """Return what is written after a reply: the reply in the task's form where it is right, else
     the problem's own solution, else the bare answer."""
-    task, reward = agent.recipe.task, reward_of(agent.recipe)
+    task, reward = agent.recipe.task, reward_of(agent.recipe, agent.pool)
     for text in (reply, str(problem.metadata.get("solution", ""))):
         written = in_form(text, problem, task.answer_form, reward)
         if text and scored(reward, written, problem)[1]:
@@ -265,7 +265,7 @@ def _run(
             [RolloutPlan(problem=problem, rollouts=range(times)) for problem in problems],
             system_prompt=agent.recipe.task.system_prompt,
             seed=agent.recipe.seed,
-            reward=reward_of(agent.recipe),
+            reward=reward_of(agent.recipe, agent.pool),
         )
     )
     episodes = [trajectory for group in groups for trajectory in group.trajectories_G]

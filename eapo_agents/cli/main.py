@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
@@ -32,7 +33,7 @@ from eapo_agents.cli import (
     warm_start,
     watch,
 )
-from eapo_agents.errors import EapoError, innermost, is_full_disk
+from eapo_agents.errors import EapoError, RewardWarning, innermost, is_full_disk
 from eapo_agents.foreign import refuse_foreign_packages
 from eapo_agents.interrupts import end_on_sigterm
 
@@ -88,6 +89,7 @@ def _root(
 def main() -> None:
     """Run the command. Print each EapoError as one line on stderr and exit with its status."""
     end_on_sigterm()
+    warnings.showwarning = _show_warning
     # The user's modules (graphs, tasks, rewards, tools) are in the working folder. It comes last:
     # a folder there that is called `graphs` or `datasets` must not hide an installed package.
     if os.getcwd() not in sys.path:
@@ -116,6 +118,22 @@ def main() -> None:
                 EapoError.exit_code,
             )
         raise
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print ours as a line, and others as Python does."""
+    from eapo_agents.cli.output import safe_text
+
+    said = warnings.formatwarning(message, category, filename, lineno)
+    ours = issubclass(category, RewardWarning)
+    print(f"eapo: {safe_text(str(message))}" if ours else said.rstrip(), file=file or sys.stderr)
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -112,7 +112,7 @@ class ExpertTool(BaseTool):
         return (tool_input,), {}
 
     def _run(self, arguments: Mapping[str, object] | str) -> tuple[str, dict[str, object]]:
-        return _LOOP.run(lambda: self._ask(arguments))
+        return BLOCKING.run(lambda: self._ask(arguments))
 
     async def _arun(self, arguments: Mapping[str, object] | str) -> tuple[str, dict[str, object]]:
         return await self._ask(arguments)
@@ -304,4 +304,4 @@ def _in_own_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return executor.submit(copy_context().run, lambda: asyncio.run(make())).result()
 
 
-_LOOP = _Loop()
+BLOCKING = _Loop()

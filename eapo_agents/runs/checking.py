@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Verdict = Literal["ok", "warning", "blocking"]
 _LOOKED_AT = 100
 """Problems whose gold answers are graded: enough to see a reward that does not fit."""
+_JUDGED = 4
+"""The same where a judge is paid."""
 _GIB = 1 << 30
 
 
@@ -49,7 +51,7 @@ def check(recipe: Recipe, *, ask_experts: bool = False) -> list[Finding]:
     size = cache(lambda: policy_size(recipe))  # two parts look at it
     parts: list[tuple[str, Callable[[], Iterator[tuple[Verdict, str]]]]] = [
         ("problems", lambda: _problems(recipe, train)),
-        ("reward", lambda: _reward(recipe, train)),
+        ("reward", lambda: _reward(recipe, train, ask_experts)),
         ("model", lambda: _model(recipe, size)),
         ("experts", lambda: _experts(recipe, train, ask_experts)),
         ("disk", _disk),
@@ -96,12 +98,17 @@ def _holds(text: str, answer: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", text) is not None
 
 
-def _reward(recipe: Recipe, train: Sequence[Problem]) -> Iterator[tuple[Verdict, str]]:
+def _reward(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tuple[Verdict, str]]:
     """Grades gold answers, and answers to other problems, in the form that the task asks for."""
     from eapo_agents.rewards import reward_of, scored
+    from graphs.agent import make_pool
 
-    reward, form = reward_of(recipe), recipe.task.answer_form
-    looked_at = train[:_LOOKED_AT]
+    form, judge = recipe.task.answer_form, recipe.task.judge
+    if judge is not None and not ask:
+        yield "ok", f"the judge '{judge.expert}' is asked only with --ask"
+        return
+    reward = reward_of(recipe, make_pool(recipe) if judge is not None else None)
+    looked_at = train[: _LOOKED_AT if judge is None else _JUDGED]
     if not looked_at:
         return
 

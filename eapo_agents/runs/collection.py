@@ -26,6 +26,8 @@ class Tally:
 
     rollouts: int = 0
     failed: int = 0
+    unscored: int = 0
+    """Failed ones too."""
     correct: int = 0
     reward: float = 0.0
     calls: int = 0
@@ -36,6 +38,7 @@ class Tally:
         """Count one trajectory."""
         self.rollouts += 1
         self.failed += trajectory.error is not None
+        self.unscored += trajectory.reward is None
         self.correct += bool(trajectory.correct)
         self.reward += trajectory.reward or 0.0
         self.sampled_tokens += sum(len(turn.completion_ids) for turn in trajectory.turns)
@@ -50,10 +53,11 @@ class Tally:
 
     def summary(self) -> dict[str, float]:
         """Return the figures for people and programs."""
-        scored = max(1, self.rollouts - self.failed)
+        scored = max(1, self.rollouts - self.unscored)
         return {
             "rollouts": self.rollouts,
             "failed": self.failed,
+            "unscored": self.unscored,
             "accuracy": self.correct / scored,
             "reward": self.reward / scored,
             "expert_calls": self.calls,
@@ -157,6 +161,7 @@ def collect_into(
         recipe,
         run_id,
         problems,
+        agent.pool,
         global_step=step,
         assistance=agent.assistance,
         solo_graph=agent.solo_half(policy),

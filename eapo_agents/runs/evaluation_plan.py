@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -11,9 +12,10 @@ from eapo_agents.errors import BenchmarkError, UsageError
 from eapo_agents.progress import Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import expert_file
-from eapo_agents.runs.grading import prepare_sandbox, refuse_unjudged, the_judge
+from eapo_agents.runs.grading import judging_pool, prepare_sandbox, refuse_unjudged, the_judge
 
 if TYPE_CHECKING:
+    from eapo_agents.experts.pool import ExpertPool
     from evals.benchmark import Benchmark
     from evals.conditions import Condition, Part
     from evals.judge import Judge
@@ -67,7 +69,7 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
         UsageError: something that is wanted does not fit.
     """
     names = dict.fromkeys(wanted.get("benchmarks") or [recipe.task.name])
-    parts = [_part(recipe, name, wanted) for name in names]
+    parts = [_part(recipe, name, wanted, out) for name in names]
     if wanted.get("limit") is None:
         _tell_few_problems(parts, recipe.eval.problems, progress)
     _refuse_unknown_data(parts, wanted.get("data", {}))
@@ -94,22 +96,29 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
 
 
 def task_part(
-    recipe: Recipe, *, assisted: bool = False, examples: Sequence[tuple[str, str]] = ()
+    recipe: Recipe,
+    *,
+    assisted: bool = False,
+    examples: Sequence[tuple[str, str]] = (),
+    pool: ExpertPool | None = None,
 ) -> Part:
     """Return the recipe's task, with its problems and conditions.
 
     Args:
         examples: questions and answers that are shown before each problem.
+        pool: what a judge is asked through, where the task's reward has one.
     """
     from evals.conditions import Part, conditions_of
     from evals.task_benchmark import task_benchmark
 
-    benchmark, loaded = task_benchmark(recipe, examples=examples)
+    benchmark, loaded = task_benchmark(
+        recipe, examples=examples, pool=(lambda: pool) if pool is not None else None
+    )
     conditions = conditions_of(benchmark, recipe.graph, assisted=assisted)
     return Part(benchmark=benchmark, loaded=loaded, conditions=conditions)
 
 
-def _part(recipe: Recipe, name: str, wanted: Wanted) -> Part:
+def _part(recipe: Recipe, name: str, wanted: Wanted, out: Path) -> Part:
     """Return a benchmark, or a task as one, with its problems and conditions."""
     from evals.benchmarks import find_benchmark, is_benchmark
     from evals.conditions import Part, conditions_of
@@ -118,7 +127,9 @@ def _part(recipe: Recipe, name: str, wanted: Wanted) -> Part:
 
     limit, loaded = wanted.get("limit"), None
     if not wanted.get("benchmarks") or (is_task(name, recipe) and not is_benchmark(name)):
-        benchmark, loaded = task_benchmark(recipe, name, limit=limit)
+        benchmark, loaded = task_benchmark(
+            recipe, name, limit=limit, pool=partial(judging_pool, recipe, out)
+        )
     else:
         benchmark = find_benchmark(name)
     benchmark = _changed(benchmark, wanted)

@@ -17,6 +17,7 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import TRACES, expert_file
 
 if TYPE_CHECKING:
+    from eapo_agents.experts.pool import ExpertPool
     from eapo_agents.types import Trajectory
     from evals.benchmark import Benchmark
     from evals.compare import Comparison
@@ -211,6 +212,15 @@ def the_judge(recipe: Recipe, name: str, folder: Path) -> Judge:
     judge = Judge(pool, name)
     pool.open(expert_file(recipe, folder), f"judge-{name}")
     return judge
+
+
+def judging_pool(recipe: Recipe, folder: Path) -> ExpertPool:
+    """Return the recipe's experts for the judge of its task, their ledger in the folder."""
+    from graphs.agent import make_pool
+
+    pool = make_pool(recipe)
+    pool.open(expert_file(recipe, folder), "judge")
+    return pool
 
 
 def num_graders(benchmark: Benchmark, workers: int | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.runs.grading import (
     Evaluation,
     grade_run,
+    judging_pool,
     prepare_sandbox,
     refuse_unjudged,
     the_judge,
@@ -48,7 +50,7 @@ def rescore(
     by_benchmark: dict[str, list[ResultSettings]] = {}
     for result in settings.results.values():
         by_benchmark.setdefault(result.benchmark, []).append(result)
-    parts = [_part(settings, known, data or {}) for known in by_benchmark.values()]
+    parts = [_part(settings, known, data or {}, folder) for known in by_benchmark.values()]
     for part in parts:
         refuse_unjudged(part.benchmark, judge)
         prepare_sandbox(part.benchmark, sandbox, unsafe=unsafe_code, progress=progress)
@@ -57,7 +59,9 @@ def rescore(
         return grade_run(folder, settings, parts, judging, again=True, progress=progress)
 
 
-def _part(settings: RunSettings, known: list[ResultSettings], data: Mapping[str, str]) -> Part:
+def _part(
+    settings: RunSettings, known: list[ResultSettings], data: Mapping[str, str], folder: Path
+) -> Part:
     from eapo_agents.types import Sampling
     from evals.benchmarks import find_benchmark
     from evals.conditions import Condition, Part
@@ -68,7 +72,9 @@ def _part(settings: RunSettings, known: list[ResultSettings], data: Mapping[str,
     if first.kind == "task":
         recipe = Recipe.model_validate(settings.recipe)
         origin = data.get(first.benchmark, first.origin)
-        benchmark, loaded = task_benchmark(recipe, origin, limit=first.limit)
+        benchmark, loaded = task_benchmark(
+            recipe, origin, limit=first.limit, pool=partial(judging_pool, recipe, folder)
+        )
     else:
         benchmark = find_benchmark(first.benchmark)
         there = first.origin if Path(first.origin).exists() else None

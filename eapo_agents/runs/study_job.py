@@ -128,7 +128,7 @@ def _assisted(
     if not agent.pool.tools or recipe.graph in UNASSISTED:
         return None
     agent.pool.open(expert_file(recipe, folder), ASSISTED)
-    part = task_part(recipe, assisted=True)
+    part = task_part(recipe, assisted=True, pool=agent.pool)
     part = replace(part, conditions=tuple(c for c in part.conditions if c.name == ASSISTED))
     weights = agent.engine.policy_version.weights
     scores = score_policy(agent, part, store, f"{ASSISTED}/{step}/{weights}")

@@ -260,7 +260,7 @@ def train_logged_into(
 def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
     """Return a function of a step: the tool-free scores of the present weights on the recipe's
     held-out problems, by condition, which it also keeps in the folder's evals.jsonl."""
-    part = task_part(agent.recipe)
+    part = task_part(agent.recipe, pool=agent.pool)
 
     def at(step: int) -> dict[str, Score]:
         # a run that was killed between checkpoints may come to a step again with other weights
