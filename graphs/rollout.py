@@ -249,7 +249,7 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
         error=None,
         duration_s=time.perf_counter() - started,
     )
-    reward, correct = await _scored(unscored, how.reward)
+    reward, correct = await score_trajectory(unscored, how.reward)
     return replace(unscored, reward=reward, correct=correct)
 
 
@@ -293,9 +293,10 @@ async def _run_graph(
     return own[0].policy, turns, *_outcome(graph, state, turns, how.answer_of)
 
 
-async def _scored(
+async def score_trajectory(
     trajectory: Trajectory, reward: Reward | None
 ) -> tuple[float | None, bool | None]:
+    """Return (reward, whether right) of a trajectory; None twice where it cannot be scored."""
     answer, problem = trajectory.answer, trajectory.problem
     if reward is None:
         return None, None

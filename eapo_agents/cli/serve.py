@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
     from eapo_agents.serving.find_vllm import Vllm
     from eapo_agents.serving.server import ServerProcess, Serving
+    from graphs.endpoint.sessions import Ended
 
 FOLLOW_S = 1.0
 """Seconds between two looks at a followed run."""
@@ -76,6 +77,22 @@ _KeyEnv = Annotated[
 _Timeout = Annotated[
     float, typer.Option("--timeout", help="Seconds that the server may take to become ready.")
 ]
+_Record = Annotated[
+    str | None,
+    typer.Option(
+        "--record",
+        help="Serve the policy without vLLM and record what it samples into this trace store.",
+    ),
+]
+_Idle = Annotated[
+    float,
+    typer.Option(
+        "--idle", min=1, help="With --record: seconds without a request that end a session."
+    ),
+]
+_RunId = Annotated[
+    str | None, typer.Option("--run-id", help="With --record: name of the run in the store.")
+]
 _Extra = Annotated[list[str] | None, typer.Argument(help="Further options for vLLM, after --.")]
 
 
@@ -95,17 +112,36 @@ def serve(
     key_env: _KeyEnv = None,
     log: Annotated[Path | None, typer.Option("--log", help="File for the server's output.")] = None,
     timeout: _Timeout = 600.0,
+    record: _Record = None,
+    idle: _Idle = 600.0,
+    run_id: _RunId = None,
     extra: _Extra = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve a model with vLLM, OpenAI-compatible: the recipe's model for training, or a trained
-    policy (--policy), or an expert (--expert). Ctrl-C stops it."""
+    policy (--policy), or an expert (--expert); or record what any client samples (--record).
+    Ctrl-C stops it."""
     from eapo_agents.secrets import read_key
     from eapo_agents.serving.find_vllm import find_vllm
 
     if sum(given is not None for given in (policy, expert, follow)) > 1:
         raise UsageError("Only one of --policy, --expert and --follow can be used: drop the rest.")
     key = read_key(key_env, wanted_by="eapo serve") if key_env else None
+    if record is not None:
+        given: dict[str, object] = {
+            "--expert": expert,
+            "--follow": follow,
+            "--adapter": keep_adapter or None,
+        }
+        given |= {"--dtype": dtype, "--max-model-len": max_model_len, "--log": log}
+        given |= {"--max-lora-rank": max_lora_rank, "further options": extra or None}
+        for option in (option for option, value in given.items() if value is not None):
+            raise UsageError(
+                f"{option} is of vLLM's servers, and --record serves without: drop one."
+            )
+        at = {"host": host, "port": port or 8000, "key": key}
+        _record(resolved(recipe, overrides, policy), record, run_id, name, idle, at, as_json)
+        return
     vllm = find_vllm()
     whole = resolved(recipe, overrides, None)
     with console.status("Preparing the model ..."):
@@ -125,6 +161,53 @@ def serve(
         extra=extra or (),
     )
     _run(vllm, serving, follow, log, key, timeout, as_json=as_json)
+
+
+def _record(
+    recipe: Recipe,
+    store: str,
+    run_id: str | None,
+    name: str | None,
+    idle_s: float,
+    at: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    from eapo_agents.cli.progress import TERMINAL
+    from eapo_agents.runs.recorded_serving import RecordedServing, serve_recorded
+
+    run_id, name = run_id or f"serve-{recipe.name}", name or recipe.name
+    url = f"http://{at['host']}:{at['port']}"
+    ended = 0
+
+    def tell() -> None:
+        if as_json:
+            facts = {"url": url, "model": name, "store": store, "run_id": run_id}
+            print(json.dumps(facts), flush=True)
+            return
+        console.print(
+            f"Records into {store}, run {run_id}. Any OpenAI client: base_url={url}/v1, "
+            f"model={name}. Ctrl-C stops it.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def on_ended(session: Ended) -> None:
+        nonlocal ended
+        ended += 1
+        reward = "none" if session.reward is None else f"{session.reward:g}"
+        why = f", {session.error}" if session.error else ""
+        console.print(
+            f"Session {session.session}: {session.turns} turns, reward {reward}{why} ({ended} "
+            "sessions)",
+            markup=False,
+            soft_wrap=True,
+        )
+
+    wanted = RecordedServing(store=store, run_id=run_id, model=name, idle_s=idle_s, **at)
+    with _stopping_on_signals():
+        tally = serve_recorded(recipe, wanted, on_ready=tell, on_ended=on_ended, progress=TERMINAL)
+    summary = {"store": store, "run_id": run_id, **tally.summary()}
+    print(json.dumps(summary) if as_json else f"The run {run_id} has {tally.rollouts} rollouts.")
 
 
 def _run(

@@ -191,6 +191,22 @@ def recording(key: RolloutKey, base: str | None = None) -> Iterator[Recorder]:
         _current.set(around)
 
 
+@contextmanager
+def recording_on(recorder: Recorder) -> Iterator[None]:
+    """Record what is sampled within this block by a recorder that outlives it: `leave` ends it."""
+    _in_progress[recorder.name] = recorder
+    token = _current.set(recorder)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def leave(recorder: Recorder) -> None:
+    """End what `recording_on` began."""
+    _in_progress.pop(recorder.name, None)
+
+
 def current_recorder() -> Recorder | None:
     """Return the recorder of the run that this code is part of, by its context."""
     found = _current.get()
