@@ -94,7 +94,8 @@ def trace(
         sampling=agent.sampling,
         policy=agent.engine.policy_version,
     )
-    wanted = Collection.of(recipe, run_id, problems, agent.pool, inputs=inputs, answer_of=answer_of)
+    pool = agent.pool if recipe.task.judge is not None else None
+    wanted = Collection.of(recipe, run_id, problems, pool, inputs=inputs, answer_of=answer_of)
     return collect(graph, agent.policy(agent.sampling), store, wanted)
 
 
