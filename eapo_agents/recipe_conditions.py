@@ -1,4 +1,5 @@
-"""When settings of a recipe have no effect: what a condition is, and those of the task."""
+"""When settings of a recipe have no effect: what a condition is, and those of the task
+and its tools."""
 
 from __future__ import annotations
 
@@ -98,5 +99,23 @@ TASK_CONDITIONS = (
         ("task.name",),
         ("task.options",),
         "a task.name 'reasoning-gym:family'",
+    ),
+    Condition(
+        lambda r: r.graph in ("workflow", "leap") or (r.graph == "solo" and not r.tools),
+        ("graph", "tools"),
+        ("consult.turns",),
+        "the graph 'consult', or tools in the graph 'solo'",
+    ),
+    Condition(
+        lambda r: r.graph in ("workflow", "leap"),
+        ("graph",),
+        ("tools",),
+        "the graph 'consult', 'solo' or one of your own",
+    ),
+    Condition(
+        lambda r: not r.consult.experts and not r.tools,
+        ("consult.experts", "tools"),
+        ("consult.turns",),
+        "an expert in consult.experts, or tools",
     ),
 )

@@ -194,7 +194,7 @@ def is_own(graph: str) -> bool:
     return ":" in graph
 
 
-_ASKING = ("consult.acceptance", "consult.turns", "consult.max_queries", "consult.solo_share")
+_ASKING = ("consult.acceptance", "consult.max_queries", "consult.solo_share")
 _POOL = ("consult.routing", "consult.ask_all")
 _LEARNED_FROM_REPLIES = (
     "train.internalise.hint_stripped_weight",

@@ -210,9 +210,13 @@ class RecipeSections(Settings):
     graph: str = "consult"
     """The LangGraph graph that every command runs: `consult`, `solo`, `workflow`, `leap` or
     `package.module:function`: (policy) or (policy, tools) -> compiled graph. `tools` are the
-    experts; without them, the list is empty."""
+    experts and the recipe's tools; without experts, the tools alone."""
     graph_options: Options = Field(default_factory=dict)
     """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
+    tools: list[str] = Field(default_factory=list)
+    """Ordinary tools, which the policy has with and without experts, in training and evaluation:
+    `calculator`, `python` (in the sandbox), or `package.module:object`: a LangChain tool, a
+    function, or a list of these."""
     solo_graph: OwnFunction | None = None
     """`package.module:function`: (policy) -> compiled graph. What a graph of your own is without
     experts. `null`: the same builder, with no tools."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import UsageError
 from eapo_agents.experts.budget import Budget
@@ -34,6 +37,7 @@ from eapo_agents.recipe_file import load_recipe
 from eapo_agents.recipe_rules import is_own
 from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.secrets import read_key
+from eapo_agents.tools import make_tools
 from eapo_agents.types import PolicyVersion, Problem, Sampling
 from graphs.builders import (
     GRAPHS,
@@ -62,6 +66,8 @@ class Agent:
     renderer: ChatRenderer
     engine: Engine
     pool: ExpertPool
+    tools: Sequence[BaseTool] = ()
+    """Ordinary tools, which stay where the experts are not."""
     _solo_prompts: dict[str, list[int]] = field(default_factory=dict)
     """Of a user's graph, by problem."""
 
@@ -179,6 +185,7 @@ class Agent:
             acceptance=acceptance or consult.acceptance,
             turns=consult.turns,
             max_queries=consult.max_queries,
+            tools=self.tools,
         )
         named = recipe.solo_graph if not with_experts else None
         return build_graph(
@@ -195,7 +202,7 @@ class Agent:
         shows."""
         messages = first_messages(self.recipe.task.system_prompt, problem.question)
         if not is_own(self.recipe.graph):
-            return self.renderer.prompt(messages, [])
+            return self.renderer.prompt(messages, [convert_to_openai_tool(t) for t in self.tools])
         if problem.id not in self._solo_prompts:
             given = self.inputs(problem) if self.inputs else {"messages": messages}
             self._solo_prompts[problem.id] = prompt_of(self.solo_graph, self.renderer, given)
@@ -215,6 +222,7 @@ def load_agent(recipe: Recipe) -> Agent:
     for what in ("inputs", "answer_of"):
         find_function(getattr(recipe, what), what)
     pool = make_pool(recipe)
+    tools = make_tools(recipe.tools, [tool.name for tool in pool.tools])
     settings = recipe.policy
     if settings.awaits_model:
         settings = settings.model_copy(update={"model": fresh_model_of(settings.adapter)})
@@ -225,7 +233,9 @@ def load_agent(recipe: Recipe) -> Agent:
     if settings.servers:
         loaded = identify_policy(settings.model, adapter=settings.adapter, dtype=settings.dtype)
         engine: Engine = _connect(recipe, loaded, renderer)
-        return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+        return Agent(
+            recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool, tools=tools
+        )
     loaded = load_policy(
         settings.model,
         adapter=settings.adapter,
@@ -242,7 +252,9 @@ def load_agent(recipe: Recipe) -> Agent:
         step=loaded.step,
         base=loaded.base,
     )
-    return Agent(recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool)
+    return Agent(
+        recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool, tools=tools
+    )
 
 
 def own_device(device: str) -> str:

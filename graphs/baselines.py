@@ -41,7 +41,8 @@ class _WorkflowState(TypedDict):
 
 
 def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
-    """Experts first, all of them, then the policy."""
+    """Experts first, all that are offered, then the policy."""
+    experts_asked = [expert for expert in pool.experts if expert.offered]
 
     async def experts(state: _WorkflowState, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
@@ -49,12 +50,12 @@ def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
         answers = await asyncio.gather(
             *(
                 pool.ask(expert.name, {"query": question}, _site(context, slot))
-                for slot, expert in enumerate(pool.experts)
+                for slot, expert in enumerate(experts_asked)
             )
         )
         replies = "\n".join(
             f"[{expert.name}] {answer.text}"
-            for expert, answer in zip(pool.experts, answers, strict=True)
+            for expert, answer in zip(experts_asked, answers, strict=True)
             if answer.accepted
         )
         said = WITH_REPLIES.format(replies=replies or "nothing")

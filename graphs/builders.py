@@ -2,16 +2,18 @@
 
 Ours are built as `build(policy, parts, **options)`. A user's function is called with (policy) or
 (policy, tools), as its signature asks, and with the recipe's `graph_options` by keyword. `tools`
-are the experts under the recipe's acceptance; for the graph without experts the list is empty.
+are the experts under the recipe's acceptance, and the recipe's ordinary tools, which the graph
+without experts has too.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from typing_extensions import is_typeddict
@@ -34,6 +36,8 @@ class Parts:
     acceptance: AcceptanceSchedule
     turns: TurnBudget
     max_queries: int
+    tools: Sequence[BaseTool] = ()
+    """Ordinary tools, which stay where the experts are not."""
 
 
 def _callable(found: object) -> Callable[..., object] | None:
@@ -74,8 +78,16 @@ def build_graph(
     build = GRAPHS.find(name)
     given: tuple[object, ...] = (policy, parts)
     if name not in GRAPHS:
-        tools = parts.pool.tools_under(parts.acceptance, parts.max_queries) if with_experts else []
-        given = (policy, tools) if takes_tools(build) else (policy,)
+        experts = (
+            parts.pool.tools_under(parts.acceptance, parts.max_queries) if with_experts else []
+        )
+        takes = takes_tools(build)
+        if parts.tools and not takes:
+            raise UsageError(
+                f"The recipe names tools, and the graph '{name}' takes none: let it take (policy, "
+                "tools), or name no tools."
+            )
+        given = (policy, [*experts, *parts.tools]) if takes else (policy,)
     try:
         inspect.signature(build).bind(*given, **options)
     except TypeError as error:

@@ -12,16 +12,16 @@ With `stream_mode="custom"`, each query streams when it is asked (`ASKING`), wha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Send
-from typing_extensions import TypedDict
 
 from eapo_agents.errors import BudgetError
 from eapo_agents.experts.call_store import CallSite
@@ -38,34 +38,22 @@ from eapo_agents.experts.consulting import (
 from eapo_agents.experts.consulting import consult as ask
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_messages import call_slot, reason_of
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
 from eapo_agents.types import Role
 from graphs.builders import Parts
-from graphs.policy_node import BUDGET, make_policy_node
+from graphs.policy_node import BUDGET, bound, make_policy_node
 from graphs.state import AgentState, OurGraph, RolloutContext
+from graphs.tool_node import Call, ToolNode, calls_of, make_tool_node
 
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
-
-
-class _Query(TypedDict):
-    """Input of one branch."""
-
-    slot: int
-    turn: int
-    name: str | None
-    args: dict[str, object] | str
-    id: str
-    problem: str | None
-    """Why the query cannot be sent; None if it can."""
 
 
 class ConsultNode(Protocol):
     """The shape of node that LangGraph takes."""
 
     def __call__(
-        self, state: _Query, runtime: Runtime[RolloutContext]
+        self, state: Call, runtime: Runtime[RolloutContext]
     ) -> Awaitable[dict[str, object]]: ...
 
 
@@ -76,6 +64,7 @@ def build_consult_graph(
     acceptance: AcceptanceSchedule,
     turns: TurnBudget,
     max_queries: int = 3,
+    tools: Sequence[BaseTool] = (),
     checkpointer: BaseCheckpointSaver[str] | None = None,
 ) -> Graph:
     """Return the consult graph over a policy and a pool.
@@ -84,7 +73,9 @@ def build_consult_graph(
         acceptance: global step -> rho.
         turns: global step -> T.
         max_queries: K, the most queries that one turn may send.
+        tools: ordinary tools, which rollouts without experts have too.
     """
+    named = {tool.name for tool in tools}
 
     def route(state: AgentState) -> list[Send] | str:
         if state.get("stop_reason"):
@@ -92,28 +83,41 @@ def build_consult_graph(
         message = state["messages"][-1]
         assert isinstance(message, AIMessage)
         turn = state.get("num_turns", 1) - 1
-        return [Send("consult", query) for query in _queries_of(message, turn)]
+        calls = calls_of(message, turn, tools)
+        return [Send("tools" if call["name"] in named else "consult", call) for call in calls]
 
     graph = OurGraph(Role.CONSULT)
-    bound = policy.bind_tools(pool.tools) if pool.tools else policy
-    graph.add_node(
-        "policy", make_policy_node(bound, lambda context: turns.turns(context.global_step), policy)
+    use = make_tool_node(tools)
+    node = make_policy_node(
+        bound(policy, [*pool.tools, *tools]),
+        lambda context: turns.turns(context.global_step),
+        bound(policy, tools),
+        keeps_tools=bool(tools),
     )
-    consult = _make_consult_node(pool, acceptance, max_queries)
-    graph.add_node("consult", consult, input_schema=_Query)
+    graph.add_node("policy", node)
+    consult = _make_consult_node(pool, acceptance, max_queries, use)
+    graph.add_node("consult", consult, input_schema=Call)
+    graph.add_node("tools", use, input_schema=Call)
     graph.add_edge(START, "policy")
-    graph.add_conditional_edges("policy", route, ["consult", END])
+    graph.add_conditional_edges("policy", route, ["consult", "tools", END])
     graph.add_edge("consult", "policy")
+    graph.add_edge("tools", "policy")
     return graph.compile(checkpointer=checkpointer, name="consult")
 
 
 def _make_consult_node(
-    pool: ExpertPool, acceptance: AcceptanceSchedule, max_queries: int
+    pool: ExpertPool, acceptance: AcceptanceSchedule, max_queries: int, use: ToolNode
 ) -> ConsultNode:
-    """Return the node that takes one query to its end."""
+    """Return the node that takes one query to its end.
 
-    async def consult(state: _Query, runtime: Runtime[RolloutContext]) -> dict[str, object]:
+    Args:
+        use: answers a call to an expert that is not offered, in a rollout without experts.
+    """
+
+    async def consult(state: Call, runtime: Runtime[RolloutContext]) -> dict[str, object]:
         context = runtime.context or RolloutContext()
+        if context.solo:
+            return await use(state)
         site = CallSite(
             problem_id=context.problem_id,
             global_step=context.global_step,
@@ -144,7 +148,7 @@ def _make_consult_node(
                         rho=rho,
                         u=u,
                         problem=state["problem"],
-                        over_limit=site.slot >= max_queries,
+                        over_limit=state["rank"] >= max_queries,
                     ),
                 )
         except BudgetError as error:
@@ -171,33 +175,10 @@ def build(policy: PolicyChatModel, parts: Parts) -> Graph:
         acceptance=parts.acceptance,
         turns=parts.turns,
         max_queries=parts.max_queries,
+        tools=parts.tools,
     )
 
 
-def _queries_of(message: AIMessage, turn: int) -> list[_Query]:
-    """Return the turn's calls, well-formed or not, in the order in which they were written."""
-
-    def query(
-        name: str | None, args: dict[str, object] | str, call_id: str | None, problem: str | None
-    ) -> _Query:
-        assert call_id is not None  # the policy's chat model gives every call an id
-        return {
-            "slot": call_slot(call_id),
-            "turn": turn,
-            "name": name,
-            "args": args,
-            "id": call_id,
-            "problem": problem,
-        }
-
-    queries = [query(c["name"], c["args"], c["id"], None) for c in message.tool_calls]
-    queries += [
-        query(None, c["args"] or "", c["id"], reason_of(message, c))
-        for c in message.invalid_tool_calls
-    ]
-    return sorted(queries, key=lambda query: query["slot"])
-
-
-def _budget_message(query: _Query, error: BudgetError) -> ToolMessage:
+def _budget_message(query: Call, error: BudgetError) -> ToolMessage:
     artifact = {BUDGET: str(error)}
     return ToolMessage(content=UNAVAILABLE, tool_call_id=query["id"], artifact=artifact)

@@ -8,9 +8,11 @@ from typing import Protocol
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 
 from eapo_agents.errors import BudgetError
+from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.types import StopReason
 from graphs.state import AgentState, RolloutContext
@@ -31,12 +33,15 @@ def make_policy_node(
     policy: Runnable[LanguageModelInput, AIMessage],
     max_turns: Callable[[RolloutContext], int],
     tool_free: Runnable[LanguageModelInput, AIMessage] | None = None,
+    *,
+    keeps_tools: bool = False,
 ) -> PolicyNode:
     """Return a node that takes one turn.
 
     Args:
         max_turns: T for a rollout, counted from the user's last message.
-        tool_free: the policy without tools, for a context with `solo`.
+        tool_free: the policy without experts, for a context with `solo`.
+        keeps_tools: whether it has tools then, so that it may take several turns.
     """
 
     async def call_policy(state: AgentState, runtime: Runtime[RolloutContext]) -> dict[str, object]:
@@ -54,7 +59,8 @@ def make_policy_node(
         speaking = tool_free if solo and tool_free is not None else policy
         message = await speaking.ainvoke(state["messages"], rollout_key=key)
         taken = turns_taken(state["messages"]) + 1
-        reason = stop_reason(message, last_turn=solo or taken >= max_turns(context))
+        last = (solo and not keeps_tools) or taken >= max_turns(context)
+        reason = stop_reason(message, last_turn=last)
         return {
             "messages": [message],
             "num_turns": turn + 1,
@@ -62,6 +68,13 @@ def make_policy_node(
         }
 
     return call_policy
+
+
+def bound(
+    policy: PolicyChatModel, tools: Sequence[BaseTool]
+) -> Runnable[LanguageModelInput, AIMessage]:
+    """Return the policy with these tools; as it is without any."""
+    return policy.bind_tools(tools) if tools else policy
 
 
 def refuse_spent_budget(messages: Sequence[AnyMessage]) -> None:

@@ -159,6 +159,8 @@ def _unhelped(trajectory: Trajectory, calls_of: CallsOf) -> tuple[int, ...] | No
         return None
     if trajectory.role is Role.OWN and not _help_is_apart(trajectory, line[:-1], calls_of):
         return None
+    if any(len(calls_of(turn.text)) > len(turn.consultations) > 0 for turn in line[:-1]):
+        return None  # one turn called an expert and a tool
     kept: list[int] = []
     for turn, following in pairwise(line):
         if not turn.consultations:

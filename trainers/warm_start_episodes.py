@@ -26,6 +26,7 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import reward_of, scored
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, counter_key
 from eapo_agents.tasks.arithmetic import make_problem, worked_steps
+from eapo_agents.tools import make_tools
 from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 from graphs.agent import Agent, make_pool
 from graphs.consult import build_consult_graph
@@ -88,7 +89,8 @@ def scripted_episodes(
 def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
     """Return the texts of the episodes, for a tokenizer that is made before they are run."""
     pool = make_pool(recipe)
-    section = tool_section([convert_to_openai_tool(tool) for tool in pool.tools])
+    tools = [*pool.tools, *make_tools(recipe.tools)]
+    section = tool_section([convert_to_openai_tool(tool) for tool in tools])
     prompt = recipe.task.system_prompt
     frame = [prompt, f"{prompt}\n{section}", section, UNAVAILABLE]
     texts = []
@@ -249,13 +251,14 @@ def _run(
         sampling=replace(agent.sampling, max_new_tokens=_LONGEST),
     )
     graph = (
-        build_solo_graph(policy)
+        build_solo_graph(policy, tools=agent.tools, turns=TurnBudget(start=2, end=2))
         if acceptance is None
         else build_consult_graph(
             policy,
             agent.pool,
             acceptance=AcceptanceSchedule(kind=acceptance),
             turns=TurnBudget(start=2, end=2),
+            tools=agent.tools,
         )
     )
     groups = run_to_end(

@@ -161,9 +161,12 @@ def _model(recipe: Recipe, size: Callable[[], ModelSize]) -> Iterator[tuple[Verd
 
 
 def _experts(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tuple[Verdict, str]]:
+    from eapo_agents.tools import make_tools
     from graphs.agent import make_pool
 
     pool = make_pool(recipe)
+    for tool in make_tools(recipe.tools, [tool.name for tool in pool.tools]):
+        yield "ok", f"'{tool.name}' (a tool that stays)"
     for expert in pool.experts:
         if expert.interactive:
             yield "blocking", f"'{expert.name}' is a person, who cannot be asked in training"
