@@ -77,8 +77,8 @@ class ExpertSection(ExpertSettings):
     """One expert, under its name."""
 
     kind: str
-    """`openai-chat`, `transformers`, `reference`, `solver`, `human`, `scripted`, `noisy`, `tool`,
-    `mcp` or `package.module:function`: (name, **options) -> LangChain tool."""
+    """`openai-chat`, `transformers`, `reference`, `retrieval`, `solver`, `human`, `scripted`,
+    `noisy`, `tool`, `mcp` or `package.module:function`: (name, **options) -> LangChain tool."""
     stored: bool | None = None
     """Store replies and reuse them. `null`: only those that cost money or time."""
     options: Options = Field(default_factory=dict)

@@ -25,6 +25,7 @@ KINDS = Registry[Callable[..., object]](
         "noisy": "eapo_agents.experts.noisy:noisy_tool",
         "openai-chat": "eapo_agents.experts.openai_chat:openai_chat_tools",
         "reference": "eapo_agents.experts.reference:reference_tool",
+        "retrieval": "eapo_agents.experts.retrieval:retrieval_tool",
         "scripted": "eapo_agents.experts.scripted:scripted_tool",
         "solver": "eapo_agents.experts.solver:solver_tool",
         "tool": "eapo_agents.experts.user_tool:langchain_tool",
@@ -81,9 +82,10 @@ def make_expert(
     """
     first, *more = make_tools(kind, name, options)
     wrapped = _wrapped_kind(kind, options)
-    if stored and wrapped == "reference":
+    of_problem = wrapped == "retrieval" and options.get("field") is not None
+    if stored and (wrapped == "reference" or of_problem):
         raise UsageError(
-            f"Replies are found by the query, and those of '{name}' (reference) depend on the "
+            f"Replies are found by the query, and those of '{name}' ({wrapped}) depend on the "
             "problem: leave `stored` out."
         )
     if stored is None:
