@@ -12,7 +12,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="New folder of the project.")],
     problems: Annotated[
         Path | None,
-        typer.Option("--problems", help="JSONL of id, question, answer, grader; copied."),
+        typer.Option("--problems", help="File of id, question, answer, grader; copied."),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="Model folder, or a name on the hub.")

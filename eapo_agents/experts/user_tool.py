@@ -6,12 +6,12 @@ import asyncio
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 
 from langchain_core.tools import BaseTool
 from langchain_core.tools import tool as as_tool
 
 from eapo_agents.errors import UsageError, innermost
+from eapo_agents.registry import import_object
 from eapo_agents.secrets import read_key
 
 
@@ -22,15 +22,7 @@ def langchain_tool(name: str, *, object: str, description: str | None = None) ->
     Raises:
         UsageError: there is no such object, or it is not a tool.
     """
-    module, separator, attribute = object.partition(":")
-    try:
-        if not separator:
-            raise ImportError("it must read package.module:name")
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"The tool '{object}' of expert '{name}' cannot be loaded: {error}."
-        ) from error
+    found = import_object(object, what=f"object of expert '{name}',")
     if not isinstance(found, BaseTool):
         if not callable(found):
             raise UsageError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from eapo_agents.errors import EapoError, TaskError, innermost
+from eapo_agents.errors import EapoError, TaskError, UsageError, innermost
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_rules import is_own
 from eapo_agents.types import Problem
@@ -69,6 +69,7 @@ def check(recipe: Recipe, *, ask_experts: bool = False) -> list[Finding]:
 def _problems(recipe: Recipe, train: list[Problem]) -> Iterator[tuple[Verdict, str]]:
     """Fills `train` with the problems of the training split."""
     from eapo_agents.runs.loading import problems_of
+    from graphs.builders import find_function
 
     train += problems_of(recipe, "train", None)
     held_out = problems_of(recipe, "heldout", None)
@@ -85,6 +86,14 @@ def _problems(recipe: Recipe, train: list[Problem]) -> Iterator[tuple[Verdict, s
             f"{len(held_out)} held-out problems make wide intervals: raise task.held_out, or "
             "give a file of its own",
         )
+    inputs = find_function(recipe.inputs, "inputs")
+    given = [p for p in train[:_LOOKED_AT] if inputs and _is_given_away(recipe, p, inputs)]
+    if given:
+        yield (
+            "blocking",
+            f"the gold answer is in what '{recipe.inputs}' gives the graph of {len(given)} "
+            f"problems (first: {given[0].id}) and not in their question: leave it out",
+        )
     shown = [p for p in train if _holds(p.question, p.answer)]
     if len(shown) > len(train) / 2:
         yield (
@@ -92,6 +101,18 @@ def _problems(recipe: Recipe, train: list[Problem]) -> Iterator[tuple[Verdict, s
             f"the gold answer stands in the question of {len(shown)} of {len(train)} problems "
             f"(first: {shown[0].id}): right for choices, else the policy needs only copy it",
         )
+
+
+def _is_given_away(recipe: Recipe, problem: Problem, inputs: Callable[[Problem], object]) -> bool:
+    """Return whether a graph's input tells the gold answer, and the question does not."""
+    try:
+        given = str(inputs(problem))
+    except Exception as error:  # a user's function may raise anything
+        raise UsageError(
+            f"The inputs '{recipe.inputs}' failed on problem '{problem.id}': "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return not _holds(problem.question, problem.answer) and _holds(given, problem.answer)
 
 
 def _holds(text: str, answer: str) -> bool:

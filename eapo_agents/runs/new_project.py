@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eapo_agents.errors import UsageError
 from eapo_agents.files import write_atomically
+from eapo_agents.tasks.files import is_file
 from eapo_agents.tasks.records import read_problems
 
 _WORDS = (
@@ -28,7 +29,7 @@ name: {name}
 policy: {{model: {model}}}
 sampling: {{temperature: 1.0, max_new_tokens: 128}}
 task:
-  name: problems.jsonl
+  name: {problems}
   held_out: 0.3
   system_prompt: 'Solve the problem. End with "Answer: " and the answer.'
   reward: rewards:right
@@ -71,7 +72,7 @@ def right(answer, problem):
 _README = """\
 # {name}
 
-`problems.jsonl` has the problems, `rewards.py` the reward, `recipe.yaml` the rest. In this folder:
+`{problems}` has the problems, `rewards.py` the reward, `recipe.yaml` the rest. In this folder:
 
     eapo doctor -r recipe.yaml --ask                                        # is anything wrong?
     eapo warm-start -r recipe.yaml --out runs/warm                          # teach it to ask
@@ -87,7 +88,7 @@ def new_project(
     """Write a project into a new folder; return its files.
 
     Args:
-        problems: a JSONL task to copy; by default small ones that count letters.
+        problems: a file of problems to copy; by default small ones that count letters.
         expert: `reference` or `openai-chat`; by default the former where problems have solutions.
 
     Raises:
@@ -113,17 +114,21 @@ def new_project(
         )
     folder.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in folder.resolve().name)[:64]
+    ending = "".join(problems.suffixes[-2:]) if problems is not None else ".jsonl"
+    file = f"problems{ending}" if is_file(f"problems{ending}") else "problems.jsonl"
     texts = {
-        "recipe.yaml": _RECIPE.format(name=name, model=json.dumps(model), expert=_EXPERTS[kind]),
+        "recipe.yaml": _RECIPE.format(
+            name=name, model=json.dumps(model), expert=_EXPERTS[kind], problems=file
+        ),
         "rewards.py": _REWARDS,
-        "README.md": _README.format(name=name),
+        "README.md": _README.format(name=name, problems=file),
     }
     if problems is None:
-        texts["problems.jsonl"] = "".join(map(_letters, _WORDS.split()))
+        texts[file] = "".join(map(_letters, _WORDS.split()))
     else:
-        shutil.copyfile(problems, folder / "problems.jsonl")
-    for file, text in texts.items():
-        write_atomically(folder / file, text)
+        shutil.copyfile(problems, folder / file)
+    for written, text in texts.items():
+        write_atomically(folder / written, text)
     return sorted(folder.iterdir())
 
 

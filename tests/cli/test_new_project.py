@@ -84,6 +84,53 @@ def test_what_would_fail_later_is_found_by_the_doctor(
     assert says in said
 
 
+LEAKS = """
+from eapo_agents.types import Problem
+from graphs.solo import build_solo_graph
+
+def told(split):
+    return [Problem(id=f"{split}{n}", question=f"{split}: it is {n}9.", answer=f"{n}9",
+                    grader="number") for n in range(60)]
+
+def build(policy, tools):
+    return build_solo_graph(policy)
+
+def gives(problem):
+    return {"messages": [("user", f"{problem.question} ({problem.answer})")]}
+
+def fails(problem):
+    raise KeyError("k")
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "verdict", "says"),
+    [
+        (["task.name=leaks:told"], "warning", "stands in the question of 60 of 60"),
+        (["graph=leaks:build", "inputs=leaks:gives"], "blocking", "'leaks:gives' gives the graph"),
+        (["graph=leaks:build", "inputs=leaks:fails"], "blocking", "KeyError: 'k'"),
+    ],
+)
+def test_a_gold_answer_that_the_policy_sees_is_a_finding(
+    project, run_command, tmp_path, overrides, verdict, says
+):
+    project()
+    (tmp_path / "mine" / "leaks.py").write_text(LEAKS)
+    _, parts = examined(run_command, *overrides)
+    verdicts, said = parts["problems"]
+    assert verdict in verdicts
+    assert says in said
+
+
+def test_a_table_of_problems_is_copied_under_its_own_ending(project, tmp_path, run_command):
+    rows = "".join(f"How many are {n}?,{n},number\n" for n in range(60))
+    (tmp_path / "own.csv").write_text(f"question,answer,grader\n{rows}")
+    assert project("--problems", tmp_path / "own.csv")[0] == 0
+    assert "name: problems.csv" in (tmp_path / "mine" / "recipe.yaml").read_text()
+    _, parts = examined(run_command, "consult.experts={helper: {kind: scripted}}")
+    assert "blocking" not in parts["problems"][0]
+
+
 def test_a_graph_of_ones_own_is_no_finding(project, run_command, tmp_path):
     project()
     (tmp_path / "mine" / "agent_of_mine.py").write_text(

@@ -301,3 +301,21 @@ def test_the_settings_of_a_task_reach_its_problems(tmp_path):
     found = recipe.task.load("train", 0)
     assert {p.grader for p in found} == {"number"}
     assert len(found) + len(recipe.task.load("heldout", 0)) == 40
+
+
+def test_many_problems_take_little_more_memory_than_their_text(tmp_path):
+    import tracemalloc
+
+    file = tmp_path / "many.jsonl"
+    count = 4000
+    with file.open("w") as lines:
+        for n in range(count):
+            lines.write(json.dumps({**GOOD, "id": n, "question": f"Which has number {n}?"}) + "\n")
+    load_problems(str(file), split="all")  # what is imported and compiled once
+    tracemalloc.start()
+    try:
+        assert len(load_problems(str(file), split="train")) > count * 0.85
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most / count < 3000
