@@ -330,7 +330,7 @@ _CONDITIONS = (
     Condition(
         lambda r: r.train.method != "rollouts",
         ("train.method",),
-        ("train.dynamic_sampling_retries", "train.replay"),
+        ("train.dynamic_sampling_retries", "train.skip_settled", "train.replay"),
         "train.method 'rollouts'",
     ),
     Condition(

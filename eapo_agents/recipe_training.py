@@ -135,6 +135,9 @@ class TrainSection(Settings):
     dynamic_sampling_retries: int = Field(1, ge=0)
     """Live: how many times per step groups whose rewards are all equal are replaced by new
     problems."""
+    skip_settled: float = Field(0.0, ge=0, le=1)
+    """Live: probability that a problem is passed over whose last group in this run had equal
+    rewards, such as all right or none. Another takes its place."""
     max_staleness: int = Field(0, ge=0)
     """Logged: rollouts of a policy older than this many optimizer steps are refused. Older ones
     that are allowed are weighted by their truncated importance ratio."""

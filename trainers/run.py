@@ -138,6 +138,7 @@ def _live_rollouts(
         run_id=run_id,
         has_spread=objective_of(agent).has_spread,
         dynamic_sampling_retries=recipe.train.dynamic_sampling_retries,
+        skip_settled=recipe.train.skip_settled,
         process=processes(recipe).process_index,
         num_processes=processes(recipe).num_processes,
     )

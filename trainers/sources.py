@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from eapo_agents.schedules import counter_key
+from eapo_agents.schedules import counter_key, counter_uniform
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, Problem, Role, RolloutGroup, Trajectory
 from graphs.concurrency import Concurrency
@@ -51,6 +51,8 @@ class LiveRollouts:
     has_spread: Callable[[RolloutGroup], bool] = has_spread
     """Whether the policy gradient learns from a group."""
     dynamic_sampling_retries: int = 0
+    skip_settled: float = 0.0
+    """Probability that a problem is passed over whose last group had no spread."""
     process: int = 0
     """Which of the training processes this is."""
     num_processes: int = 1
@@ -58,6 +60,8 @@ class LiveRollouts:
     """Group key -> what an interrupted run had rolled out, from the step on at which it resumes."""
     _last: int = 0
     """The last step of which it had rolled out anything."""
+    _settled: set[str] = field(default_factory=set)
+    """Ids of the problems whose last group had no spread."""
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -65,20 +69,46 @@ class LiveRollouts:
     def groups(
         self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
     ) -> list[RolloutGroup]:
-        groups = self._run([self.problems[item] for item in items], step)
-        taken = {self.problems[item].id for item in (*items, *elsewhere)}
-        seed = self.rollouts.seed
-        spare = [problem for problem in self.problems if problem.id not in taken]
-        spare.sort(key=lambda p: counter_key("redraw", seed, step, p.id))
-        # each process has its own share, so that none draws what another does
-        own = iter(spare[self.process :: self.num_processes])
+        if self._earlier is None:
+            self._earlier = self._read_earlier(step)
+        own = self._spare({self.problems[item].id for item in (*items, *elsewhere)}, step)
+        drawn = [self._or_another(self.problems[item], own, step) for item in items]
+        groups = self._run(drawn, step)
         for _ in range(self.dynamic_sampling_retries):
             num_flat = len(items) - sum(map(self.has_spread, groups))
             drawn = list(islice(own, max(0, num_flat)))
             if not drawn:
                 break
             groups += self._run(drawn, step)
+        for group in groups:
+            self._note(group)
         return groups
+
+    def _note(self, group: RolloutGroup) -> None:
+        """Note whether a problem is settled; a group without a score does not say."""
+        if self.has_spread(group):
+            self._settled.discard(group.problem.id)
+        elif any(t.reward is not None for t in group.trajectories_G):
+            self._settled.add(group.problem.id)
+
+    def _spare(self, taken: Collection[str], step: int) -> Iterator[Problem]:
+        """Yield problems that may take the place of others, those that are not settled first."""
+        spare = [problem for problem in self.problems if problem.id not in taken]
+        spare.sort(key=lambda p: counter_key("redraw", self.rollouts.seed, step, p.id))
+        # each process has its own share, so that none draws what another does
+        own = spare[self.process :: self.num_processes]
+        if self.skip_settled:
+            own.sort(key=lambda p: p.id in self._settled)
+        yield from own
+
+    def _or_another(self, problem: Problem, spare: Iterator[Problem], step: int) -> Problem:
+        """Return the problem, or at times another in the place of one that is settled."""
+        if problem.id not in self._settled:
+            return problem
+        if counter_uniform("skip", self.rollouts.seed, step, problem.id) >= self.skip_settled:
+            return problem
+        other = next(spare, None)
+        return problem if other is None or other.id in self._settled else other
 
     def _run(self, problems: Sequence[Problem], step: int) -> list[RolloutGroup]:
         """Return the problems' groups: what the store has of them under the present weights, and
@@ -134,12 +164,20 @@ class LiveRollouts:
 
     def _read_earlier(self, step: int) -> dict[str, list[Trajectory]]:
         found: dict[str, list[Trajectory]] = {}
+        before: dict[tuple[str, str], list[Trajectory]] = {}
         for stored in self.store.trajectories(self.run_id):
             trajectory = stored.trajectory
+            if self.skip_settled and trajectory.global_step < step:
+                place = (trajectory.problem.id, stored.group_key)
+                before.setdefault(place, []).append(trajectory)
             if trajectory.global_step >= step:
                 key = group_key(trajectory.problem, trajectory.global_step)
                 found.setdefault(key, []).append(trajectory)
                 self._last = max(self._last, trajectory.global_step)
+        self._settled.clear()
+        for rolled_out in before.values():  # a problem's last group decides
+            problem = rolled_out[0].problem
+            self._note(RolloutGroup(problem=problem, trajectories_G=tuple(rolled_out)))
         return found
 
 

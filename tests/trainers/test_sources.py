@@ -106,3 +106,37 @@ def test_a_resumed_step_takes_what_was_rolled_out_by_the_same_weights_and_runs_t
         (again,) = live(policy, pool, never, problem, store).groups([0], 2)
         assert ran == []
         assert [t.rollout for t in again.trajectories_G] == [0, 1, 2, 3]
+
+
+def test_problems_that_are_settled_are_passed_over_and_a_resumed_run_passes_over_the_same(
+    scripted, problem, tmp_path
+):
+    problems = [dataclasses.replace(problem, id=f"p{n}") for n in range(8)]
+
+    def script(key, prompt):
+        always = int(key.problem_id[1:]) < 4
+        return "Answer: 19" if always or key.rollout == 0 else "Answer: 8"
+
+    policy = scripted(script)
+    pool = ExpertPool([make_expert("scripted", name="a", options={"default": "a reply"})])
+    never = AcceptanceSchedule(kind="never")
+
+    def source(store, share):
+        made = live(policy, pool, never, problem, store)
+        made.problems, made.skip_settled = problems, share
+        return made
+
+    def drawn(groups):
+        return [group.problem.id for group in groups]
+
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        start = {"recipe": {}, "sampling": policy.sampling, "policy": policy.engine.policy_version}
+        store.start_run("train", kind="train", **start)
+        unbroken = source(store, 1.0)
+        assert drawn(unbroken.groups([0, 1, 4], 1)) == ["p0", "p1", "p4"]
+        second = drawn(unbroken.groups([0, 1, 4], 2))
+        assert second[2] == "p4"
+        assert not {"p0", "p1"} & set(second)
+        third = drawn(unbroken.groups([0, 2, 3], 3))
+        assert drawn(source(store, 1.0).groups([0, 2, 3], 3)) == third
+        assert drawn(source(store, 0.0).groups([0, 1, 4], 2)) == ["p0", "p1", "p4"]
