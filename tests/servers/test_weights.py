@@ -13,6 +13,7 @@ from openai import OpenAI
 from eapo_agents.errors import ServerError
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.fingerprint import policy_fingerprint, saved_fingerprint
+from eapo_agents.runs.exporting import export
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
 from eapo_agents.types import Sampling
@@ -145,15 +146,20 @@ def test_an_adapter_of_too_high_a_rank_is_refused_in_one_sentence(trained, tmp_p
     assert agent.engine.policy_version == before, "what could not be published is not sampled from"
 
 
-@pytest.mark.parametrize("how", [[], ["--adapter"]])
+@pytest.mark.parametrize("how", ["merged", "adapter", "exported"])
 def test_the_trained_policy_is_served_to_any_client_by_one_command(
-    trained, serve, recipe_file, how
+    trained, serve, recipe_file, tmp_path, how
 ):
     agent, _, folder, _, _ = trained
-    served = serve(
-        "--recipe", str(recipe_file), "--policy", str(folder), "--dtype", "float32", *how
-    )
-    assert served.facts["models"][-2 if how else 0] == "vllm-test"
+    policy = ["--recipe", str(recipe_file), "--policy", str(folder)]
+    if how == "adapter":
+        policy.append("--adapter")
+    if how == "exported":  # a folder that vLLM opens as it opens anybody's
+        (folder / "recipe.yaml").write_text(recipe_file.read_text())
+        export(folder, tmp_path / "exported")
+        policy = ["--expert", str(tmp_path / "exported"), "--name", "vllm-test"]
+    served = serve(*policy, "--dtype", "float32")
+    assert served.facts["models"][-2 if how == "adapter" else 0] == "vllm-test"
     client = OpenAI(base_url=served.url + "/v1", api_key="none", max_retries=0)
     question = [{"role": "user", "content": "What is 2 + 3?"}]
     answer = client.chat.completions.create(
