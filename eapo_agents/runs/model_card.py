@@ -171,7 +171,7 @@ def _use(card: Card) -> list[str]:
         '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
         ")",
         "said = model.generate(**prompt)[0, prompt.input_ids.shape[1] :]",
-        "print(tokenizer.decode(said, skip_special_tokens=True))",
+        "answer = tokenizer.decode(said, skip_special_tokens=True)",
         "```",
     ]
 
