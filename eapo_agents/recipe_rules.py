@@ -205,6 +205,8 @@ _LEARNED_FROM_QUERIES = ("train.penalty.per_call", "train.internalise.solo_answe
 _POLICY_GRADIENT = (
     "train.advantage",
     "train.baseline",
+    "train.turn_discount",
+    "task.reward_of_turn",
     "train.epsilon",
     "train.epsilon_high",
     "train.penalty",

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from eapo_agents.judge import JudgeSection
-from eapo_agents.settings import Options, Settings
+from eapo_agents.settings import Options, OwnFunction, Settings
 from eapo_agents.types import Problem
 
 
@@ -44,6 +44,9 @@ class TaskSection(Settings):
     none is given."""
     reward_timeout_s: float = Field(60.0, gt=0)
     """Time limit of a reward of your own. A rollout on which it fails is unscored."""
+    reward_of_turn: OwnFunction | None = None
+    """`package.module:function`: (turn, trajectory) -> process reward of one turn, a number. It is
+    asked when rows are made, and compared over all turns of a group."""
     judge: JudgeSection | None = None
     """The expert that the reward `judge` asks."""
     format_reward: float = Field(0.1, ge=0, le=1)

@@ -120,6 +120,9 @@ class TrainSection(Settings):
     baseline: Literal["group", "condition"] = "group"
     """What a rollout is compared with: its whole group, or only the rollouts that had experts (or
     had none) as it did."""
+    turn_discount: float = Field(1.0, gt=0, le=1)
+    """What a turn earns of the rollout's advantage, to the power of the turns that follow it. 1:
+    all turns earn the same."""
     beta: float = Field(0.0, ge=0)
     """Weight of the KL divergence from the weights without the adapter, or those at the start."""
     replay: ReplaySection | None = None

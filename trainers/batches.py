@@ -33,7 +33,7 @@ def pad_rows(
         "completion_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
         "tool_mask": torch.zeros(num_rows, width_c, dtype=torch.long),
         "old_per_token_logps": torch.zeros(num_rows, width_c),
-        "advantages": torch.zeros(num_rows),
+        "advantages": torch.zeros(num_rows, width_c),
         "weights": torch.zeros(num_rows),
     }
     # a padding row needs one attended token, or its softmax has nothing to attend to
@@ -47,7 +47,9 @@ def pad_rows(
         batch["tool_mask"][index, :num_c] = _tensor(row.mask_T, np.int64)
         if row.logprobs_T is not None:
             batch["old_per_token_logps"][index, :num_c] = _tensor(row.logprobs_T, np.float32)
-        batch["advantages"][index] = row.advantage
+        batch["advantages"][index, :num_c] = (
+            row.advantage if row.advantages_T is None else _tensor(row.advantages_T, np.float32)
+        )
         batch["weights"][index] = row.weight
     return batch
 

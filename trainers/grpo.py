@@ -172,7 +172,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         is_likelihood[len(relative) : len(rows)] = True
         counted = row_weights if self.loss_type in ROW_LOSSES else weights
         total, share = self._normalisers(counted, is_likelihood)
-        advantages = tensors["advantages"][:, None] * weights * share
+        advantages = tensors["advantages"] * weights * share
 
         # Rows of other weights, or of another context, get the ratio as a factor of the advantage,
         # truncated. Their old logprobs become today's: TRL's clip is then around today's policy,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from eapo_agents.errors import GradingError
 from eapo_agents.recipe import OverlongSection, PenaltySection, TrainSection
-from eapo_agents.types import Problem, Role, RolloutGroup, Trajectory
+from eapo_agents.types import Problem, Role, RolloutGroup, Trajectory, Turn
 from graphs.groups import solo_success
 from trainers.advantages import group_advantages, group_rows
 from trainers.likelihood import (
@@ -19,7 +21,7 @@ from trainers.likelihood import (
     solo_answer_rows,
     solution_rows,
 )
-from trainers.rows import TrainingRow, num_left_out
+from trainers.rows import TrainingRow, num_left_out, trajectory_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Objective:
     stand_in: Callable[[Trajectory], Sequence[int] | None] = lambda trajectory: None
     """What is learned in place of the answer that a reply helped to; None: that answer."""
     calls_of: CallsOf = HERMES_CALLS
+    reward_of_turn: Callable[[Turn, Trajectory], object] | None = None
+    """A user's process reward."""
 
     def advantages(self, group: RolloutGroup) -> list[float | None]:
         """Return one for each rollout, of its shaped reward; None where it has none."""
@@ -53,7 +57,71 @@ class Objective:
 
     def relative_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
         """Return the policy gradient's rows."""
-        return group_rows(groups_P, self.advantages)
+        if not self._has_turns:
+            return group_rows(groups_P, self.advantages)
+        return [
+            row
+            for group in groups_P
+            for trajectory, of_turns in zip(
+                group.trajectories_G, self.turn_advantages(group), strict=True
+            )
+            if any(of_turns)
+            for row in trajectory_rows(trajectory, advantage=of_turns[-1], of_turns=of_turns)
+        ]
+
+    def turn_advantages(self, group: RolloutGroup) -> list[list[float]]:
+        """Return one for each turn of each rollout; none for rollouts without a score.
+
+        The rollout's advantage, discounted by the turns that follow, plus the discounted sum of the
+        process rewards from this turn on, which are compared over all turns of the group (as
+        DeepSeekMath's process supervision does, arXiv 2402.03300, section 4.1.3).
+        """
+        advantages_G = self.advantages(group)
+        each = [
+            self._process_reward(turn, trajectory)
+            for trajectory, advantage in zip(group.trajectories_G, advantages_G, strict=True)
+            if advantage is not None
+            for turn in trajectory.turns
+        ]
+        compared = iter(group_advantages(each, self.settings.advantage))
+        found: list[list[float]] = []
+        for trajectory, advantage in zip(group.trajectories_G, advantages_G, strict=True):
+            of_turns: list[float] = []
+            if advantage is not None:
+                process = [next(compared) or 0.0 for _ in trajectory.turns]
+                earned, later = advantage, 0.0
+                for own in reversed(process):
+                    later = own + self.settings.turn_discount * later
+                    of_turns.insert(0, earned + later)
+                    earned *= self.settings.turn_discount
+            found.append(of_turns)
+        return found
+
+    @property
+    def _has_turns(self) -> bool:
+        return self.settings.turn_discount < 1 or self.reward_of_turn is not None
+
+    def _process_reward(self, turn: Turn, trajectory: Trajectory) -> float:
+        """Return a turn's own reward; 0 where there is no such function.
+
+        Raises:
+            GradingError: the function fails, or does not return a finite number.
+        """
+        if self.reward_of_turn is None:
+            return 0.0
+        try:
+            found = self.reward_of_turn(turn, trajectory)
+        except Exception as error:  # a user's function may raise anything
+            raise GradingError(
+                f"task.reward_of_turn failed on a turn of problem '{trajectory.problem.id}': "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(found, int | float) or not math.isfinite(found):
+            raise GradingError(
+                f"task.reward_of_turn must return a finite number, got {found!r} for a turn of "
+                f"problem '{trajectory.problem.id}'."
+            )
+        return float(found)
 
     def likelihood_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
         """Return the likelihood rows of every kind that the settings ask for."""
@@ -94,10 +162,12 @@ class Objective:
 
     def learns_from(self, group: RolloutGroup) -> bool:
         """Return whether a group gives any row."""
-        return any(self.advantages(group)) or bool(self.likelihood_rows([group]))
+        return self.has_spread(group) or bool(self.likelihood_rows([group]))
 
     def has_spread(self, group: RolloutGroup) -> bool:
         """Return whether the policy gradient learns from a group."""
+        if self._has_turns:
+            return any(map(any, self.turn_advantages(group)))
         return any(self.advantages(group))
 
     def _shaped(self, trajectory: Trajectory, solo_accuracy: float | None) -> float | None:

@@ -32,11 +32,14 @@ class TrainingRow:
     """The behaviour policy's, 0 where the mask is 0; None where the current policy is to stand in
     for it."""
     advantage: float
+    """Of every token that is trained, unless `advantages_T` says it of each."""
     weight: float
     """Multiplies the row's tokens in the loss and in its normaliser: a trajectory of n rows has n
     rows of 1/n."""
     trajectory: Trajectory
     """What the row was made of: the first such trajectory where equal answers share a row."""
+    advantages_T: tuple[float, ...] | None = None
+    """Where turns differ in what they earned; 0 where the mask is 0."""
     teacher_ids: tuple[int, ...] | None = None
     """What stands before the completion for the teacher of self-distillation, in place of
     `prompt_ids`; None where there is no teacher."""
@@ -48,7 +51,11 @@ class TrainingRow:
 
 
 def trajectory_rows(
-    trajectory: Trajectory, *, advantage: float, scripted: bool = False
+    trajectory: Trajectory,
+    *,
+    advantage: float,
+    scripted: bool = False,
+    of_turns: Sequence[float] | None = None,
 ) -> list[TrainingRow]:
     """Return one row for every branch of the turns, so that each sampled token is trained once.
     Rows without a trained token are left out.
@@ -58,12 +65,13 @@ def trajectory_rows(
 
     Args:
         scripted: the trajectory was written by a script, to be imitated: its rows have no logprobs.
+        of_turns: the advantage of each turn, where they differ.
 
     Raises:
         TraceError: a turn has no logprobs, or not one for each token.
     """
     own = [c for c in chains(trajectory.turns) if any(is_own(t, trajectory) for t in c.turns)]
-    rows = [_chain_row(chain, trajectory, advantage, scripted) for chain in own]
+    rows = [_chain_row(chain, trajectory, advantage, scripted, of_turns) for chain in own]
     trained = [row for row in rows if row.num_trained]
     return [replace(row, weight=1.0 / len(trained)) for row in trained]
 
@@ -135,8 +143,14 @@ def _tokens_until(turns: Sequence[Turn], last: int | None) -> tuple[int, ...]:
 
 
 def _chain_row(
-    chain: Chain, trajectory: Trajectory, advantage: float, scripted: bool
+    chain: Chain,
+    trajectory: Trajectory,
+    advantage: float,
+    scripted: bool,
+    of_turns: Sequence[float] | None,
 ) -> TrainingRow:
+    number_of = {id(turn): number for number, turn in enumerate(trajectory.turns)}
+    advantages: list[float] = []
     ids: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []
@@ -154,9 +168,12 @@ def _chain_row(
             ids += turn.context_ids
             mask += [0] * len(turn.context_ids)
             logprobs += [0.0] * len(turn.context_ids)
+            advantages += [0.0] * len(turn.context_ids)
         ids += turn.completion_ids
         mask += [int(own)] * len(turn.completion_ids)
         logprobs += sampled
+        earned = of_turns[number_of[id(turn)]] if of_turns is not None and own else 0.0
+        advantages += [earned] * len(turn.completion_ids)
     return TrainingRow(
         prompt_ids=(*chain.before, *chain.turns[0].context_ids),
         completion_ids_T=tuple(ids),
@@ -165,6 +182,7 @@ def _chain_row(
         advantage=advantage,
         weight=1.0,
         trajectory=trajectory,
+        advantages_T=None if of_turns is None else tuple(advantages),
     )
 
 

@@ -22,6 +22,7 @@ from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Role, RolloutGroup
 from graphs.agent import Agent
+from graphs.builders import find_function
 from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
 from graphs.state import role_of
@@ -149,11 +150,7 @@ def _concurrency(agent: Agent) -> Concurrency:
 
 
 def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """TRL runs no step that it cannot fill.
-
-    Raises:
-        RecipeError: fewer problems than a step takes.
-    """
+    """Raise RecipeError for fewer problems than a step takes: TRL runs no step that is not full."""
     if len(problems) < recipe.train.problems_per_step:
         raise RecipeError(
             f"train.problems_per_step is {recipe.train.problems_per_step}, and the task has "
@@ -267,6 +264,7 @@ def objective_of(agent: Agent) -> Objective:
         settings=settings,
         stand_in=stand_in,
         calls_of=lambda text: agent.renderer.format.parse(text).calls,
+        reward_of_turn=find_function(agent.recipe.task.reward_of_turn, "reward_of_turn"),
     )
 
 

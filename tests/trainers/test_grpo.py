@@ -287,7 +287,6 @@ def test_rows_are_padded_to_a_multiple_and_trimmed_again(trajectory):
     assert batch["prompt_ids"].tolist() == [[1, 2], [0, 9], [0, 0], [0, 0]]
     assert batch["completion_mask"].sum(1).tolist() == [3, 1, 0, 0]
     alone = {name: tensor[1:2] for name, tensor in batch.items()}
-    alone["advantages"] = alone["advantages"][:, None].expand(1, 3)
     trimmed = trim(alone)
     assert trimmed["prompt_ids"].tolist() == [[9]]
     assert trimmed["completion_ids"].tolist() == [[8]]

@@ -5,9 +5,11 @@ import dataclasses
 
 import pytest
 
+from eapo_agents.errors import GradingError
 from eapo_agents.recipe import OverlongSection, PenaltySection, TrainSection
 from eapo_agents.types import Consultation, ConsultationStatus, Role, RolloutGroup, Turn
 from trainers.advantages import group_advantages
+from trainers.batches import pad_rows
 from trainers.objective import Objective, overlong_shaping, penalty_of
 
 
@@ -172,3 +174,62 @@ def test_a_helped_members_context_is_the_teacher_of_those_that_work_alone(proble
     assert (rows[0].advantage, rows[0].logprobs_T) == (0.5, None)
     # its prompt, its query, and what came back
     assert rows[0].teacher_ids == (1, 5, 7, 2, 1, 5)
+
+
+def chain(*lengths: int) -> tuple[Turn, ...]:
+    return tuple(turn((4,) * n, parent=i - 1 if i else None) for i, n in enumerate(lengths))
+
+
+def with_turns(problem, trajectory, rewards_and_turns) -> RolloutGroup:
+    members = tuple(trajectory(turns, reward=reward) for reward, turns in rewards_and_turns)
+    return RolloutGroup(problem=problem, trajectories_G=members)
+
+
+def test_a_turn_earns_less_the_more_turns_follow_it(problem, trajectory):
+    group = with_turns(problem, trajectory, [(1.0, chain(2, 1, 2)), (0.0, chain(1))])
+    discounted = objective(advantage="dr_grpo", turn_discount=0.5)
+    assert discounted.turn_advantages(group) == [[0.125, 0.25, 0.5], [-0.5]]
+    first, second = discounted.relative_rows([group])
+    # two context tokens before each further turn carry nothing
+    assert first.advantages_T == (0.125, 0.125, 0.0, 0.0, 0.25, 0.0, 0.0, 0.5, 0.5)
+    assert second.advantages_T == (-0.5,)
+    batch = pad_rows([first, second], multiple=1, pad_id=0)
+    assert batch["advantages"][0].tolist() == list(first.advantages_T)
+    assert batch["advantages"][1].tolist() == [-0.5] + [0.0] * 8
+    (plain, _) = objective(advantage="dr_grpo").relative_rows([group])
+    assert (plain.advantage, plain.advantages_T) == (0.5, None)
+
+
+def test_process_rewards_are_compared_over_all_turns_and_count_for_what_came_before(
+    problem, trajectory
+):
+    unscored = dataclasses.replace(trajectory(chain(1)), reward=None)
+    group = with_turns(problem, trajectory, [(1.0, chain(1, 2)), (1.0, chain(3, 1))])
+    group = dataclasses.replace(group, trajectories_G=(*group.trajectories_G, unscored))
+    long_is_bad = dataclasses.replace(
+        objective(advantage="dr_grpo", turn_discount=0.5),
+        reward_of_turn=lambda turn, trajectory: -len(turn.completion_ids),
+    )
+    # -1, -2, -3, -1: the mean is -1.75
+    assert long_is_bad.turn_advantages(group) == [
+        pytest.approx([0.75 - 0.125, -0.25]),
+        pytest.approx([-1.25 + 0.375, 0.75]),
+        [],
+    ]
+    # all rewards are equal, and the turns are not
+    assert long_is_bad.has_spread(group)
+    assert not objective(turn_discount=0.5).has_spread(group)
+    assert len(long_is_bad.relative_rows([group])) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(float("nan"), "finite number, got nan"), ("x", "'x'")]
+)
+def test_a_process_reward_that_is_no_number_is_an_error(problem, trajectory, value, says):
+    group = with_turns(problem, trajectory, [(1.0, chain(1)), (0.0, chain(1))])
+    wrong = dataclasses.replace(objective(), reward_of_turn=lambda turn, trajectory: value)
+    with pytest.raises(GradingError, match=says):
+        wrong.relative_rows([group])
+    failing = dataclasses.replace(objective(), reward_of_turn=lambda turn: 1.0)
+    with pytest.raises(GradingError, match="TypeError"):
+        failing.has_spread(group)
