@@ -24,6 +24,8 @@ Value: TypeAlias = tuple[float | None, bool | None]
 """(reward, whether right), each None where the function does not say."""
 Score = Callable[[str | None, Problem, Trajectory | None], Awaitable[Value]]
 _OURS = ("answer", "problem", "trajectory")
+_OTHERS = {"prompt", "completion", "state", "solution_str", "ground_truth", "info", "parser"}
+"""Arguments of other libraries' rewards, which mean something else than ours in their places."""
 _TRL = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 
 
@@ -105,7 +107,8 @@ def _arguments_of(name: str, function: Callable[..., object]) -> Arguments:
     wanted = [p for p in placed if p.default is p.empty] or placed[:2]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     count = 2 if variadic else len(wanted)
-    if not 1 <= count <= 3 or any(p.kind is p.KEYWORD_ONLY for p in required):
+    others = {p.name for p in parameters} & _OTHERS or "answer" in [p.name for p in parameters[1:]]
+    if others or not 1 <= count <= 3 or any(p.kind is p.KEYWORD_ONLY for p in required):
         takes = ", ".join(_names_of(function))
         raise UsageError(
             f"The reward '{name}' must take (answer, problem), (answer, problem, trajectory) or "

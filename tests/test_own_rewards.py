@@ -110,7 +110,15 @@ def test_a_reward_that_fails_each_time_ends_the_run_and_one_that_fails_at_times_
 
 
 @pytest.mark.parametrize(
-    "function", ["def x(): return 1", "def x(a, b, c, d): return 1", "def x(*, k): return 1"]
+    "function",
+    [
+        "def x(): return 1",
+        "def x(a, b, c, d): return 1",
+        "def x(*, k): return 1",
+        "def x(prompt, completion, answer): return 1",
+        "def x(completion, answer): return 1",
+        "def x(data_source, solution_str, ground_truth, extra_info=None): return 1",
+    ],
 )
 def test_arguments_of_no_known_form_are_refused(rewards, function):
     with pytest.raises(UsageError, match=r"must take \(answer, problem\).*and takes \("):
