@@ -30,6 +30,7 @@ MAX_BODY = 32 * 1024 * 1024
 _LOOK_S = 5.0
 """Seconds between two looks for sessions that have ended by themselves."""
 _NAME = re.compile(r"[\w.:/+@=-]{1,200}")
+_LOG = logging.getLogger(__name__)
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -72,7 +73,10 @@ class Endpoint:
         async def look() -> None:
             while True:
                 await asyncio.sleep(_LOOK_S)
-                await self.answering.sessions.end_idle()
+                try:
+                    await self.answering.sessions.end_idle()
+                except Exception as error:  # such as a full disk: the session stays, for later
+                    _LOG.error("%s", error)
 
         looking = asyncio.create_task(look())
         try:
@@ -204,7 +208,7 @@ def _told(error: Exception) -> tuple[int, dict[str, Any]]:
         status = 500
     if status == 500 and not isinstance(error, EapoError):
         message = f"{type(error).__name__} in the endpoint: its log says more."
-        logging.getLogger(__name__).exception("A request failed.", exc_info=error)
+        _LOG.exception("A request failed.", exc_info=error)
     else:
         message = str(error)
     kind = "invalid_request_error" if status < 500 else "server_error"

@@ -191,10 +191,16 @@ class Sessions:
         if not session.recorder.records and session.recorder.fault is None:
             raise RequestError(f"The policy has said nothing in the session '{name}'.", status=409)
         del self.open[name]
-        leave(session.recorder)
-        trajectory = await self._trajectory(session, given or {})
         group = group_key(session.problem, STEP)
-        self.store.append(trajectory, run_id=self.run_id, group_key=group)
+        try:
+            trajectory = await self._trajectory(session, given or {})
+            self.store.append(trajectory, run_id=self.run_id, group_key=group)
+        except BaseException:
+            self.open[name] = session  # it may end another time
+            raise
+        leave(session.recorder)
+        for digest in session.said:
+            self._owners.pop(digest, None)
         ended = Ended(
             session=name,
             group=group,
