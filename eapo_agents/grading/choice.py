@@ -20,7 +20,7 @@ _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$
 _CONNECTED = r"\W{0,4}(?:and|or|&|/|,|\u548c|\u6216)\W{0,4}(?:option\s*|choice\s*)?\b[A-J]\b"
 _LED = re.compile(
     rf"""[\s(\[*_`"'.]*(?i:option|choice|answer|letter)?[\s(\[*_`"']*
-    (?: (?P<upper>[A-J]) (?: \s*[)\].:*_`"'\u2013-]+ | [ \t]*(?:\n|$)
+    (?: (?P<upper>[A-J])(?!['\u2019]\w) (?: \s*[)\].:*_`"'\u2013-]+ | [ \t]*(?:\n|$)
           | (?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]) | \s*\([^()]*\) | \s*,?\s*(?=\(?not\b)
           | \s*,?\s*\b(?:because|since|as|for|which|while|is\s+(?:correct|right|the))\b )
       | (?P<lower>(?<=\()[a-j]\)|[a-j]\)) )
@@ -29,9 +29,22 @@ _LED = re.compile(
 )
 """A letter in front; not one that is joined to a second one."""
 _NAMED = re.compile(
-    r"""\b(?i:option|choice|answer|letter)\s*(?:is\s*)?[(\[*_`"']*([A-J])\b(?!')""", re.VERBOSE
+    r"""\b(?i:option|choice|answer|letter|antwort|r\u00e9ponse|lettre|respuesta|opci\u00f3n|letra
+    |risposta|lettera|opzione|resposta|op\u00e7\u00e3o|cevap|odpowied\u017a|antwoord|svar)\s*
+    (?:is\s*)?[(\[*_`"']*([A-J])\b(?!')""",
+    re.VERBOSE,
 )
-_ALONE = re.compile(r"(?<![\w'])[(\[]?([A-J])[)\]]?(?![\w'])")
+_CHOSEN = re.compile(
+    r"""\b(?: (?i:choose|chose|choosing|select|pick|go(?:ing)?\s+with|opt\s+for)\s+
+        (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])\b
+      | (?i:it's|it\s+is|it\s+must\s+be|so|thus|hence|therefore|leaves|leaving)\s*,?\s*
+        (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])(?=[)\]*_`"'\s]*(?:[.,;:!]|$))
+      )""",
+    re.VERBOSE | re.MULTILINE,
+)
+_IT_IS = re.compile(r"(?<![\w'])[(\[*]*([A-J])[)\]*]*\s+it\s+is\b")
+_LOWER = re.compile(r"\s*[(*]*([a-j])[.:)\]*]+\s+(.+)", re.DOTALL)
+_ALONE = re.compile(r"(?<![\w'/])[(\[]?([A-J])[)\]]?(?![\w'\u2019\u266d-\u266f])")
 _BRACKETED = re.compile(r"\(([A-J])\)")
 _BOTH = re.compile(rf"\b[A-J]\b(?:\s*\([^()]*\))?{_CONNECTED}")
 _LISTED = re.compile(r"^[\s*(]*([A-J])[).:]", re.MULTILINE)
@@ -43,10 +56,13 @@ _ASSERTED = re.compile(
 )
 _NO_LETTER = re.compile(
     r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*[+=#*']\S)"
+    r"|\b(?i:vitamins?|hepatitis|influenza|blood\s+(?:type|group)|type|group|class|grade|schedule"
+    r"|point|angle|vertex|set|event|matrix|team|person|player|company|firm|country|city)\s+[A-J]\b"
+    r"|\b[A-J]\s+(?i:minor|major|sharp|flat|cells?|lymphocytes?|string|battery)\b"
 )
-"""Units (25 \u00b0C, 3 A), probabilities and functions (P(A)), formulae and names (C++)."""
+"""Units (25 \u00b0C, 3 A), probabilities and functions (P(A)), formulae and names (C++, vitamin B)."""
 _RULED_OUT_BEFORE = re.compile(
-    r"""(?:\bnot|n't|\brul(?:e|es|ed|ing)\s+out|\beliminat\w+|\bexclud\w+|\bdiscard\w*|\breject\w*
+    r"""(?:\bnot|\bcannot|n't|\brul(?:e|es|ed|ing)\s+out|\beliminat\w+|\bexclud\w+|\bdiscard\w*|\breject\w*
     |\bcross\w*\s+out|\bneither|\bnor|\bexcept|\brather\s+than|\binstead\s+of)\b
     (?:(?!\b(?:but|so|answer\s+is|leaves)\b)[^.;:\n])*$""",
     re.IGNORECASE | re.VERBOSE,
@@ -93,12 +109,14 @@ def read_letter(answer: str, problem: Problem) -> str | None:
         return _known(match[1], problem)
     if (by_text := _by_text(text, problem)) is not None:
         return by_text
-    if letter := _led(text + " "):
+    if letter := _led(text + " ") or _lower(text, problem):
         return _known(letter, problem)
     text = _NO_LETTER.sub(" ", text)
+    if found := _standing(_CHOSEN, text):
+        return _single(found, problem)
     if _BOTH.search(text):
         return None
-    for pattern in (_ASSERTED, _BRACKETED, _NAMED):
+    for pattern in (_ASSERTED, _BRACKETED, _NAMED, _IT_IS):
         if found := _standing(pattern, text):
             return _single(found, problem)
     # not "A lesion ...": an A that begins a sentence is an article
@@ -121,11 +139,12 @@ def _anywhere(text: str, problem: Problem) -> str | None:
         return by_text
     if len({m[1] for m in _LISTED.finditer(head)}) > 2:
         return None  # it repeats the options
-    if letter := _led(head):
+    if letter := _led(head) or _lower(head, problem):
         return _known(letter, problem)
     tail = _NO_LETTER.sub(" ", _plain(text[-_HEAD_CHARS:]))
-    if found := _standing(_ASSERTED, tail):
-        return _single(found, problem)
+    for pattern in (_ASSERTED, _CHOSEN, _IT_IS):
+        if found := _standing(pattern, tail):
+            return _single(found, problem)
     if _BOTH.search(_NO_LETTER.sub(" ", head)):
         return None
     for pattern in (_NAMED, _BRACKETED):
@@ -148,13 +167,21 @@ def _led(text: str) -> str | None:
     return None if ruled_out else match[group][0]
 
 
+def _lower(text: str, problem: Problem) -> str | None:
+    """Return a small letter in front of its own option's text."""
+    match = _LOWER.match(text)
+    letter = match[1].upper() if match else None
+    return letter if match and _by_text(match[2], problem) == letter else None
+
+
 def _mentions(pattern: re.Pattern[str], text: str) -> list[tuple[str, int]]:
     """Return the letters that a text names and does not rule out, each with where it ends."""
     return [
-        (m[1], m.end())
+        (m[m.lastindex or 1], m.end())
         for m in pattern.finditer(text)
-        if not _RULED_OUT_BEFORE.search(text[max(0, m.start(1) - 60) : m.start(1)])
-        and not _RULED_OUT_BEHIND.match(text[m.end(1) : m.end(1) + 60])
+        for begin, end in [m.span(m.lastindex or 1)]
+        if not _RULED_OUT_BEFORE.search(text[max(0, begin - 60) : begin])
+        and not _RULED_OUT_BEHIND.match(text[end : end + 60])
     ]
 
 
@@ -176,8 +203,9 @@ def _by_text(text: str, problem: Problem) -> str | None:
 
 def _option(text: str) -> str:
     """Return an option's text as it is compared: signs, points and primes tell options apart."""
-    text = " ".join(text.casefold().strip(_EDGES).split())
-    return re.sub(r"^(?:a|an|the)\s+", "", re.sub(r"\.$", "", text).strip(_EDGES))
+    text = " ".join(text.casefold().split())
+    text = text.lstrip(_EDGES).rstrip(_EDGES if not re.search(r"\d\s*!$", text) else " ")
+    return re.sub(r"^(?:both\s+)?(?:(?:a|an|the)\s+(?!and\b|or\b))?", "", re.sub(r"\.$", "", text).strip(_EDGES[:-3]))
 
 
 def _known(letter: str, problem: Problem) -> str | None:

@@ -11,6 +11,9 @@ _OPEN, _CLOSE = "([{", ")]}"
 _MATRIX = re.compile(
     r"\\begin\{([pb]matrix|array|matrix)\}(?:\{[clr|]*\})?(.*?)\\end\{\1\}", re.DOTALL
 )
+_VALUE, _BELOW = r"([^<>=]+?)", r"(<|\\le(?![a-z]))"
+_BOUND = re.compile(rf"\s*([a-zA-Z])\s*(<|>|\\[lg]e(?![a-z]))\s*{_VALUE}\s*")
+_BOUNDS = re.compile(rf"\s*{_VALUE}\s*{_BELOW}\s*([a-zA-Z])\s*{_BELOW}\s*{_VALUE}\s*")
 _THOUSANDS_LIKE = re.compile(r"-?\d{1,3}(?:,\d{3})+")
 
 
@@ -51,6 +54,25 @@ def as_list(text: str, size: int) -> Form | None:
     if _THOUSANDS_LIKE.fullmatch(plain) and len(parts) == size:
         return Form("list", tuple(parts))
     return None
+
+
+def as_union(form: Form) -> Form:
+    """Return inequalities of one variable as the union of their intervals."""
+    intervals, names = [], set()
+    for part in form.parts:
+        if match := _BOUND.fullmatch(part):
+            names.add(match[1])
+            is_open = match[2] in "<>"
+            if match[2] in (">", "\\ge"):
+                intervals.append(f"{'(' if is_open else '['}{match[3]},\\infty)")
+            else:
+                intervals.append(f"(-\\infty,{match[3]}{')' if is_open else ']'}")
+        elif match := _BOUNDS.fullmatch(part):
+            names.add(match[3])
+            left, right = "(" if match[2] == "<" else "[", ")" if match[4] == "<" else "]"
+            intervals.append(f"{left}{match[1]},{match[5]}{right}")
+    done = len(names) == 1 and len(intervals) == len(form.parts) > 1
+    return Form("union", tuple(intervals)) if done else form
 
 
 def split(text: str, separator: str) -> list[str]:

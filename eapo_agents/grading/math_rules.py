@@ -17,7 +17,8 @@ from eapo_agents.grading.extraction import ascii_digits
 _MAX_CHARS = 2_000
 _FONT = re.compile(
     r"\\(?:boldsymbol|mathbf|bm|mathbb|mathcal|mathsf|mathit|mathrm|operatorname|pmb|displaystyle"
-    r"|textstyle|large|Large|bf|rm|boxed|fbox|underline|ensuremath)(?![a-zA-Z])\s*"
+    r"|textstyle|scriptstyle|normalsize|small|large|Large|LARGE|huge|Huge|mathtt|texttt|tt|it|sf|bf"
+    r"|rm|boxed|fbox|underline|ensuremath)(?![a-zA-Z])\s*"
 )
 _TEXT_NUMBER = re.compile(r"\\text\s*\{(\s*[-+\u2212]?\s*\d[^{}]*)\}")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}")
@@ -35,8 +36,16 @@ _FRACTION = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(-?)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.])(-?)(\d+) +(\d+)/(\d+)(?![\d.])")
+_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?\s*(\d*)\s*\\dot\s*\{?(\d)\}?")
+_SCIENTIFIC = re.compile(r"([-+]?)(1|\d+\.\d+|\d+(?=E|e[-+]?\d\d))[eE]([-+]?\d+)")
+_SCALED = re.compile(
+    r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:\\text\s*\{\s*)?(thousand|million|billion|trillion)\b(?!s)"
+)
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?")
+_SPEECH_END = re.compile("(?:\u3067\u3059|\u3067\u3042\u308b|\uc785\ub2c8\ub2e4|\uc774\ub2e4)?[\u3002\u0964]*$")
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\))")
-_DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degrees?(?![a-zA-Z])")
+DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degrees?(?![a-zA-Z])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
 _BASE = re.compile(
     r"\(?([0-9A-Fa-f]+)\)?\s*(?:_\s*\{?\s*(?:base\s*)?(\d+|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base\s*(\d+)\)?)"
@@ -64,6 +73,7 @@ _UNICODE = {
     "\u00b1": "\\pm ",
     "\u2213": "\\mp ",
     "\u2026": "\\ldots ",
+    "\u3001": ", ",
     "\u03b8": "\\theta ",
     "\u03b1": "\\alpha ",
     "\u03b2": "\\beta ",
@@ -119,7 +129,8 @@ def _unicode(text: str) -> str:
 
 
 def _sentence_end(text: str) -> str:
-    text = text.strip().strip("*`").strip()
+    text = _SPEECH_END.sub("", text.strip().strip("*`").strip())
+    text = re.sub(r"(?:\\[,;:! ]|(?<!\\)\\$|\s)+$", "", text)
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:?")).strip()
     return text.rstrip(" .,;:?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
 
@@ -146,7 +157,22 @@ def _names(text: str) -> str:
         lambda m: "\\" + m[1].replace("infinity", "infty"),
         text,
     )
+    text = re.sub(r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    text = text if "\\pm" in text else text.replace("\\mp", "\\pm")
     return text.replace("**", "^").replace("*", "\\cdot ")
+
+
+def _scales(text: str) -> str:
+    """Write out powers of ten; `2e-3` is left, which may be 2e minus 3."""
+    if found := _SCIENTIFIC.fullmatch(text.strip()):
+        return f"{found[1]}{found[2]}\\cdot 10^{{{int(found[3])}}}"
+
+    def written(m: re.Match[str]) -> str:
+        text = "\\text{" if "\\text" in m[0] else ""
+        return f"{m[1]}\\cdot 10^{{{_SCALES[m[2]]}}}{text}"
+
+    return _SCALED.sub(written, text).replace("\\text{}", "")
 
 
 def _roots(text: str) -> str:
@@ -160,6 +186,8 @@ def _powers(text: str) -> str:
 
 def _thousands(text: str) -> str:
     text = _THOUSANDS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
+    if re.fullmatch(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
+        return text.replace(" ", "")
     if re.fullmatch(
         r"(?:[a-zA-Z]\s*=\s*)?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\D|$)(?![,\d]).*", text, re.DOTALL
     ):
@@ -230,15 +258,16 @@ def _repeating(text: str) -> str:
         found += Fraction(int(again), (10 ** len(again) - 1) * scale)
         return f"\\frac{{{found.numerator}}}{{{found.denominator}}}"
 
+    text = _DOTTED.sub(r"\\overline{\1\2\3}", text)
     return _REPEATING.sub(value, text) if len(text) < 100 else text
 
 
 def _degrees(text: str) -> str:
     """Drop a final degree sign as a unit; inside a function it is a factor."""
     if not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
-        text = re.sub(rf"(?:{_DEGREES.pattern})\s*$", "", text.strip())
+        text = re.sub(rf"(?:{DEGREES.pattern})\s*$", "", text.strip())
     return re.sub(
-        rf"(\d+(?:\.\d+)?)\s*(?:{_DEGREES.pattern})", r"{(\1\\cdot\\frac{\\pi}{180})}", text
+        rf"(\d+(?:\.\d+)?)\s*(?:{DEGREES.pattern})", r"{(\1\\cdot\\frac{\\pi}{180})}", text
     )
 
 
@@ -273,6 +302,7 @@ RULES = (
     Rule("thousands", "MATH's gold answers (10,\\!080)", _thousands),
     Rule("no-spacing", "as spacing", lambda t: _SPACING.sub(" ", t)),
     Rule("names", "Python and plain text", _names),
+    Rule("scales", "programs (1.5e-19), newspapers (2 million)", _scales),
     Rule("roots", "PRM800K; Math-Verify issue 41", _roots),
     Rule("braces", "TeX", _braces),
     Rule("fractions", "PRM800K: \\frac12", _fractions),

@@ -20,9 +20,9 @@ from eapo_agents.grading.extraction import (
     tagged_answer,
 )
 from eapo_agents.grading.grade import NOTHING, Grade
-from eapo_agents.grading.math_forms import Form, as_list, form_of
+from eapo_agents.grading.math_forms import Form, as_list, as_union, form_of
 from eapo_agents.grading.math_processes import the_processes
-from eapo_agents.grading.math_rules import rewrite
+from eapo_agents.grading.math_rules import DEGREES, rewrite
 from eapo_agents.grading.numbers import sentence_number
 from eapo_agents.grading.words import same_words, tells
 from eapo_agents.types import Problem
@@ -48,6 +48,8 @@ _CLAUSE = re.compile(
     r",?\s+(?:which|because|since|so|where|as|when|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$", re.DOTALL
 )
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+){2}")
+_OR = re.compile(r"\bor\b|\\l?or(?![a-z])|\\vee|\u2228")
+_PI = re.compile(r"\\pi(?![a-z])|\u03c0")
 _OPAQUE = ("\\ldots", "\\dots", "\\cdots", "...", "pmod", ":")
 
 
@@ -106,7 +108,8 @@ def compare(answer: str, gold: str) -> Verdict:
     Raises:
         GradingError: the gold answer cannot be read, and is not the same text.
     """
-    given, wanted = rewrite(_announced(answer)), rewrite(gold)
+    answer, gold = _in_radians(_announced(answer), gold), _in_radians(gold, answer)
+    given, wanted = rewrite(answer), rewrite(gold)
     if not given:
         return Verdict(False, readable=False)
     if _plain(given) == _plain(wanted):
@@ -114,11 +117,13 @@ def compare(answer: str, gold: str) -> Verdict:
     if len(given) > _MAX_CHARS:
         return Verdict(False, note="too long to be an answer")
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
-        label = _OPTION.match(_TEXT.sub(r"\1", _announced(answer).strip("$ ")))
+        label = _OPTION.match(_TEXT.sub(r"\1", answer.strip("$ ")))
         return Verdict(label[1] == letter[1]) if label else _text_verdict(given, wanted)
     if _words_only(wanted) or _words_only(given):
         return _text_verdict(given, wanted)
     one, other = form_of(given), form_of(wanted)
+    one = as_union(one) if other.kind == "union" and _OR.search(answer) else one
+    other = as_union(other) if one.kind == "union" and _OR.search(gold) else other
     if len(one.parts) == 1 < len(other.parts):
         one = as_list(answer, len(other.parts)) or one
     if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
@@ -135,6 +140,13 @@ def compare(answer: str, gold: str) -> Verdict:
     if {one.kind, other.kind} & {"list", "set"} and min(len(one.parts), len(other.parts)) > 1:
         return Verdict(False)  # a tuple and a list
     return _ask(given, wanted)
+
+
+def _in_radians(text: str, other: str) -> str:
+    """Return an angle in degrees as one in radians, where the other one is."""
+    if not _PI.search(other) or _PI.search(text):
+        return text
+    return DEGREES.sub(r"\\cdot\\frac{\\pi}{180}", text)
 
 
 def _compare_forms(one: Form, other: Form) -> Verdict:

@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 from eapo_agents.errors import GradingError
+from eapo_agents.grading.exact_values import exact_value
 from eapo_agents.grading.extraction import (
     announced_answers,
     ascii_digits,
@@ -26,7 +27,7 @@ _NUMBER = re.compile(
     (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?
     (?:[eE](?P<exponent>[-+]?\d+))?
     (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d+)\}?)?
-    (?:\s+(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
+    (?:\s+(?:and\s+)?(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
     (?:\^\{?(?P<raised>[-+]?\d{1,4})\}?)?
     (?:\s*(?P<scale>thousand|million|billion)\b|(?P<kilo>k)\b(?!\s*m))?""",
     re.VERBOSE | re.IGNORECASE,
@@ -40,6 +41,11 @@ _CONDITION = re.compile(
     r"|#\s*)$",
     re.IGNORECASE,
 )
+_ANNOTATION = re.compile(r"<<[^<>]*>>")
+"""GSM8K's calculator."""
+_MINUS = re.compile(r"(?<!\d )(?<!\w)(?:minus|negative)\s+(?=\$?\d)", re.IGNORECASE)
+_NOT_IT = re.compile(r"(?:[<>\u2264\u2265]|\b(?:not|(?:more|less|fewer)\s+than))\s*\$?$", re.IGNORECASE)
+_SPACED = re.compile(r"\W*(?:[a-zA-Z]\s*=\s*)?-?\$?\d{1,3}(?: \d{3})+(?:\.\d+)?[^\d\n]*")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_CHARS = 400
 _MAX_EXPONENT = 100
@@ -80,7 +86,12 @@ def read_number(text: str) -> Fraction | None:
 def sentence_number(text: str) -> Fraction | None:
     """Return the number that an announced sentence states; None where it states several."""
     plain = _plain(ascii_digits(_SPACES.sub("", text[:MAX_ANSWER_CHARS])))
-    behind = plain.rpartition("=")[2]
+    if _SPACED.fullmatch(plain):
+        plain = re.sub(r"(?<=\d) (?=\d{3})", "", plain)
+    front, _, behind = plain.rpartition("=")
+    worked_out = exact_value(behind.strip(" .").replace("*", "\\times ")) if front else None
+    if worked_out is not None:
+        return worked_out
     plain = behind if re.search(r"\d", behind) else plain
     plain = re.split(
         r"\.\s+[A-Z]|\bsince\b|\bbecause\b|\bwhich\b|\bout of\b|\(", plain.strip(" ("), maxsplit=1
@@ -89,7 +100,7 @@ def sentence_number(text: str) -> Fraction | None:
     if not found:
         return None
     if len(found) == 1:
-        return _value(found[0])
+        return None if _NOT_IT.search(plain[: _begin(found[0])]) else _value(found[0])
     first, last = plain[: found[0].start()], found[-1]
     if not re.search(r"[a-zA-Z]", first):
         between = plain[found[0].end() : found[1].start()]
@@ -129,7 +140,8 @@ def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -
 def _plain(text: str) -> str:
     """Return the text with LaTeX's fractions and separators as plain ones."""
     text = _SPACES.sub("", re.sub(r"\\([$%()\[\]])", r"\1", text))
-    text = _UNIT_POWER.sub("", text)
+    text = _UNIT_POWER.sub("", _MINUS.sub("-", _ANNOTATION.sub("", text)))
+    text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
 
     def fraction(match: re.Match[str]) -> str:
         whole, numerator, denominator = match.groups()
