@@ -15,29 +15,37 @@ from eapo_agents.grading.extraction import (
 from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
-_BARE = re.compile(r"[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*")
+_BARE = re.compile(
+    r"(?:\s*(?:[-*+\u2022]|\d{1,2}[.)])\s)?[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*"
+)
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
-_CONNECTED = r"\W{0,4}(?:and|or|&|/|,|\u548c|\u6216)\W{0,4}(?:option\s*|choice\s*)?\b[A-J]\b"
+_CONNECTED = (
+    r"(?:\s*\([A-J]\)|\W{0,4}(?:and|or|&|/|,|\u548c|\u6216)\W{0,4}"
+    r"(?:option\s*|choice\s*)?\b[A-J]\b)"
+)
 _LED = re.compile(
     rf"""[\s(\[*_`"'.]*(?i:option|choice|answer|letter)?[\s(\[*_`"']*
     (?: (?P<upper>[A-J])(?!['\u2019]\w) (?: \s*[)\].:*_`"'\u2013-]+ | [ \t]*(?:\n|$)
           | (?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3]) | \s*\([^()]*\) | \s*,?\s*(?=\(?not\b)
-          | \s*,?\s*\b(?:because|since|as|for|which|while|is\s+(?:correct|right|the))\b )
+          | \s*,?\s*\b(?:because|since|as|for|which|while
+            |is\s+(?:correct|right|the)(?![^.!\n]{{0,20}}\?))\b )
       | (?P<lower>(?<=\()[a-j]\)|[a-j]\)) )
     (?!{_CONNECTED})""",
     re.VERBOSE,
 )
 """A letter in front; not one that is joined to a second one."""
 _NAMED = re.compile(
-    r"""\b(?i:option|choice|answer|letter|antwort|r\u00e9ponse|lettre|respuesta|opci\u00f3n|letra
-    |risposta|lettera|opzione|resposta|op\u00e7\u00e3o|cevap|odpowied\u017a|antwoord|svar)\s*
-    (?:is\s*)?[(\[*_`"']*([A-J])\b(?!')""",
+    r"""\b(?i:option|choice|answer|ans\.?|letter|solution|correct|final|antwort
+    |r\u00e9ponse|lettre|respuesta|opci\u00f3n|letra|risposta|lettera|opzione|resposta|op\u00e7\u00e3o|cevap|odpowied\u017a|antwoord|svar)\s*
+    (?:\d\s*)?(?:is\s*|[-:\u2013\u2014\u2192=]\s*)?[(\[*_`"']*([A-J])\b(?!')
+    (?![)\]*\s]*(?:[+;|,&]|(?:then|plus|und|et|y|e)\b)?\s*[(\[]?[A-J]\b(?!')|[)\]*\s]*(?:or|and)\b)""",
     re.VERBOSE,
 )
 _CHOSEN = re.compile(
     r"""\b(?: (?i:choose|chose|choosing|select|pick|go(?:ing)?\s+with|opt\s+for)\s+
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])\b
-      | (?i:it's|it\s+is|it\s+must\s+be|so|thus|hence|therefore|leaves|leaving)\s*,?\s*
+      | (?i:it's|it\s+is|it\s+must\s+be|c'est|es\s+ist|so|thus|hence|therefore
+          |leav(?:es|ing)(?:\s+(?:us|me))?(?:\s+with)?(?:\s+only)?)\s*,?\s*
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])(?=[)\]*_`"'\s]*(?:[.,;:!]|$))
       )""",
     re.VERBOSE | re.MULTILINE,
@@ -51,19 +59,21 @@ _LISTED = re.compile(r"^[\s*(]*([A-J])[).:]", re.MULTILINE)
 _ASSERTED = re.compile(
     r"""(?<![\w'])[(\[*]*([A-J])\b[)\]*.:]*\s+(?:is|must\s+be|would\s+be|should\s+be|seems)\s+
     (?:(?:clearly|indeed|therefore|thus|also)\s+)?(?:the\s+)?(?:only\s+|most\s+|best\s+)?
-    (?:correct|right|best|true|answer|likely|accurate|appropriate)\b""",
+    (?:correct|right|best|true|answer|likely|accurate|appropriate)\b(?!\s*\?)""",
     re.VERBOSE,
 )
 _NO_LETTER = re.compile(
-    r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*[+=#*']\S)"
+    r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*[+#*']\S|\s*=)(?!'est)"
     r"|\b(?i:vitamins?|hepatitis|influenza|blood\s+(?:type|group)|type|group|class|grade|schedule"
-    r"|point|angle|vertex|set|event|matrix|team|person|player|company|firm|country|city)\s+[A-J]\b"
+    r"|point|angle|vertex|set|event|matrix|team|person|player|company|firm|country|city|plan|phase"
+    r"|part|section|appendix|figure|row|column|drug|gene|protein|factor|compound|substance|region)\s+[A-J]\b"
     r"|\b[A-J]\s+(?i:minor|major|sharp|flat|cells?|lymphocytes?|string|battery)\b"
 )
-"""Units (25 \u00b0C, 3 A), probabilities and functions (P(A)), formulae and names (C++, vitamin B)."""
+"""Units (25 \u00b0C, 3 A), probabilities and functions (P(A)), formulae, names (C++, vitamin B)."""
 _RULED_OUT_BEFORE = re.compile(
     r"""(?:\bnot|\bcannot|n't|\brul(?:e|es|ed|ing)\s+out|\beliminat\w+|\bexclud\w+|\bdiscard\w*|\breject\w*
-    |\bcross\w*\s+out|\bneither|\bnor|\bexcept|\brather\s+than|\binstead\s+of)\b
+    |\bcross\w*\s+out|\bneither|\bnor|\bexcept|\b(?:all|anything|everything)\s+but
+    |\bnicht|\bkeine?|\bpas|\bno\s+es|\bnon\s+\u00e8|\bn\u00e3o|\b\u043d\u0435|\bniet|\binte|\bnie\s+jest|\brather\s+than|\binstead\s+of)\b
     (?:(?!\b(?:but|so|answer\s+is|leaves)\b)[^.;:\n])*$""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -205,7 +215,11 @@ def _option(text: str) -> str:
     """Return an option's text as it is compared: signs, points and primes tell options apart."""
     text = " ".join(text.casefold().split())
     text = text.lstrip(_EDGES).rstrip(_EDGES if not re.search(r"\d\s*!$", text) else " ")
-    return re.sub(r"^(?:both\s+)?(?:(?:a|an|the)\s+(?!and\b|or\b))?", "", re.sub(r"\.$", "", text).strip(_EDGES[:-3]))
+    return re.sub(
+        r"^(?:both\s+)?(?:(?:a|an|the)\s+(?!and\b|or\b))?",
+        "",
+        re.sub(r"\.$", "", text).strip(_EDGES[:-3]),
+    )
 
 
 def _known(letter: str, problem: Problem) -> str | None:

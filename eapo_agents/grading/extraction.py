@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from eapo_agents.grading.announcements import ANNOUNCED
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS
 
 _TAIL_CHARS = 200_000
@@ -21,32 +22,7 @@ _TAIL_CHARS = 200_000
 _MAX_PLACES = 50
 _MARKER = re.compile(r"answer\s*[:\uff1a]", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_ANNOUNCED = re.compile(
-    r"""(?:answer|\bans)\W{0,4}\s*[:=\uff1a]                              # Answer: / **Answer**:
-      | \b(?:final|my|correct|best)\s+(?:choice|option)\W{0,4}\s*[:\uff1a]
-      | ^[\#*_\s]*(?:final\s+)?answer[*_ \t]*$                  # a heading
-      | (?:answer|result|solution|choice|option)\s+
-        (?:is|was|(?:would|should|must|has\s+to)\s+be)\b
-        (?:\s+(?:therefore|thus|hence|then|simply|just|indeed|clearly|exactly|equal\s+to)\b,?)?\s*:?
-      | \#\#\#\#                                                # GSM8K's own mark
-      | (?:\u7b54\u3048|\u6b63\u89e3)\s*\u306f?\s*[:\uff1a]?         # Japanese
-      | \u7b54\u6848\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?        # Chinese
-      | \uc815?\ub2f5\s*[\uc740\uc774]?\s*[:\uff1a]?               # Korean
-      | \b(?:antwort|l\u00f6sung|r\u00e9ponse|respuesta|risposta|resposta|alternativa|opci\u00f3n
-          |jawaban|cevap|odpowied[z\u017a]|antwoord|svar(?:et)?|\u0111\u00e1p\s+\u00e1n|vastaus|odpov\u011b\u010f
-          |r\u0103spuns(?:ul)?|v\u00e1lasz|\u03b1\u03c0\u03ac\u03bd\u03c4\u03b7\u03c3\u03b7)(?:\s+[^\W\d]+){0,2}?\s*
-        (?:[:\uff1a]|\b(?:ist|lautet|w\u00e4re|est|es|\u00e8|\u00e9|adalah|l\u00e0|to|is|\u00e4r|er|on|je|este|\u03b5\u03af\u03bd\u03b1\u03b9)\b\s*:?)
-        (?:\s*(?:la|el|le|die|o|a)\b(?=\s+[a-z\u00f3\u00e7\u00e3]*\s*\(?[A-J]\b))?
-      | \brichtig\s+(?:ist|w\u00e4re)\b | \bcorrecta\s+es\s+la\b
-      | (?:\u6545|\u5e94|\u6240\u4ee5|\u56e0\u6b64)?\u9009\u62e9?\s*[:\uff1a]?     # Chinese: choose
-      | (?:\u043e\u0442\u0432\u0435\u0442|\u0432\u0456\u0434\u043f\u043e\u0432\u0456\u0434\u044c)\s*[:\uff1a\u2013\u2014-]    # Russian
-      | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)\s*[:\uff1a]?
-      | \u0909\u0924\u094d\u0924\u0930\s*[:\uff1a]?             # Hindi
-      | \u0e04\u0e33\u0e15\u0e2d\u0e1a\s*(?:\u0e04\u0e37\u0e2d)?\s*[:\uff1a]?       # Thai
-    """,
-    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
-)
-_TAGS = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.IGNORECASE | re.DOTALL)
+_TAGS = re.compile(r"<((?:final_)?answer)>((?:(?!<\1>).)*?)</\1>", re.IGNORECASE | re.DOTALL)
 _BETWEEN_BOXES = re.compile(
     r"""(?:[ \t$.,;]|\\[()\[\],;:! ]|\\q?quad|\n[ \t]*[-*][ \t]|\band\b|\bor\b
     |\\text\s*\{\s*(?:and|or|,)\s*\}|[a-zA-Z](?:_\{?\w\}?)?\s*=)*""",
@@ -79,7 +55,7 @@ def extract_answer(text: str) -> str | None:
 
 def tagged_answer(text: str) -> str | None:
     """Return what the last `<answer>` tags hold, or the boxes within."""
-    found = [inside for m in _TAGS.finditer(text) if (inside := m[1].strip())]
+    found = [inside for m in _TAGS.finditer(text) if (inside := m[2].strip())]
     if not found:
         return None
     boxed = last_boxed(found[-1]) if _BOXED.search(found[-1]) else None
@@ -99,7 +75,7 @@ def announced_answers(text: str) -> Iterator[str]:
         yield tagged
         return
     places = [(m.start(), m.end(), True) for m in _BOXED.finditer(text)]
-    places += [(m.start(), m.end(), False) for m in _ANNOUNCED.finditer(text)]
+    places += [(m.start(), m.end(), False) for m in ANNOUNCED.finditer(text)]
     for _, end, boxed in sorted(places, reverse=True)[:_MAX_PLACES]:
         found = _braced(text, end) if boxed else _line_after(text, end)
         if boxed and found is None:
@@ -152,7 +128,10 @@ def _ascii_digit(character: str) -> str:
 def _line_after(text: str, start: int) -> str:
     """Return the rest of the line, or the next line that is not blank if the rest is."""
     rest = text[start : start + 4 * MAX_ANSWER_CHARS].lstrip(_WRAPPERS + "\r\n")
-    return rest.splitlines()[0].strip(_WRAPPERS) if rest else ""
+    line = rest.splitlines()[0].strip(_WRAPPERS) if rest else ""
+    if line.endswith(("}", "},")) and line.count("{") < line.count("}"):
+        line = line.rstrip("}, ").strip('"')  # JSON
+    return line
 
 
 def last_boxed(text: str) -> str | None:

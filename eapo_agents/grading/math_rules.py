@@ -36,6 +36,11 @@ _FRACTION = re.compile(
 )
 _MIXED = re.compile(r"(?<![\d.}^_])(-?)(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
 _PLAIN_MIXED = re.compile(r"(?<![\d.])(-?)(\d+) +(\d+)/(\d+)(?![\d.])")
+_CURRENCIES = {"\u20ac": "euros", "\u00a3": "pounds", "\u00a5": "yen", "\u20b9": "rupees"}
+_CURRENCY = re.compile("([\u20ac\u00a3\u00a5\u20b9])\\s*(\\d[\\d,]*(?:\\.\\d+)?)")
+_ALL_REALS = re.compile(
+    r"\\text\s*\{\s*(?:the set of )?(?:all )?real numbers\s*\}|all real numbers"
+)
 _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?\s*(\d*)\s*\\dot\s*\{?(\d)\}?")
 _SCIENTIFIC = re.compile(r"([-+]?)(1|\d+\.\d+|\d+(?=E|e[-+]?\d\d))[eE]([-+]?\d+)")
 _SCALED = re.compile(
@@ -43,7 +48,9 @@ _SCALED = re.compile(
 )
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?")
-_SPEECH_END = re.compile("(?:\u3067\u3059|\u3067\u3042\u308b|\uc785\ub2c8\ub2e4|\uc774\ub2e4)?[\u3002\u0964]*$")
+_SPEECH_END = re.compile(
+    "(?:\u3067\u3059|\u3067\u3042\u308b|\uc785\ub2c8\ub2e4|\uc774\ub2e4)?[\u3002\u0964]*$"
+)
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{?(\d+)\}?|\((\d+)\))")
 DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\u00b0|\\degrees?(?![a-zA-Z])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
@@ -51,7 +58,7 @@ _BASE = re.compile(
     r"\(?([0-9A-Fa-f]+)\)?\s*(?:_\s*\{?\s*(?:base\s*)?(\d+|[a-z]+)\s*\}?|\(?\s*(?:in\s+)?base\s*(\d+)\)?)"
 )
 _LINKS = re.compile(
-    r"\s*(?:,?\s*\\text\s*\{\s*,?\s*(?:or|and)\s*\}|,?\s+(?:or|and)\s+)\s*(?!more|fewer|less)"
+    r"\s*(?:\\(?:lor|vee)(?![a-z])|,?\s*\\text\s*\{\s*,?\s*(?:or|and)\s*\}|,?\s+(?:or|and)\s+)\s*(?!more|fewer|less)"
 )
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
 _UNICODE = {
@@ -130,12 +137,13 @@ def _unicode(text: str) -> str:
 
 def _sentence_end(text: str) -> str:
     text = _SPEECH_END.sub("", text.strip().strip("*`").strip())
-    text = re.sub(r"(?:\\[,;:! ]|(?<!\\)\\$|\s)+$", "", text)
+    text = re.sub(r"(?:\\\\|\\[,;:! ]|(?<!\\)\\$|\s)+$|^(?:\\\\|=(?!=)|\s)+", "", text)
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:?")).strip()
     return text.rstrip(" .,;:?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
 
 
 def _dollars(text: str) -> str:
+    text = _CURRENCY.sub(lambda m: f"{m[2]}\\text{{ {_CURRENCIES[m[1]]}}}", text)
     return re.sub(r"\\[()\[\]]", "", text.replace("\\$", "").replace("$", ""))
 
 
@@ -157,6 +165,7 @@ def _names(text: str) -> str:
         lambda m: "\\" + m[1].replace("infinity", "infty"),
         text,
     )
+    text = re.sub(r"\\varnothing(?![a-zA-Z])|^\s*\\\{\s*\\\}\s*$", r"\\emptyset ", text)
     text = re.sub(r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", text)
     text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
     text = text if "\\pm" in text else text.replace("\\mp", "\\pm")
@@ -203,6 +212,7 @@ def _spacing(text: str) -> str:
 
 
 def _fonts(text: str) -> str:
+    text = _ALL_REALS.sub(r"\\mathbb{R}", text)
     text = re.sub(r"\\(?:mathbb|mathcal|Bbb)\s*\{?R\}?", r"\\Reals ", text)
     text = _bare(_FONT.sub("", _COLOUR.sub("", text)).replace("\\Reals ", "\\mathbb{R}"))
     number = _TEXT_NUMBER.fullmatch(text)
@@ -276,6 +286,8 @@ def _based(text: str) -> str:
     if not found:
         return text
     base = _BASES.get(found[2] or "", found[2] or found[3])
+    if base == "10" and found[1].isdecimal():
+        return found[1]
     return f"{found[1].lstrip('0') or '0'}_{{{base}}}".upper() if str(base).isdigit() else text
 
 

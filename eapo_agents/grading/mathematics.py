@@ -14,6 +14,7 @@ from eapo_agents.errors import GradingError
 from eapo_agents.grading.exact_values import exact_value
 from eapo_agents.grading.extraction import (
     announced_answers,
+    before_next_question,
     extract_answer,
     final_text,
     last_boxed,
@@ -45,9 +46,12 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _MATHS = re.compile(r"(?<!\\)\$\$?((?:\\\$|[^$])+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
 _CLAUSE = re.compile(
-    r",?\s+(?:which|because|since|so|where|as|when|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$", re.DOTALL
+    r",?\s+(?:which|because|since|so|where|as|when|not|rather|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$",
+    re.DOTALL,
 )
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+){2}")
+_POINTS = re.compile(r"(?:\\(?:angle|triangle|overline|vec)\s*)?\{?[A-Z]{2,}\}?")
+_TWO_READINGS = re.compile(r"\d\s*/\s*\d+\s*[a-zA-Z]")
 _OR = re.compile(r"\bor\b|\\l?or(?![a-z])|\\vee|\u2228")
 _PI = re.compile(r"\\pi(?![a-z])|\u03c0")
 _OPAQUE = ("\\ldots", "\\dots", "\\cdots", "...", "pmod", ":")
@@ -65,6 +69,8 @@ def math(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
     text = final_text(text)
     if (tagged := tagged_answer(text)) is not None:
         return math_answer(tagged, problem)
+    first = before_next_question(text)
+    text = first if last_boxed(first) or next(announced_answers(first), None) else text
     if boxed := last_boxed(text):
         return math_answer(boxed, problem)
     for answer in announced_answers(text):
@@ -128,6 +134,10 @@ def compare(answer: str, gold: str) -> Verdict:
         one = as_list(answer, len(other.parts)) or one
     if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
         return _compare_value(one.parts[0], other.parts[0])
+    if one.kind == "list" and other.kind == "()" and len(one.parts) == len(other.parts) > 1:
+        named = [_NAMED.match(part) for part in one.parts]
+        if all(named) and sorted({m[1] for m in named if m}) == [m[1] for m in named if m]:
+            return _compare_forms(Form("()", one.parts), other)  # x = 1, y = 2
     if one.kind == "list" and len(other.parts) == 1 < len(one.parts) <= _MAX_PARTS:
         # one value, written in several ways: a mixed number in a box, the fraction in the next
         verdicts = [_compare_value(part, other.parts[0]) for part in one.parts]
@@ -188,11 +198,19 @@ def _compare_value(given: str, wanted: str) -> Verdict:
         hundredths = value * Fraction(100) ** (wanted_percent - given_percent)
         return Verdict(gold in (value, hundredths))
     if gold is not None and "=" in given and "=" not in wanted:
-        sides = [exact_value(side.strip()) for side in given.split("=")]
+        first, *others = given.split("=")
+        sides = [
+            exact_value(side.strip()) for side in (others if _is_name(first) else [first, *others])
+        ]
         return Verdict(set(sides) == {gold})
     if _BASED.fullmatch(given) or _BASED.fullmatch(wanted):
         return Verdict(False)  # numbers with a base are equal only as text
     return _ask(given, wanted)
+
+
+def _is_name(text: str) -> bool:
+    """Whether the left side of an equation says what the answer is, and is nothing to solve."""
+    return bool(re.search(r"\\text|\||\\angle|^\s*[a-zA-Z]\s*\(", text))
 
 
 def _ask(given: str, wanted: str) -> Verdict:
@@ -200,6 +218,10 @@ def _ask(given: str, wanted: str) -> Verdict:
         return Verdict(_plain(given) == _plain(wanted))
     if not given or re.search(r"[\x00-\x08]", given):
         return Verdict(False, readable=False)
+    if _POINTS.fullmatch(given.strip()) and _POINTS.fullmatch(wanted.strip()):
+        return Verdict(False)  # points are no factors
+    if _TWO_READINGS.search(given) and not _TWO_READINGS.search(wanted):
+        return Verdict(False, note="1/2x has two readings")
     one, other = _letters(given), _letters(wanted)
     if one != other and {c.lower() for c in one} == {c.lower() for c in other}:
         return Verdict(False)  # latex2sympy takes K for k
@@ -282,9 +304,9 @@ def _without_percent(text: str) -> tuple[str, bool]:
 def _without_words(text: str) -> tuple[str, str]:
     words = " ".join(m[1] for m in _TEXT.finditer(text) if re.search(r"[a-zA-Z]", m[1]))
     if words and re.search(r"\d", text):
-        return _TEXT.sub(
-            lambda m: "" if re.search(r"[a-zA-Z]", m[1]) else m[1], text
-        ).strip(), words
+        return _TEXT.sub(lambda m: "" if re.search(r"[a-zA-Z]", m[1]) else m[1], text).strip(
+            " ="
+        ), words
     text = _TEXT.sub(r"\1", text)
     if "pmod" not in text and (found := _PLAIN_WORDS.search(text)):
         return text[: found.start()], found[1] or found[2]
@@ -300,7 +322,10 @@ def _words_only(text: str) -> str | None:
 
 
 def _text_verdict(given: str, wanted: str) -> Verdict:
-    one, other = (re.sub(r"[\s{}().\\]", "", _TEXT.sub(r"\1", t)).lower() for t in (given, wanted))
+    one, other = (
+        re.sub(r"^(?:an?|the) |[\s{}().\\]", "", _TEXT.sub(r"\1", t).strip().lower())
+        for t in (given, wanted)
+    )
     return Verdict(one == other)
 
 

@@ -24,7 +24,7 @@ _LATEX_FRACTION = re.compile(
 )
 _NUMBER = re.compile(
     r"""(?P<sign>[-+])?\s*[$\u20ac\u00a3\u00a5\u20b9]?\s*
-    (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?P<decimals>\.\d+)?
+    (?P<whole>\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d\d)+,\d{3}(?!\d)|\d+)?(?P<decimals>\.\d+)?
     (?:[eE](?P<exponent>[-+]?\d+))?
     (?:\s*(?:\\times|\\cdot|x|\*|\u00d7)\s*10\s*\^\s*\{?(?P<power>[-+]?\d+)\}?)?
     (?:\s+(?:and\s+)?(?P<numerator>\d+)\s*/\s*(?P<denominator>\d+) | \s*/\s*(?P<divisor>\d+))?
@@ -38,13 +38,17 @@ _HEDGE = re.compile(
 )
 _CONDITION = re.compile(
     r"(?:\b(?:in|after|of|for|from|within|over|every|all|per|with|among|on|by|the)\s+(?:the\s+)?"
+    r"(?:\w+ing\s+(?:away\s+|up\s+|off\s+|out\s+)?|(?:age|day|year|week)\s+)?"
     r"|#\s*)$",
     re.IGNORECASE,
 )
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's calculator."""
 _MINUS = re.compile(r"(?<!\d )(?<!\w)(?:minus|negative)\s+(?=\$?\d)", re.IGNORECASE)
-_NOT_IT = re.compile(r"(?:[<>\u2264\u2265]|\b(?:not|(?:more|less|fewer)\s+than))\s*\$?$", re.IGNORECASE)
+_NOT_IT = re.compile(
+    r"(?:[<\u2264\u2265]|\b(?:not|(?:more|less|fewer)\s+than))\s*\$?$", re.IGNORECASE
+)
+_OR_MORE = re.compile(r"\+(?!\s*\d)|\s*\bor\s+(?:more|less|fewer)\b", re.IGNORECASE)
 _SPACED = re.compile(r"\W*(?:[a-zA-Z]\s*=\s*)?-?\$?\d{1,3}(?: \d{3})+(?:\.\d+)?[^\d\n]*")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_CHARS = 400
@@ -100,7 +104,8 @@ def sentence_number(text: str) -> Fraction | None:
     if not found:
         return None
     if len(found) == 1:
-        return None if _NOT_IT.search(plain[: _begin(found[0])]) else _value(found[0])
+        bound = _NOT_IT.search(plain[: _begin(found[0])]) or _OR_MORE.match(plain, found[0].end())
+        return None if bound else _value(found[0])
     first, last = plain[: found[0].start()], found[-1]
     if not re.search(r"[a-zA-Z]", first):
         between = plain[found[0].end() : found[1].start()]
