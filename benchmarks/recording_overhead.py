@@ -44,7 +44,14 @@ class WithoutRecords(PolicyChatModel):
         ids = self.renderer.prompt(messages, ())
         completion = await self.engine.generate(ids, self.sampling, KEY)
         text = self.renderer.decode(completion.completion_ids)
-        message = message_of(parse_turn(text), completion, "0", num_prompt=len(ids))
+        message = message_of(
+            parse_turn(text),
+            "0",
+            finish_reason=completion.finish_reason,
+            model=completion.policy.model,
+            num_prompt=len(ids),
+            num_sampled=len(completion.completion_ids),
+        )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 

@@ -92,9 +92,21 @@ class ExpertSetupError(ExpertError):
     have."""
 
 
+class ExpertDownError(ExpertError):
+    """Every endpoint has failed too often: none gets calls for a while."""
+
+
+def says_down(error: BaseException) -> bool:
+    """Return whether a failed call says that its endpoint does not work. One that gets too many
+    requests (HTTP 429) does."""
+    if isinstance(error, TransientExpertError):
+        return not error.rate_limited
+    return isinstance(error, ExpertSetupError)
+
+
 class BudgetError(EapoError):
-    """The experts' budget is spent. Finished work is kept, and the same command continues with a
-    larger budget."""
+    """The budget for experts and for an API model is spent. Finished work is kept, and the same
+    command continues with a larger budget."""
 
     exit_code: ClassVar[int] = 4
 
@@ -140,6 +152,37 @@ def innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+INFRASTRUCTURE = frozenset(
+    {
+        # Python, and what is derived from them: requests, redis, psycopg
+        "ConnectionError",
+        "TimeoutError",
+        "gaierror",
+        "IncompleteRead",
+        # httpx, aiohttp
+        "TransportError",
+        "ClientConnectionError",
+        "ClientPayloadError",
+        # the SDKs of OpenAI and Anthropic
+        "APIConnectionError",
+        "RateLimitError",
+        "InternalServerError",
+        "OverloadedError",
+        # ours
+        "TransientExpertError",
+        "ServerError",
+    }
+)
+"""Names of the exception classes of a connection or a service that is down or busy; those derived
+from them count too."""
+
+
+def infrastructure_of(error: BaseException) -> str | None:
+    """Return the name that makes an error infrastructure's; None where it is not."""
+    names = (one.__name__ for one in type(error).__mro__)
+    return next((name for name in names if name in INFRASTRUCTURE), None)
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from eapo_agents.recipe_rules import refuse_old_keys, refuse_unfit, refuse_unused
+from eapo_agents.old_keys import refuse_old_keys
+from eapo_agents.recipe_rules import refuse_unfit, refuse_unused
 from eapo_agents.recipe_sections import RecipeSections
 from eapo_agents.recipe_training import (
     InternaliseSection,

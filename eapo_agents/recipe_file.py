@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import yaml
 from pydantic import ValidationError
 
 from eapo_agents.errors import RecipeError
+from eapo_agents.old_keys import OLD_ARMS
 from eapo_agents.recipe import Recipe
-from eapo_agents.recipe_rules import OLD_ARMS, UnusedSettingError
+from eapo_agents.recipe_rules import UnusedSettingError
 from eapo_agents.registry import did_you_mean, name_of
 from eapo_agents.settings import explain
 
@@ -125,21 +126,30 @@ def fixed_part(recipe: Recipe) -> Section:
     cost, how experts and servers are reached, and how many rollouts run at once."""
     fixed = recipe.model_dump(mode="json")
     del fixed["rollouts"], fixed["train"]["steps"]
-    del fixed["consult"]["budget"], fixed["consult"]["expert_store"]
+    fixed["consult"] = fixed_consult(fixed["consult"])
     for setting in _SERVERS:
         del fixed["policy"][setting]
-    for expert in fixed["consult"]["experts"].values():
-        for setting in _REACHING:
-            del expert[setting]
-        for option in ("base_url", "api_key_env"):
-            expert["options"].pop(option, None)
+    if fixed["policy"]["endpoint"] is not None:
+        del fixed["policy"]["endpoint"]["key_env"]
+    return fixed
+
+
+def fixed_consult(consult: Mapping[str, Any]) -> Section:
+    """Return what of a recipe's consult section may not change while a run continues."""
+    fixed = {k: v for k, v in consult.items() if k not in ("budget", "expert_store")}
+    fixed["experts"] = {}
+    for name, expert in consult["experts"].items():
+        options = {k: v for k, v in expert["options"].items() if k not in _ADDRESS}
+        kept = {k: v for k, v in expert.items() if k not in _REACHING}
+        fixed["experts"][name] = {**kept, "options": options}
     return fixed
 
 
 SHIPPED = Path(__file__).parent / "recipes"
 """The recipes that come with the package; their arms are in its folder `arms`."""
 _USER_IN_URL = re.compile(r"\s*\w+://[^/\s]*@")
-_SERVERS = ("servers", "server_key_env", "request_timeout_s", "server_wait_s")
+_SERVERS = ("calls", "servers", "server_key_env", "request_timeout_s", "server_wait_s")
+_ADDRESS = ("base_url", "api_key_env")
 _REACHING = ("queue_timeout_s", "retries", "concurrency", "per_minute", "price", "stored")
 
 

@@ -1,4 +1,4 @@
-"""What a recipe may not say: keys of old, settings that contradict, settings without effect.
+"""What a recipe may not say: settings that contradict, settings without effect.
 
 A setting has no effect where a condition below holds. It is refused there, unless it is at its
 default. An arm (or `--set`) may make a setting of the recipe below it unused: `recipe_file` then
@@ -17,53 +17,13 @@ from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unf
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
 
-OLD_KEYS = {
-    "policy.lost_after_s": "policy.server_wait_s",
-    "policy.mixed_versions": "policy.allow_midrollout_updates",
-    "consult.granularity": "consult.acceptance.per",
-    "collect.rollouts": "collect.num_generations",
-    "collect.concurrency": "rollouts.concurrency",
-    "collect.max_error_share": "rollouts.max_error_share",
-    "warm_start.schedule": "warm_start.lr_scheduler_type",
-    "train.rollouts": "train.num_generations",
-    "train.schedule": "train.lr_scheduler_type",
-    "train.updates_per_step": "train.minibatches_per_step",
-    "train.forward_passes": "train.gradient_accumulation_steps",
-    "train.epsilon_low": "train.epsilon",
-    "train.kl": "train.beta",
-    "train.max_redraws": "train.dynamic_sampling_retries",
-    "train.importance_cap": "train.importance_ratio_cap",
-    "train.internalise.weight": "train.internalise.hint_stripped_weight",
-    "train.internalise.rehearse": "train.internalise.rehearsal_weight",
-    "train.internalise.at_once": "train.internalise.solo_answer_weight",
-    "train.internalise.at_once_from": "train.internalise.solo_answer_min_accuracy",
-    "train.internalise.self_distil": "train.internalise.self_distillation_weight",
-    "train.internalise.most_solo_success": "train.internalise.max_solo_accuracy",
-    "train.internalise.least_own": "train.internalise.min_answer_to_reply_ratio",
-    "train.penalty.from_solo_success": "train.penalty.min_solo_accuracy",
-    "eval.concurrency": "rollouts.concurrency",
-    "eval.graph": "graph",
-    "eval.paths": "graph_options.paths",
-}
-"""Key of an earlier version -> the key of today."""
-OLD_ARMS = {"at-once": "solo-answers"}
-
-
-def refuse_old_keys(given: object) -> None:
-    """Raise ValueError where a recipe has a key of an earlier version."""
-    for old, new in OLD_KEYS.items():
-        *sections, key = old.split(".")
-        place = given
-        for section in sections:
-            place = place.get(section) if isinstance(place, Mapping) else None
-        if isinstance(place, Mapping) and key in place:
-            raise ValueError(f"there is no key '{old}': it is called '{new}' now")
-
 
 def refuse_unfit(recipe: RecipeSections) -> None:
     """Raise ValueError where settings contradict each other."""
     _refuse_unfit_sampling(recipe)
-    train, consult = recipe.train, recipe.consult
+    train, consult, policy = recipe.train, recipe.consult, recipe.policy
+    if policy.endpoint is not None and policy.chat_model is not None:
+        raise ValueError("policy.endpoint and policy.chat_model are both given: take one out")
     if recipe.answer_of is not None and (
         train.method == "distillation" or train.internalise.min_answer_to_reply_ratio
     ):
@@ -304,6 +264,25 @@ _CONDITIONS = (
             "train.penalty.min_solo_accuracy",
         ),
         "solo rollouts in each group (consult.solo_share)",
+    ),
+    Condition(
+        lambda r: r.policy.api_model is not None,
+        ("policy.endpoint", "policy.chat_model"),
+        (
+            *(
+                f"policy.{key}"
+                for key in ("model", "template", "fresh", "adapter", "dtype", "device")
+            ),
+            *(f"policy.{key}" for key in ("max_batch_size", "gather_timeout_s", "servers")),
+            "policy.allow_midrollout_updates",
+        ),
+        "a policy whose weights are here (no policy.endpoint or policy.chat_model)",
+    ),
+    Condition(
+        lambda r: r.policy.api_model is None,
+        ("policy.endpoint", "policy.chat_model"),
+        ("policy.calls",),
+        "an API model (policy.endpoint or policy.chat_model)",
     ),
     Condition(
         lambda r: not r.policy.servers,

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from eapo_agents.experts.budget import BudgetLimits
-from eapo_agents.experts.expert import ExpertSettings
+from eapo_agents.experts.expert import CallSettings, ExpertSettings
 from eapo_agents.policy.models import EMBEDDED
 from eapo_agents.recipe_task import TaskSection
 from eapo_agents.recipe_training import TrainSection
@@ -35,11 +35,40 @@ class FreshSection(Settings):
     digit is a token."""
 
 
+class EndpointSection(Settings):
+    """An OpenAI-compatible endpoint whose model is the policy, untrained."""
+
+    url: str
+    """Its address, such as https://api.openai.com/v1 or http://localhost:11434/v1 (Ollama)."""
+    model: str
+    """The model's name there."""
+    key_env: str | None = None
+    """Environment variable that holds the key. `null`: none is sent."""
+    extra_body: Options = Field(default_factory=dict)
+    """Further fields of each request, such as `reasoning_effort: low`."""
+
+
+class PolicyCallsSection(CallSettings):
+    """How an API model is called, with `endpoint` or `chat_model`. docs/experts.md has the rest."""
+
+    timeout_s: float = Field(600.0, gt=0)
+    """Limit for one turn, including its retries but not its wait in the queue."""
+    retries: int = Field(5, ge=0, le=10)
+    """Further attempts after a transient failure."""
+
+
 class PolicySection(Settings):
     """The policy and the engine that samples from it."""
 
     model: str = EMBEDDED
     """Model folder, GGUF file or cached model's name."""
+    endpoint: EndpointSection | None = None
+    """Ask a model behind an OpenAI-compatible endpoint instead: an API model, which is not
+    trained."""
+    chat_model: OwnFunction | None = None
+    """`package.module:object`: ask this LangChain chat model instead, or the one that this function
+    returns: an API model too."""
+    calls: PolicyCallsSection = PolicyCallsSection()
     template: Options = Field(default_factory=dict)
     """Variables of the model's chat template, such as `enable_thinking: false`."""
     fresh: FreshSection | None = None
@@ -71,6 +100,11 @@ class PolicySection(Settings):
     def awaits_model(self) -> bool:
         """Whether the model is one that has to be made, and its folder is not named yet."""
         return self.fresh is not None and self.model == EMBEDDED
+
+    @property
+    def api_model(self) -> str | None:
+        """The name of the API model that is the policy; None where its weights are here."""
+        return self.endpoint.model if self.endpoint is not None else self.chat_model
 
 
 class ExpertSection(ExpertSettings):

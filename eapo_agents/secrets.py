@@ -34,7 +34,7 @@ def read_key(variable: str, *, wanted_by: str) -> str:
     if not key:
         raise UsageError(
             f"{wanted_by} takes its key from the environment variable {variable}, which is not "
-            f"set: export {variable}=..., or name another with api_key_env."
+            f"set: export {variable}=..., or name another variable."
         )
     if len(key) >= _MIN_CHARS and key not in _known:
         forms = _forms(key)

@@ -13,11 +13,12 @@ is ever rendered or tokenised a second time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+Number = TypeVar("Number", int, float)
 FORMAT_VERSION = 2
 """Version of the record below. A reader refuses another one."""
 
@@ -131,8 +132,23 @@ class Consultation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Billed:
+    """What the service of an API model counted for one turn, over all its attempts."""
+
+    prompt_tokens: int | None
+    """Tokens of the whole prompt. None where the service did not say."""
+    completion_tokens: int | None
+    """Tokens that it wrote, its thought included. None likewise."""
+    cost_usd: float | None
+    """None where neither the service nor the recipe has a price."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One sampled completion and what was put before it. Several turns may have the same parent."""
+    """One sampled completion and what was put before it. Several turns may have the same parent.
+
+    A turn of an API model has no tokens: its `billed` says so, and what its service counted.
+    """
 
     context_ids: tuple[int, ...]
     """Tokens added since the parent's last sampled token; the whole prompt where `parent` is
@@ -155,6 +171,30 @@ class Turn:
     """How it was sampled, where that is not the trajectory's own sampling."""
     id: str = ""
     """Name within the trajectory. Empty where none was recorded: format 1 had none."""
+    billed: Billed | None = None
+    """Of a turn that an API model wrote: `context_ids` and `completion_ids` are empty then."""
+
+    @property
+    def num_sampled(self) -> int | None:
+        """Tokens of the completion; None where only a service could count them and did not."""
+        return len(self.completion_ids) if self.billed is None else self.billed.completion_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What a service billed for it; nothing where it was sampled here."""
+        return 0.0 if self.billed is None else self.billed.cost_usd
+
+
+def total_known(values: Iterable[Number | None]) -> Number | None:
+    """Return the sum of figures, such as tokens or dollars; None if one is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def has_no_tokens(turns: Iterable[Turn]) -> bool:
+    """Return whether API models wrote all of the turns, so that nothing can be trained on them."""
+    return all(turn.billed is not None for turn in turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.schedules import AcceptanceSchedule
 from eapo_agents.store import TraceStore
 from evals.conditions import ASSISTED, Condition, Part
@@ -79,7 +79,7 @@ def answer(
     )
 
 
-def _graph(agent: Agent, condition: Condition, policy: PolicyChatModel) -> AnyGraph:
+def _graph(agent: Agent, condition: Condition, policy: RecordedChatModel) -> AnyGraph:
     if condition.name == ASSISTED:
         return agent.graph(policy, acceptance=AcceptanceSchedule(kind="constant"))
     return agent.evaluated_graph(policy)

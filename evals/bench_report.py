@@ -82,7 +82,8 @@ def facts(score: Score) -> Table:
         found["assisted - solo"] = difference_text(score.gap)
     found |= published(score)
     found["answers without a grade"] = ungraded(score)
-    found["sampled tokens"] = number(score.sampled_tokens)
+    counted = score.sampled_tokens
+    found["sampled tokens"] = "not counted" if counted is None else number(counted)
     found["consultations"] = number(score.consultations)
     found["seconds"] = number(score.seconds)
     return Table([{"figure": name, "value": value} for name, value in found.items()])

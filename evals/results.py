@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from eapo_agents.errors import ErrorBudgetError
 from eapo_agents.grading import Grade
-from eapo_agents.types import Problem, StopReason, Trajectory
+from eapo_agents.types import Problem, StopReason, Trajectory, total_known
 from evals.benchmark import Benchmark, GradePrediction, Item, Prediction, mean
 from evals.conditions import ASSISTED, SOLO, Condition, Part
 from evals.metrics import (
@@ -30,7 +30,8 @@ class Sample:
     rollout: int
     grade: Grade
     stop_reason: str
-    tokens: int
+    tokens: int | None
+    """Sampled; None where a service did not count them."""
     consultations: int
 
     def record(self) -> dict[str, object]:
@@ -83,7 +84,8 @@ class Score:
     """Share of answers that reached `max_new_tokens`."""
     asked: float
     """Share of answers for which an expert was asked."""
-    sampled_tokens: int
+    sampled_tokens: int | None
+    """None where a service did not count them."""
     consultations: int
     seconds: float = 0.0
     """Of answering and grading."""
@@ -194,7 +196,7 @@ def _sample(trajectory: Trajectory, grade: Grade) -> Sample:
         rollout=trajectory.rollout,
         grade=grade,
         stop_reason=trajectory.stop_reason.value,
-        tokens=sum(len(turn.completion_ids) for turn in trajectory.turns),
+        tokens=total_known(turn.num_sampled for turn in trajectory.turns),
         consultations=sum(len(turn.consultations) for turn in trajectory.turns),
     )
 
@@ -230,7 +232,7 @@ def _score(
         formatted=_share(s.grade.formatted for s in samples),
         cut_off=_share(s.stop_reason == StopReason.LENGTH for s in samples),
         asked=_share(s.consultations > 0 for s in samples),
-        sampled_tokens=sum(s.tokens for s in samples),
+        sampled_tokens=total_known(s.tokens for s in samples),
         consultations=sum(s.consultations for s in samples),
         per_problem=per_problem,
         published=dict(benchmark.published),

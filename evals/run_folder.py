@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eapo_agents.errors import BenchmarkError
 from eapo_agents.files import write_atomically
+from eapo_agents.recipe_file import fixed_consult
 from eapo_agents.types import PolicyVersion
 from evals.results import Score
 
@@ -54,7 +55,10 @@ class ResultSettings:
 
     def differences(self, other: ResultSettings) -> list[str]:
         """Return which settings differ, each with both values."""
-        mine, theirs = asdict(self), asdict(other)
+        mine, theirs = (
+            {**asdict(one), "consult": one.consult and fixed_consult(one.consult)}
+            for one in (self, other)
+        )
         return [
             f"{key} ({_short(value)} and {_short(theirs[key])})"
             for key, value in sorted(mine.items())

@@ -16,8 +16,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import UsageError
 from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.expert import Expert
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.policy.api_model import ApiEngine, NotHere
+from eapo_agents.policy.api_policy import api_policy, facts_of, reached_service
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.fresh import fresh_model_of
@@ -28,6 +31,7 @@ from eapo_agents.policy.models import (
     load_policy,
     load_tokenizer,
 )
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.servers import ServerPool
 from eapo_agents.policy.transformers_engine import TransformersEngine
@@ -99,9 +103,16 @@ class Agent:
         """Whether new weights have to be published."""
         return isinstance(self.engine, VllmEngine)
 
-    def policy(self, sampling: Sampling, *, system_prompt: str = "") -> PolicyChatModel:
+    def policy(self, sampling: Sampling, *, system_prompt: str = "") -> RecordedChatModel:
         """The policy as a chat model under these sampling settings. A system prompt begins
-        conversations that have none."""
+        conversations that have none.
+
+        Raises:
+            UsageError: an API model cannot sample like that.
+        """
+        if self.pool.policy is not None:
+            model = api_policy(self.recipe, self.engine, self.pool, sampling)
+            return model.model_copy(update={"system_prompt": system_prompt})
         return PolicyChatModel(
             engine=self.engine,
             renderer=self.renderer,
@@ -123,7 +134,7 @@ class Agent:
 
     def graph(
         self,
-        policy: PolicyChatModel,
+        policy: RecordedChatModel,
         checkpointer: Checkpointer | None = None,
         *,
         acceptance: AcceptanceSchedule | None = None,
@@ -133,12 +144,12 @@ class Agent:
         return self._build(policy, checkpointer, acceptance=acceptance)
 
     def solo_graph(
-        self, policy: PolicyChatModel, checkpointer: Checkpointer | None = None
+        self, policy: RecordedChatModel, checkpointer: Checkpointer | None = None
     ) -> AnyGraph:
         """Build the recipe's graph without experts."""
         return self._build(policy, checkpointer, with_experts=False)
 
-    def solo_half(self, policy: PolicyChatModel) -> AnyGraph | None:
+    def solo_half(self, policy: RecordedChatModel) -> AnyGraph | None:
         """Build what a group's rollouts without experts run, where it has such rollouts and the
         graph is a user's.
 
@@ -166,14 +177,14 @@ class Agent:
         """Final state -> the answer, where the recipe names such a function."""
         return find_function(self.recipe.answer_of, "answer_of")
 
-    def evaluated_graph(self, policy: PolicyChatModel) -> AnyGraph:
+    def evaluated_graph(self, policy: RecordedChatModel) -> AnyGraph:
         """Build the graph that an evaluation runs: the one without experts, unless the recipe's is
         the baseline `workflow`, which always asks."""
         return self._build(policy, with_experts=self.recipe.graph == WORKFLOW)
 
     def _build(
         self,
-        policy: PolicyChatModel,
+        policy: RecordedChatModel,
         checkpointer: Checkpointer | None = None,
         *,
         with_experts: bool = True,
@@ -221,9 +232,11 @@ def load_agent(recipe: Recipe) -> Agent:
         GRAPHS.find(name)
     for what in ("inputs", "answer_of"):
         find_function(getattr(recipe, what), what)
+    settings = recipe.policy
+    if settings.api_model is not None:
+        return _api_agent(recipe, settings.api_model)
     pool = make_pool(recipe)
     tools = make_tools(recipe.tools, [tool.name for tool in pool.tools])
-    settings = recipe.policy
     if settings.awaits_model:
         settings = settings.model_copy(update={"model": fresh_model_of(settings.adapter)})
         recipe = recipe.model_copy(update={"policy": settings})
@@ -254,6 +267,19 @@ def load_agent(recipe: Recipe) -> Agent:
     )
     return Agent(
         recipe=recipe, loaded=loaded, renderer=renderer, engine=engine, pool=pool, tools=tools
+    )
+
+
+def _api_agent(recipe: Recipe, name: str) -> Agent:
+    """The agent of a recipe whose policy is an API model, looked at."""
+    pool = make_pool(recipe, reached_service(recipe.policy))
+    return Agent(
+        recipe=recipe,
+        loaded=NotHere(name),  # type: ignore[arg-type]  # whoever uses it is told so
+        renderer=NotHere(name),  # type: ignore[arg-type]
+        engine=ApiEngine(name, facts_of(recipe.policy)),
+        pool=pool,
+        tools=make_tools(recipe.tools, [tool.name for tool in pool.tools]),
     )
 
 
@@ -312,8 +338,8 @@ def _stored(recipe: Recipe, name: str) -> bool | None:
     return True if stored is None and judge is not None and judge.expert == name else stored
 
 
-def make_pool(recipe: Recipe) -> ExpertPool:
-    """The recipe's experts.
+def make_pool(recipe: Recipe, policy: Expert | None = None) -> ExpertPool:
+    """The recipe's experts, and the service of an API model that is the policy.
 
     Raises:
         UsageError: an expert, the routing or the budget does not fit, or a key is not set.
@@ -328,4 +354,5 @@ def make_pool(recipe: Recipe) -> ExpertPool:
         ask_all=consult.ask_all,
         quorum=consult.quorum,
         budget=Budget(**consult.budget.model_dump()),
+        policy=policy,
     )

@@ -26,8 +26,8 @@ from typing_extensions import TypedDict
 from eapo_agents.errors import UsageError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from graphs.builders import AnyGraph, Parts
 from graphs.state import RolloutContext
 
@@ -40,7 +40,7 @@ class _WorkflowState(TypedDict):
     messages: Annotated[list[AnyMessage], add_messages]
 
 
-def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
+def build_workflow_graph(policy: RecordedChatModel, pool: ExpertPool) -> AnyGraph:
     """Experts first, all that are offered, then the policy."""
     experts_asked = [expert for expert in pool.experts if expert.offered]
 
@@ -74,7 +74,7 @@ def build_workflow_graph(policy: PolicyChatModel, pool: ExpertPool) -> AnyGraph:
     return graph.compile(name="workflow")
 
 
-def build_workflow(policy: PolicyChatModel, parts: Parts) -> AnyGraph:
+def build_workflow(policy: RecordedChatModel, parts: Parts) -> AnyGraph:
     """Build the graph `workflow` of a recipe."""
     return build_workflow_graph(policy, parts.pool)
 
@@ -90,7 +90,7 @@ class _Path(TypedDict):
     messages: list[AnyMessage]
 
 
-def build_leap_graph(policy: PolicyChatModel, *, paths: int) -> AnyGraph:
+def build_leap_graph(policy: RecordedChatModel, *, paths: int) -> AnyGraph:
     """Drafts side by side, their summaries exchanged, answers side by side, the majority's."""
 
     async def draft(state: _Path, runtime: Runtime[RolloutContext]) -> dict[str, object]:
@@ -137,7 +137,7 @@ def build_leap_graph(policy: PolicyChatModel, *, paths: int) -> AnyGraph:
     return graph.compile(name="leap")
 
 
-def build_leap(policy: PolicyChatModel, parts: Parts, paths: object = 3) -> AnyGraph:
+def build_leap(policy: RecordedChatModel, parts: Parts, paths: object = 3) -> AnyGraph:
     """Build the graph `leap` of a recipe, whose `graph_options` may give `paths`.
 
     Raises:

@@ -20,7 +20,7 @@ from typing_extensions import is_typeddict
 
 from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.registry import Registry, describe, import_object
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from graphs.state import AnyGraph as AnyGraph
@@ -61,7 +61,7 @@ _WITHOUT_EXPERTS = {"consult": "solo", "workflow": "solo"}
 
 def build_graph(
     name: str,
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     parts: Parts,
     options: Mapping[str, object],
     *,

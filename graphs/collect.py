@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import Reward, reward_of, score_text
 from eapo_agents.store import TraceStore
@@ -101,7 +101,7 @@ def trace(
 
 def collect(
     graph: AnyGraph,
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     store: TraceStore,
     wanted: Collection,
     on_group: Callable[[RolloutGroup], None] = lambda group: None,

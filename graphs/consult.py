@@ -38,7 +38,7 @@ from eapo_agents.experts.consulting import (
 from eapo_agents.experts.consulting import consult as ask
 from eapo_agents.experts.listening import listening
 from eapo_agents.experts.pool import ExpertPool
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget, coin
 from eapo_agents.types import Role
 from graphs.builders import Parts
@@ -58,7 +58,7 @@ class ConsultNode(Protocol):
 
 
 def build_consult_graph(
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     pool: ExpertPool,
     *,
     acceptance: AcceptanceSchedule,
@@ -167,7 +167,7 @@ def _make_consult_node(
     return consult
 
 
-def build(policy: PolicyChatModel, parts: Parts) -> Graph:
+def build(policy: RecordedChatModel, parts: Parts) -> Graph:
     """Build the graph `consult` of a recipe."""
     return build_consult_graph(
         policy,

@@ -19,9 +19,9 @@ from langgraph.types import Command, Interrupt, StateSnapshot
 
 from eapo_agents.errors import UsageError
 from eapo_agents.experts.consulting import Consulting, consulting
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.recording import records_on
-from eapo_agents.types import Problem, Role, StopReason, Trajectory
+from eapo_agents.types import Problem, Role, StopReason, Trajectory, total_known
 from graphs.events import Ended, Event, PersonAsked, event_of
 from graphs.ratings import PERSON, conversation_trajectory
 from graphs.rollout import answer_in, first_messages
@@ -38,7 +38,7 @@ class Conversation:
     """One thread. Its graph needs a checkpointer."""
 
     graph: AnyGraph
-    policy: PolicyChatModel
+    policy: RecordedChatModel
     thread_id: str
     system_prompt: str
     seed: int
@@ -191,11 +191,13 @@ class Conversation:
         if self._is_own:
             answer = self._answer_in(snapshot.values)
             reason = (StopReason.ANSWERED if answer else StopReason.EMPTY).value
+        records = records_on(spoken)
         return Ended(
             answer=answer,
             stop_reason=str(reason),
             turns=len(spoken),
-            sampled_tokens=sum(len(record.completion_ids) for record in records_on(spoken)),
+            sampled_tokens=total_known(record.num_sampled for record in records),
+            cost_usd=total_known(record.cost_usd for record in records),
             seconds=seconds,
         )
 

@@ -73,7 +73,10 @@ class Ended:
     answer: str
     stop_reason: str
     turns: int
-    sampled_tokens: int
+    sampled_tokens: int | None
+    """None where a service did not count them."""
+    cost_usd: float | None
+    """What an API model as policy was billed; None if that is not known."""
     seconds: float
 
 

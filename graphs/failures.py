@@ -5,34 +5,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from eapo_agents.errors import innermost
+from eapo_agents.errors import INFRASTRUCTURE, infrastructure_of, innermost
 from eapo_agents.secrets import redact
 
 Retry = Literal["infrastructure", "all", "never"]
 """Which failed rollouts run again when the same command is given again."""
-
-INFRASTRUCTURE = frozenset(
-    {
-        # Python, and what is derived from them: requests, redis, psycopg
-        "ConnectionError",
-        "TimeoutError",
-        "gaierror",
-        "IncompleteRead",
-        # httpx, aiohttp
-        "TransportError",
-        "ClientConnectionError",
-        "ClientPayloadError",
-        # the SDKs of OpenAI and Anthropic
-        "APIConnectionError",
-        "RateLimitError",
-        "InternalServerError",
-        "OverloadedError",
-        # ours
-        "TransientExpertError",
-        "ServerError",
-    }
-)
-"""Names of exception classes; those derived from them count too."""
 
 
 def describe(error: BaseException) -> str:
@@ -45,7 +22,7 @@ def describe(error: BaseException) -> str:
     """
     error = innermost(error)
     name = type(error).__name__
-    known = next((c.__name__ for c in type(error).__mro__ if c.__name__ in INFRASTRUCTURE), name)
+    known = infrastructure_of(error) or name
     return redact(f"{name}{f' ({known})' if known != name else ''}: {error}")
 
 

@@ -12,8 +12,8 @@ from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 
 from eapo_agents.errors import BudgetError
-from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.types import StopReason
 from graphs.state import AgentState, RolloutContext
 
@@ -71,7 +71,7 @@ def make_policy_node(
 
 
 def bound(
-    policy: PolicyChatModel, tools: Sequence[BaseTool]
+    policy: RecordedChatModel, tools: Sequence[BaseTool]
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Return the policy with these tools; as it is without any."""
     return policy.bind_tools(tools) if tools else policy

@@ -26,8 +26,8 @@ from eapo_agents.errors import (
     UsageError,
 )
 from eapo_agents.experts.consulting import Consulting, consulting
-from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.recording import recording
 from eapo_agents.rewards import Reward, TaskReward, may_be_slow, score_text, scored
 from eapo_agents.types import (
@@ -61,7 +61,7 @@ class Rollouts:
     """One of ours, or any LangGraph graph that calls `policy`."""
     solo_graph: AnyGraph | None = None
     """What rollouts without experts run. None: `graph`, where it is the consult graph."""
-    policy: PolicyChatModel
+    policy: RecordedChatModel
     system_prompt: str
     seed: int
     global_step: int = 0
@@ -131,7 +131,7 @@ class Rollouts:
 
 async def run_group(
     graph: AnyGraph,
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     problem: Problem,
     num_rollouts: int,
     **options: Any,
@@ -144,7 +144,7 @@ async def run_group(
 
 async def run_rollouts(
     graph: AnyGraph,
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     plans_P: Sequence[RolloutPlan],
     *,
     system_prompt: str,
@@ -227,7 +227,8 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
     except (BudgetError, EngineLostError, StoreError):
         raise
     except Exception as error:  # a bad rollout is data: the group goes on without it
-        if isinstance(who.failure, BudgetError | StoreError):  # a node has wrapped it
+        # a node has wrapped it
+        if isinstance(who.failure, BudgetError | EngineLostError | StoreError):
             raise who.failure from error
         return Trajectory(
             **facts,

@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START
 from langgraph.types import Send
 
-from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.schedules import TurnBudget
 from eapo_agents.types import Role
 from graphs.builders import Parts
@@ -22,7 +22,7 @@ from graphs.tool_node import Call, calls_of, make_tool_node
 
 
 def build_solo_graph(
-    policy: PolicyChatModel,
+    policy: RecordedChatModel,
     *,
     tools: Sequence[BaseTool] = (),
     turns: TurnBudget | None = None,
@@ -55,6 +55,6 @@ def build_solo_graph(
     return graph.compile(checkpointer=checkpointer, name="solo")
 
 
-def build(policy: PolicyChatModel, parts: Parts) -> Graph:
+def build(policy: RecordedChatModel, parts: Parts) -> Graph:
     """Build the graph `solo` of a recipe."""
     return build_solo_graph(policy, tools=parts.tools, turns=parts.turns)

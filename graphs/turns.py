@@ -61,6 +61,7 @@ def turns_of(
             consultations=tuple(consulted.get(record.id, ())),
             policy=None if record.policy == policy else record.policy,
             sampling=None if record.sampling == sampling else record.sampling,
+            billed=record.billed,
         )
         for record in records
     )

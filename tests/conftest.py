@@ -142,7 +142,14 @@ class Faulty:
         return f"http://127.0.0.1:{self.port}/{fault}/v1"
 
     def counts(self) -> dict[str, int]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/counts") as response:
+        return self._get("counts")
+
+    def last(self) -> dict:
+        """What was asked last."""
+        return self._get("last")
+
+    def _get(self, name: str) -> dict:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}") as response:
             return json.load(response)
 
 

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from eapo_agents.errors import RecipeError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.usage import Price
+from eapo_agents.old_keys import OLD_KEYS
 from eapo_agents.recipe import InternaliseSection, Recipe
 from eapo_agents.recipe_file import SHIPPED, load_recipe, to_yaml
-from eapo_agents.recipe_rules import OLD_KEYS
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 
 ARMS = sorted(file.stem for file in (SHIPPED / "arms").glob("*.yaml"))

@@ -165,8 +165,18 @@ def _own_turns(t: Trajectory) -> list[Turn]:
     return [turn for turn in t.turns if is_own(turn, t)]
 
 
+def _without_tokens(t: Trajectory, expected: Expectation) -> str | None:
+    if any(turn.billed is not None for turn in _own_turns(t)):
+        return (
+            f"Traces of an API model ('{t.policy.model}') have no tokens, so that no policy "
+            "gradient can be taken on them: export its answers with `eapo traces export --as sft`, "
+            "or collect with a policy whose weights are here."
+        )
+    return None
+
+
 def _without_logprobs(t: Trajectory, expected: Expectation) -> str | None:
-    if any(turn.logprobs is None for turn in _own_turns(t)):
+    if any(turn.logprobs is None and turn.billed is None for turn in _own_turns(t)):
         return (
             "Traces without logprobs cannot be trained on, since the ratio needs the behaviour "
             "policy's own: "
@@ -239,6 +249,7 @@ def _other_weights(t: Trajectory, expected: Expectation) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Trajectory, Expectation], str | None]] = {
+    "without_tokens": _without_tokens,
     "without_logprobs": _without_logprobs,
     "other_model": _other_model,
     "other_settings": _other_settings,

@@ -53,12 +53,12 @@ def _result(
     question: str, events: Sequence[Event], messages: Sequence[BaseMessage]
 ) -> dict[str, object]:
     """Return a question and its turns as an object for programs."""
+    from eapo_agents.types import total_known
     from graphs.events import Ended, Replied
     from graphs.turns import turns_of
 
     ended = next(event for event in events if isinstance(event, Ended))
     costs = [event.cost_usd for event in events if isinstance(event, Replied)]
-    known = [cost for cost in costs if cost is not None]
     return {
         "question": question,
         "answer": ended.answer,
@@ -66,12 +66,12 @@ def _result(
         "turns": [
             {
                 "text": turn.text,
-                "tokens": len(turn.completion_ids),
+                "tokens": turn.num_sampled,
                 "consultations": [asdict(c) for c in turn.consultations],
             }
             for turn in turns_of(messages)
         ],
         "sampled_tokens": ended.sampled_tokens,
-        "cost_usd": sum(known) if len(known) == len(costs) else None,
+        "cost_usd": total_known([*costs, ended.cost_usd]),
         "seconds": ended.seconds,
     }

@@ -144,6 +144,11 @@ def serve(
         return
     vllm = find_vllm()
     whole = resolved(recipe, overrides, None)
+    if whole.policy.api_model is not None and expert is None:
+        raise UsageError(
+            f"The recipe's policy is an API model, '{whole.policy.api_model}', which is served "
+            "elsewhere: name an expert (--expert), or a recipe whose model is here."
+        )
     with console.status("Preparing the model ..."):
         if expert is not None:
             serving = _expert(whole, expert)

@@ -73,6 +73,9 @@ def show(
     _print(f"question  {found.problem.question}\ngold      {found.problem.answer}")
     for index, turn in enumerate(found.turns):
         tokens = f"{len(turn.context_ids)} + {len(turn.completion_ids)} tokens"
+        if turn.billed is not None:
+            counted = "not counted" if turn.num_sampled is None else f"{turn.num_sampled} written"
+            tokens = f"an API model's, {counted}"
         _print(f"\nturn {index} ({tokens}, {turn.finish_reason})\n{turn.text}")
         for c in turn.consultations:
             _print(f"  {c.expert or '?'}: {c.status.value}, u {c.u:.3f}, rho {c.rho:.3f}")

@@ -160,10 +160,13 @@ class TurnView:
         turns = f"{ended.turns} turn{'' if ended.turns == 1 else 's'}"
         if not ended.answer.strip():
             why = NO_ANSWER.get(ended.stop_reason, "it wrote nothing")
-            if ended.stop_reason == "length" and not ended.sampled_tokens:
+            if ended.stop_reason == "length" and ended.sampled_tokens == 0:
                 why = "the conversation no longer fits the model's context; /new begins another"
             self.console.print(Text(f"(no answer: {why})"), soft_wrap=True)
-        facts = f"{ended.stop_reason} · {turns} · {ended.sampled_tokens} tokens"
+        tokens = "tokens not counted" if ended.sampled_tokens is None else ""
+        facts = f"{ended.stop_reason} · {turns} · {tokens or f'{ended.sampled_tokens} tokens'}"
+        if ended.cost_usd != 0:  # an API model's
+            facts += f" · {money(ended.cost_usd)}"
         self.console.print(f"{facts} · {ended.seconds:.1f} s", style="dim", highlight=False)
 
 

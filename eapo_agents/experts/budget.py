@@ -1,4 +1,4 @@
-"""The experts' budget: what a run may spend on calls, tokens and money."""
+"""The budget: what a run may spend on calls, tokens and money."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from eapo_agents.settings import Settings
 
 
 class BudgetLimits(Settings):
-    """What a run may spend on experts. A spent budget ends the run with exit status 4, and the same
-    command continues with a larger one.
+    """What a run may spend on experts, and on an API model as policy. A spent budget ends the run
+    with exit status 4, and the same command continues with a larger one.
 
     The limit on calls is exact. Tokens and money are known only when a reply has arrived, so calls
     in flight at that moment may exceed their limits.
@@ -21,7 +21,7 @@ class BudgetLimits(Settings):
     tokens: int | None = Field(None, ge=0)
     """Most tokens, read and written. `null` is no limit."""
     usd: float | None = Field(None, ge=0)
-    """Most US dollars, which needs a price for every expert. `null` is no limit."""
+    """Most US dollars, which needs a price for each of them. `null` is no limit."""
 
 
 class Budget(BudgetLimits):
@@ -42,7 +42,7 @@ class Budget(BudgetLimits):
         for what, spent, limit in self.lines():
             if limit is not None and spent >= limit:
                 raise BudgetError(
-                    f"The experts' budget is spent: {spent:g} of {limit:g} {what}. What is done "
+                    f"The run's budget is spent: {spent:g} of {limit:g} {what}. What is done "
                     "is kept: continue with a larger consult.budget."
                 )
         self.spent_calls += 1

@@ -154,12 +154,13 @@ class CallStore:
             self._db.execute(insert, values)
             self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", kept)
 
-    def spent(self, run_id: str) -> tuple[int, int, float]:
-        """Return the calls, tokens and US dollars that a run has cost so far."""
+    def spent(self, *run_ids: str) -> tuple[int, int, float]:
+        """Return the calls, tokens and US dollars that runs have cost so far."""
+        marks = ", ".join("?" * len(run_ids))
         ((calls, tokens, usd),) = self._execute(
             "SELECT count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), "
-            "coalesce(sum(cost_usd), 0) FROM calls WHERE run_id = ? AND attempts > 0",
-            (run_id,),
+            f"coalesce(sum(cost_usd), 0) FROM calls WHERE run_id IN ({marks}) AND attempts > 0",
+            run_ids,
         )
         return calls, tokens, usd
 

@@ -8,25 +8,31 @@ exceptions that are raised: a spent budget, an interrupt for a person, and a can
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.stop import stop_any, stop_base
 
-from eapo_agents.errors import ExpertError, ExpertSetupError, TransientExpertError, innermost
+from eapo_agents.errors import (
+    ExpertDownError,
+    ExpertError,
+    ExpertSetupError,
+    TransientExpertError,
+    says_down,
+)
 from eapo_agents.experts.breaker import CircuitBreaker
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.call_store import CallSite, CallStore, LedgerRow, request_key
 from eapo_agents.experts.expert import Answer, Expert
+from eapo_agents.experts.replies import as_message, call_of, clean, reason_of, text_of, usage_in
 from eapo_agents.experts.threads import invoke
 from eapo_agents.experts.usage import NOTHING, Usage, cost_usd, total, total_usd
 from eapo_agents.per_loop import PerLoop
@@ -72,7 +78,8 @@ class _Call:
     async def attempt(self, endpoint: _Endpoint) -> ToolMessage:
         """Call one endpoint once and report the outcome to its circuit breaker.
 
-        A failed attempt says something about the endpoint only if it is transient or a wrong setup.
+        A failed attempt says something about the endpoint only if it is transient or a wrong setup,
+        and not one too many (HTTP 429).
         Every other error belongs to this query, such as one that the service refuses to answer.
         """
         self.tried.append(endpoint)
@@ -80,7 +87,7 @@ class _Call:
         endpoint.in_flight += 1
         endpoint.breaker.start()
         try:
-            reply = await invoke(endpoint.tool, _tool_call(endpoint.tool, self.arguments))
+            reply = await invoke(endpoint.tool, call_of(endpoint.tool, self.arguments))
         except asyncio.CancelledError:
             # by the timeout or by the caller: `under_way` stays, so that `_in_time`, which knows
             # which of the two it was, can count a timeout as the endpoint's failure
@@ -92,7 +99,7 @@ class _Call:
                 self.billed.append(error.usage)
             if isinstance(error, TransientExpertError):
                 endpoint.rate_limited += error.rate_limited
-            if isinstance(error, TransientExpertError | ExpertSetupError):
+            if says_down(error):
                 endpoint.breaker.failed(at_once=isinstance(error, ExpertSetupError))
             else:
                 endpoint.breaker.abandoned()
@@ -101,8 +108,8 @@ class _Call:
             endpoint.in_flight -= 1
         self.under_way = None
         endpoint.breaker.succeeded()
-        message = _as_message(reply)
-        self.billed.append(_usage(message))
+        message = as_message(reply)
+        self.billed.append(usage_in(message))
         if message.status == "error":  # MCP servers and some tools report failures so
             raise ExpertError(str(message.text) or "The tool failed.")
         return message
@@ -233,14 +240,14 @@ class ExpertCaller:
         except GraphBubbleUp:
             raise
         except Exception as error:  # whatever a tool raises becomes a record and a message
-            answer = self._failed(_reason(error), call.attempts)
+            answer = replace(self._failed(reason_of(error), call.attempts), raised=error)
             if isinstance(error, _TooSlow):
                 answer = replace(answer, status=ConsultationStatus.TIMEOUT)
             return await self._ended(answer, call, budget, booking)
         finally:
             if not call.attempts:  # it never left the queue
                 budget.release()
-        answer = self._accepted(_text(reply), attempts=call.attempts)
+        answer = self._accepted(text_of(reply), attempts=call.attempts)
         return await self._ended(answer, call, budget, booking)
 
     async def _ended(
@@ -254,7 +261,7 @@ class ExpertCaller:
     ) -> Answer:
         """Book what every attempt was billed, whatever came of the call."""
         usage = total(call.billed)
-        usage = replace(usage, thought=_clean(usage.thought))
+        usage = replace(usage, thought=clean(usage.thought))
         cost = total_usd([cost_usd(each, self.expert.price) for each in call.billed])
         budget.add(tokens=usage.prompt_tokens + usage.completion_tokens, usd=cost or 0.0)
         answer = replace(answer, usage=usage, cost_usd=cost)
@@ -327,22 +334,22 @@ class ExpertCaller:
         usable = [e for e in self._endpoints if not e.breaker.open_for_s()]
         if not usable:
             wait_s = min(e.breaker.open_for_s() for e in self._endpoints)
-            raise ExpertError(
+            raise ExpertDownError(
                 f"{self.expert.name} failed too often: it gets no calls for {wait_s:.0f} s more."
             )
         return min(usable, key=lambda e: (tried.count(e), e.in_flight))
 
     async def _ask_person(self, arguments: Mapping[str, object]) -> Answer:
         try:
-            reply = await self.expert.tool.ainvoke(_tool_call(self.expert.tool, arguments))
+            reply = await self.expert.tool.ainvoke(call_of(self.expert.tool, arguments))
         except GraphBubbleUp:
             raise  # the interrupt: the graph stops here until the person has replied
         except Exception as error:
-            return self._failed(_reason(error), 1)
-        return self._accepted(_text(_as_message(reply)), attempts=1)
+            return self._failed(reason_of(error), 1)
+        return self._accepted(text_of(as_message(reply)), attempts=1)
 
     def _accepted(self, text: str, *, attempts: int = 0, cached: bool = False) -> Answer:
-        text = _clean(text)
+        text = clean(text)
         if len(text) > self.expert.max_reply_chars:
             text = text[: self.expert.max_reply_chars] + CUT
         return Answer(
@@ -367,33 +374,3 @@ class _Deadline(stop_base):
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         return time.monotonic() + retry_state.upcoming_sleep >= self._deadline
-
-
-def _tool_call(tool: BaseTool, arguments: Mapping[str, object]) -> ToolCall:
-    return ToolCall(type="tool_call", id="call", name=tool.name, args=dict(arguments))
-
-
-def _as_message(reply: object) -> ToolMessage:
-    return reply if isinstance(reply, ToolMessage) else ToolMessage(str(reply), tool_call_id="call")
-
-
-def _usage(reply: ToolMessage) -> Usage:
-    return reply.artifact if isinstance(reply.artifact, Usage) else Usage()
-
-
-def _clean(text: str) -> str:
-    # JSON can carry a lone surrogate, which no file and no tokenizer accepts
-    return redact(text).encode("utf-8", "replace").decode("utf-8")
-
-
-def _text(reply: ToolMessage) -> str:
-    text = str(reply.text)
-    if not text and reply.content:  # blocks without text, such as JSON or an image
-        text = json.dumps(reply.content, ensure_ascii=False, default=str)
-    return text
-
-
-def _reason(raised: Exception) -> str:
-    error = innermost(raised)
-    said = str(error) or type(error).__name__
-    return said if isinstance(error, ExpertError) else f"{type(error).__name__}: {said}"

@@ -6,9 +6,11 @@ trusts a type: the SDK does not check what a service sends.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from eapo_agents.errors import ExpertError, TransientExpertError
 from eapo_agents.experts.thoughts import split_thought
@@ -22,6 +24,25 @@ _BROKEN_OFF = frozenset(
     | {"insufficient_system_resource", "network_error"}  # DeepSeek's and Z.ai's
 )
 _FILTERED = ("content_filter", "safety", "sensitive", "recitation", "refusal")
+_CUT_OFF = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+
+
+class WrittenCall(NamedTuple):
+    """A call as a service sends it."""
+
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """One turn of a model behind a service."""
+
+    content: str
+    calls: Sequence[WrittenCall]
+    finish_reason: str
+    """`stop` or `length`."""
 
 
 @dataclass(slots=True)
@@ -31,6 +52,8 @@ class ChatReply:
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    calls: list[WrittenCall] = field(default_factory=list)
+    """Of a whole completion. An expert is offered no tools."""
     finish_reason: str | None = None
     usage: Usage = field(default_factory=lambda: Usage(known=False))
     begun: bool = False
@@ -70,6 +93,10 @@ class ChatReply:
                 self.thoughts.append(thought)
                 break  # services that send several send the same
         self._add_content(_get(message, "content"))
+        calls = _get(message, "tool_calls")
+        self.calls += [_call(call) for call in calls] if isinstance(calls, list) else []
+        if not calls and (older := _get(message, "function_call")):
+            self.calls.append(_call({"function": older}))
         if isinstance(refusal := _get(message, "refusal"), str) and refusal:
             self.refusals.append(refusal)
         return "".join([*self.thoughts[before[1] :], *self.texts[before[0] :]])
@@ -99,14 +126,38 @@ class ChatReply:
         Raises:
             ExpertError: there is no answer. The error carries the usage all the same.
         """
+        answer = self._without_thought()
+        error = self._broken_off(streamed=streamed) or self._empty(answer)
+        if error is not None:
+            raise self.billed(error)
+        return answer, self.usage
+
+    def turn(self) -> tuple[Written, Usage]:
+        """Return what a policy wrote, and the usage with the thought in it. A turn may be empty or
+        cut off, and a refusal is text.
+
+        Raises:
+            ExpertError: the service broke it off or withheld it.
+        """
+        content = self._without_thought() or "".join(self.refusals)
+        error = self._broken_off(streamed=False)
+        if not (self.finish_reason or content or self.calls or self.usage.thought):
+            error = TransientExpertError("The service's reply is empty, without a finish_reason.")
+        if error is not None:
+            raise self.billed(error)
+        cut_off = (self.finish_reason or "").lower() in _CUT_OFF
+        written = Written(
+            content=content.strip(), calls=self.calls, finish_reason="length" if cut_off else "stop"
+        )
+        return written, self.usage
+
+    def _without_thought(self) -> str:
+        """Put the thought into the usage, and return the rest of the text."""
         said = split_thought("".join(self.texts))
         fields = "".join(self.thoughts).strip()
         thought = "\n\n".join(part for part in (fields, said.thought) if part)
         self.usage = replace(self.usage, thought=thought)
-        error = self._failure(said.answer, streamed=streamed)
-        if error is not None:
-            raise self.billed(error)
-        return said.answer, self.usage
+        return said.answer
 
     def billed(self, error: ExpertError) -> ExpertError:
         """Return the error with what the call was billed: an unknown sum where some of the reply
@@ -115,7 +166,7 @@ class ChatReply:
             error.usage = self.usage
         return error
 
-    def _failure(self, answer: str, *, streamed: bool) -> ExpertError | None:
+    def _broken_off(self, *, streamed: bool) -> ExpertError | None:
         reason = (self.finish_reason or "").lower()
         if streamed and not self.finish_reason:
             if not self.begun:
@@ -129,6 +180,10 @@ class ChatReply:
             )
         if reason.startswith(_FILTERED):
             return ExpertError(f"The service withheld its reply (finish_reason {reason}).")
+        return None
+
+    def _empty(self, answer: str) -> ExpertError | None:
+        reason = (self.finish_reason or "").lower()
         if answer.strip():
             return None
         if refusal := "".join(self.refusals).strip():
@@ -138,6 +193,14 @@ class ChatReply:
         return ExpertError(
             f"The service's reply is empty{only}{why} (finish_reason {self.finish_reason})."
         )
+
+
+def _call(call: object) -> WrittenCall:
+    function = _get(call, "function")
+    arguments = _get(function, "arguments")
+    if not isinstance(arguments, str):  # Ollama's own form has an object
+        arguments = "{}" if arguments is None else json.dumps(arguments, default=str)
+    return WrittenCall(_text(_get(function, "name")), arguments.strip() or "{}")
 
 
 def usage_of(sent: object) -> Usage:

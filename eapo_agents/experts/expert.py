@@ -14,8 +14,8 @@ from eapo_agents.settings import Settings
 from eapo_agents.types import ConsultationStatus
 
 
-class ExpertSettings(Settings):
-    """How an expert is called, whatever its kind."""
+class CallSettings(Settings):
+    """How a service is called, be it an expert's or the policy's."""
 
     timeout_s: float = Field(30.0, gt=0)
     """Limit for one call, including its retries but not its wait in the queue."""
@@ -28,8 +28,13 @@ class ExpertSettings(Settings):
     per_minute: float | None = Field(None, gt=0)
     """Most calls begun per minute. `null` is no limit."""
     price: Price | None = None
-    """Price per million tokens. `null`: unknown for `openai-chat` and your own kinds, else
-    free."""
+    """Price per million tokens. `null`: unknown for `openai-chat`, your own kinds and an API model
+    as policy, unless the service reports what it bills; else free."""
+
+
+class ExpertSettings(CallSettings):
+    """How an expert is called, whatever its kind."""
+
     fallback: str | None = None
     """Name of the expert that is asked when this one fails."""
     tasks: tuple[str, ...] = ()
@@ -85,6 +90,8 @@ class Answer:
     cached: bool = False
     answered_by: str = ""
     """The expert that replied, if routing or a fallback chose it."""
+    raised: Exception | None = None
+    """What a call that failed has raised last."""
 
     @property
     def accepted(self) -> bool:

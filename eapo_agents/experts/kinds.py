@@ -46,7 +46,7 @@ def make_tools(kind: str, name: str, options: Mapping[str, object]) -> list[Base
         UsageError: an unknown kind, options that do not fit, or a key among them.
     """
     make = KINDS.find(kind)
-    secret = _secret_in(options)
+    secret = secret_in(options)
     if secret:
         raise UsageError(
             f"Expert '{name}' must not hold a key ('{secret}'), since recipes are printed and "
@@ -105,11 +105,12 @@ def make_expert(
     )
 
 
-def _secret_in(options: Mapping[str, object]) -> str | None:
+def secret_in(options: Mapping[str, object]) -> str | None:
+    """Return the first option that is a key by its name."""
     for option, value in options.items():
         if str(option).lower() in _SECRET:
             return str(option)
-        found = _secret_in(value) if isinstance(value, Mapping) else None
+        found = secret_in(value) if isinstance(value, Mapping) else None
         if found:
             return found
     return None

@@ -57,7 +57,7 @@ def openai_chat_tools(
             f"The base_url of expert '{name}' is an empty list: name a URL, or leave base_url out."
         )
     for url in urls:
-        _check_url(name, url)
+        check_url(url, f"The base_url of expert '{name}'")
     variable = api_key_env or ("OPENAI_API_KEY" if base_url is None else None)
     key = read_key(variable, wanted_by=f"Expert '{name}'") if variable else "none"
     request: dict[str, object] = {"model": model}
@@ -77,7 +77,7 @@ def _tool(
     system_prompt: str,
     request: Mapping[str, object],
 ) -> BaseTool:
-    clients = PerLoop(lambda: _client(url, key))
+    clients = PerLoop(lambda: make_client(url, key))
 
     async def ask(query: str) -> tuple[str, Usage]:
         messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
@@ -95,7 +95,7 @@ def _tool(
         except ExpertError:
             raise
         except Exception as error:  # the SDK also raises what its JSON and HTTP libraries raise
-            raise _explain(error) from error
+            raise explain(error) from error
 
     return StructuredTool.from_function(
         coroutine=ask,
@@ -105,7 +105,8 @@ def _tool(
     )
 
 
-def _client(url: str | None, key: str) -> AsyncOpenAI:
+def make_client(url: str | None, key: str) -> AsyncOpenAI:
+    """Return a client that neither retries nor follows redirects, nor reads without end."""
     import httpx2
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -145,11 +146,11 @@ async def _read_stream(stream: Any, listener: Listener) -> tuple[str, Usage]:
     except ExpertError as error:
         raise reply.billed(error) from error
     except Exception as error:
-        raise reply.billed(_explain(error)) from error
+        raise reply.billed(explain(error)) from error
     return reply.answer(streamed=True)
 
 
-def _explain(error: Exception) -> ExpertError:
+def explain(error: Exception) -> ExpertError:
     """Turn the SDK's error into one of ours: transient or not, with a short reason without keys."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
@@ -169,12 +170,19 @@ def _explain(error: Exception) -> ExpertError:
 def _explain_status(error: APIStatusError) -> ExpertError:
     status = error.status_code
     said = f"HTTP {status}: " + _short(error).removeprefix(f"Error code: {status} - ")
+    if error.code == "insufficient_quota":
+        return ExpertSetupError(said)
+    return explain_status(status, said, error.response.headers)
+
+
+def explain_status(status: int, said: str, headers: Mapping[str, str]) -> ExpertError:
+    """Return the error of an HTTP status: transient, of the setup, or the query's own."""
     if 300 <= status < 400:
         return ExpertError(f"HTTP {status}: a redirect, and redirects are not followed.")
-    if status in (401, 403, 404) or error.code == "insufficient_quota":
+    if status in (401, 403, 404):
         return ExpertSetupError(said)
     if status in (408, 409, 429) or status >= 500:
-        wait_s = _retry_after_s(error.response.headers)
+        wait_s = _retry_after_s(headers)
         return TransientExpertError(said, wait_s, rate_limited=status == 429)
     return ExpertError(said)
 
@@ -199,7 +207,8 @@ def _short(error: BaseException) -> str:
     return redact(said)[:200]
 
 
-def _check_url(name: str, url: str | None) -> None:
+def check_url(url: str | None, what: str) -> None:
+    """Raise UsageError where a URL cannot be used; `what` names it in the message."""
     if url is None:
         return
     try:
@@ -209,12 +218,10 @@ def _check_url(name: str, url: str | None) -> None:
         usable = False
     if not usable:
         raise UsageError(
-            f"The base_url of expert '{name}' must be an http or https URL such as "
-            f"http://localhost:8000/v1, got '{url}'."
+            f"{what} must be an http or https URL such as http://localhost:8000/v1, got '{url}'."
         )
     if parts.username or parts.password or parts.query:
         raise UsageError(
-            f"The base_url of expert '{name}' must not hold a user, password or query, since "
-            "recipes are printed and saved: put the key into an environment variable, named by "
-            "api_key_env."
+            f"{what} must not hold a user, password or query, since recipes are printed and "
+            "saved: put the key into an environment variable, and name that in the recipe."
         )

@@ -42,6 +42,7 @@ class ExpertPool:
         ask_all: bool = False,
         quorum: int | None = None,
         budget: Budget | None = None,
+        policy: Expert | None = None,
     ) -> None:
         """Put experts together.
 
@@ -51,13 +52,17 @@ class ExpertPool:
                 calls, `by_task` the first for the problem's task.
             ask_all: whether to offer a tool that asks every expert at once.
             quorum: how many replies that tool waits for; None means all.
+            policy: the service of an API model that is the policy: its calls are booked beside the
+                experts'.
 
         Raises:
             UsageError: names, fallbacks, quorum or budget do not fit.
         """
         self.experts = tuple(experts)
         self.budget = budget or Budget()
+        self.policy = policy
         self._callers = {expert.name: ExpertCaller(expert) for expert in experts}
+        self._policy_caller = ExpertCaller(policy) if policy is not None else None
         self._routing = routing
         self._quorum = quorum
         self._asked_together = [e for e in experts if e.offered and not e.interactive]
@@ -75,9 +80,12 @@ class ExpertPool:
         """The tools that the policy is offered, for any graph. Outside of a rollout every reply is
         accepted."""
 
-    def open(self, file: str | Path, run_id: str) -> None:
+    def open(self, file: str | Path, run_id: str, *, among: Sequence[str] = ()) -> None:
         """Keep ledger and replies in a file from now on; the budget continues from what the run
         has spent.
+
+        Args:
+            among: the runs that share the budget, where that is not this one alone.
 
         Raises:
             StoreError: the file cannot be used.
@@ -86,7 +94,9 @@ class ExpertPool:
         self._store.close()
         self._store, self._run_id = store, run_id
         budget = self.budget
-        budget.spent_calls, budget.spent_tokens, budget.spent_usd = store.spent(run_id)
+        budget.spent_calls, budget.spent_tokens, budget.spent_usd = store.spent(
+            *(among or [run_id])
+        )
 
     def tools_under(
         self, acceptance: AcceptanceSchedule = ALWAYS, max_queries: int | None = None
@@ -111,10 +121,17 @@ class ExpertPool:
 
     def rate_limited(self) -> int:
         """Return how often services have said that they get too many requests (HTTP 429)."""
-        return sum(caller.rate_limited for caller in self._callers.values())
+        every = [*self._callers.values(), *([self._policy_caller] if self._policy_caller else [])]
+        return sum(caller.rate_limited for caller in every)
 
     def refuse_unpriced(self) -> None:
         """Raise UsageError if an expert has no price, since a budget in money needs one."""
+        if self.policy is not None and self.policy.price is None:
+            raise UsageError(
+                "A budget in US dollars needs a price for the API model that is the policy: give "
+                "policy.calls.price: {input_usd: ..., output_usd: ...} per million tokens, or "
+                "limit calls or tokens."
+            )
         for expert in self.experts:
             if expert.price is None:
                 raise UsageError(
@@ -160,6 +177,17 @@ class ExpertPool:
             seen.add(name)
             answer = _after(answer, name, await self._ask_one(name, arguments, site))
         return answer
+
+    async def ask_policy(self, arguments: Mapping[str, object], site: CallSite) -> Answer:
+        """Ask the service of the API model that is the policy.
+
+        Raises:
+            BudgetError: the budget is spent.
+        """
+        assert self._policy_caller is not None
+        return await self._policy_caller.ask(
+            arguments, store=self._store, budget=self.budget, run_id=self._run_id, site=site
+        )
 
     async def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
         """Enter a query that was not sent into the ledger. A name that is not an expert's becomes
@@ -218,6 +246,11 @@ class ExpertPool:
         names = [expert.name for expert in self.experts]
         if len(set(names)) != len(names):
             raise UsageError(f"Experts need different names, got {', '.join(names)}.")
+        if self.policy is not None and self.policy.name in names:
+            raise UsageError(
+                f"'{self.policy.name}' is the ledger's name for the API model that is the policy: "
+                "rename that expert."
+            )
         if self._routing not in ROUTINGS:
             raise UsageError(
                 f"Unknown routing '{self._routing}': use one of {', '.join(ROUTINGS)}."

@@ -16,13 +16,13 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
-from eapo_agents.policy.engine import Completion
 from eapo_agents.policy.formats import THOUGHT, InvalidCall, ParsedTurn
 
 _REASONS = "eapo_invalid_calls"
 """Key in `additional_kwargs`: call id -> why it cannot be sent. LangChain's own place for it is
 lost where pieces are added up."""
 _MARKED = "<tool_call>"
+_LONG = 1000
 _MAY_BEGIN_A_CALL = re.compile(
     r"<(?![\s\d=.,;)])"  # a tag
     r"|\[(?=\s*(?:\{|[A-Z]|[A-Za-z_][\w.]*\(|[\w.]*\Z))"  # [TOOL_CALLS], [{...}], [f(...)]
@@ -33,9 +33,15 @@ _MAY_BEGIN_A_CALL = re.compile(
 
 
 def message_of(
-    parsed: ParsedTurn, completion: Completion, record_id: str, *, num_prompt: int
+    parsed: ParsedTurn,
+    record_id: str,
+    *,
+    finish_reason: str,
+    model: str,
+    num_prompt: int | None,
+    num_sampled: int | None,
 ) -> AIMessage:
-    """Return a turn's message, without its record."""
+    """Return a turn's message, without its record. A service may not count tokens (None)."""
     calls: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     for slot, call in enumerate(parsed.calls):
@@ -52,7 +58,13 @@ def message_of(
             )
         else:
             calls.append(ToolCall(type="tool_call", name=call.name, args=call.arguments, id=name))
-    num_sampled = len(completion.completion_ids)
+    usage = None
+    if num_prompt is not None and num_sampled is not None:
+        usage = UsageMetadata(
+            input_tokens=num_prompt,
+            output_tokens=num_sampled,
+            total_tokens=num_prompt + num_sampled,
+        )
     more: dict[str, object] = {THOUGHT: parsed.thinking} if parsed.thinking else {}
     if invalid:
         more[_REASONS] = {call["id"]: call["error"] for call in invalid}
@@ -61,15 +73,8 @@ def message_of(
         tool_calls=calls,
         invalid_tool_calls=invalid,
         additional_kwargs=more,
-        response_metadata={
-            "finish_reason": completion.finish_reason,
-            "model_name": completion.policy.model,
-        },
-        usage_metadata=UsageMetadata(
-            input_tokens=num_prompt,
-            output_tokens=num_sampled,
-            total_tokens=num_prompt + num_sampled,
-        ),
+        response_metadata={"finish_reason": finish_reason, "model_name": model},
+        usage_metadata=usage,
     )
 
 
@@ -135,6 +140,8 @@ def call_slot(tool_call_id: str) -> int:
 def _not_an_object(text: str) -> str:
     """Return a text that LangChain does not complete to an object: it would make a call without a
     name of it where pieces are added up."""
+    if len(text) > _LONG:  # LangChain's parser takes time quadratic in it
+        return _MARKED + text
     try:
         complete = isinstance(parse_partial_json(text), dict) if text else True
     except ValueError:

@@ -10,103 +10,45 @@ begins. Nothing is repaired, and nothing is guessed.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import queue
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from contextvars import copy_context
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.exceptions import OutputParserException
-from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import BaseModel, ConfigDict, SkipValidation
+from pydantic import SkipValidation
 
-from eapo_agents.errors import EngineError, UsageError
-from eapo_agents.policy.chat_arguments import sampling_of
+from eapo_agents.errors import EngineError
 from eapo_agents.policy.chat_messages import last_piece, message_of, piece_of, sure_text
-from eapo_agents.policy.engine import Engine, RolloutKey
 from eapo_agents.policy.formats import InvalidCall
+from eapo_agents.policy.recorded_model import Asked, RecordedChatModel
 from eapo_agents.policy.recording import (
     Recorder,
     TurnRecord,
     continued_turns,
     current_recorder,
     digests,
-    recorder_of,
     said_until,
-    turn_id,
 )
 from eapo_agents.policy.rendering import ChatRenderer
-from eapo_agents.types import PolicyVersion, Sampling
-
-_NO_ROLLOUT = RolloutKey(seed=0, problem_id="", step=0, rollout=0, turn=0)
+from eapo_agents.types import PolicyVersion
 
 
-class PolicyChatModel(BaseChatModel):
+class PolicyChatModel(RecordedChatModel):
     """A LangChain chat model over an `Engine`, with the tokens kept."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    engine: SkipValidation[Engine]
     renderer: SkipValidation[ChatRenderer]
     """Of the engine's tokenizer."""
-    sampling: Sampling
     allow_midrollout_updates: bool = False
     """Whether the weights may change in the middle of a recorded run."""
-    system_prompt: str = ""
-    """Begins a conversation that has no system message, as those of LangGraph Studio have none."""
-    streaming: bool = False
-    """Whether LangChain streams each turn to its callbacks, whoever asks for it."""
-    cache: Literal[False] = False
-    """Sampled turns are never taken from LangChain's cache: its key does not name the weights, and
-    a rollout is a sample of its own."""
 
     @property
     def _llm_type(self) -> str:
         return "eapo-policy"
-
-    def bind_tools(
-        self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
-        *,
-        tool_choice: str | None = None,
-        **kwargs: Any,
-    ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Offer tools. A `tool_choice` is a request: a sampled policy cannot be forced, and
-        whoever asked for a call has to expect an answer without one.
-
-        Raises:
-            ValueError: the choice is "none", or names a tool that is not offered.
-        """
-        offered = [convert_to_openai_tool(tool) for tool in tools]
-        names = [tool["function"]["name"] for tool in offered]
-        if tool_choice not in (None, "auto", "any", "required", *names):
-            raise ValueError(
-                "tool_choice must be 'auto', 'any', 'required' or the name of an offered tool "
-                f"({', '.join(names)}), got '{tool_choice}'."
-            )
-        return self.bind(tools=offered, **kwargs)
-
-    def with_structured_output(
-        self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any
-    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Ask for a call of this form and read it: by a call whatever the `method`, and `strict` or
-        not, since nothing forces what a policy writes.
-
-        Raises:
-            OutputParserException: when run, if the policy wrote no such call. With `include_raw`
-                the result says so instead.
-        """
-        chain = super().with_structured_output(schema, include_raw=include_raw, **kwargs)
-        return chain if include_raw else chain | _refuse_nothing
 
     def get_num_tokens_from_messages(
         self,
@@ -124,37 +66,9 @@ class PolicyChatModel(BaseChatModel):
             self._prompt(messages, offered, said, recorder.records if recorder else None).ids
         )
 
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        with suppress(ValueError):  # refused where it is run
-            sampling = sampling_of(
-                self.sampling,
-                {n: v for n, v in kwargs.items() if n in ("temperature", "max_tokens")},
-                None,
-            )
-            return LangSmithParams(
-                ls_provider="eapo",
-                ls_model_name=self.engine.policy_version.model,
-                ls_model_type="chat",
-                ls_temperature=sampling.temperature,
-                ls_max_tokens=sampling.max_new_tokens,
-                **({"ls_stop": stop} if stop else {}),
-            )
-        return super()._get_ls_params(stop=stop, **kwargs)
-
     def get_token_ids(self, text: str) -> list[int]:
         """Return the tokens of a text by the policy's own tokenizer."""
         return self.renderer.encode_text(text)
-
-    async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        metadata = run_manager.metadata if run_manager else None
-        message = await self._turn(messages, stop, None, metadata=metadata, **kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _astream(
         self,
@@ -189,125 +103,44 @@ class PolicyChatModel(BaseChatModel):
             if not turn.done():
                 _left_before_its_end(turn, current_recorder() if said else None)
 
-    def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> ChatResult:
-        outcome: list[ChatResult | BaseException] = []
-        metadata = run_manager.metadata if run_manager else None
+    async def _sample(
+        self, asked: Asked, on_token: Callable[[int], None] | None
+    ) -> tuple[AIMessage, TurnRecord]:
+        prompt = self._prompt(asked.messages, asked.tools, asked.said, asked.recorded)
+        completion = await self.engine.generate(
+            prompt.ids, asked.sampling, asked.key, on_token=on_token
+        )
+        text = self.renderer.decode(completion.completion_ids)
+        in_thought = self.renderer.in_thought(prompt.ids)
+        parsed = self.renderer.parse(text, in_thought=in_thought, tools=asked.tools)
+        message = message_of(
+            parsed,
+            asked.id,
+            finish_reason=completion.finish_reason,
+            model=completion.policy.model,
+            num_prompt=len(prompt.ids),
+            num_sampled=len(completion.completion_ids),
+        )
+        return message, TurnRecord(
+            id=asked.id,
+            parent=prompt.parent,
+            context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
+            completion_ids=tuple(completion.completion_ids),
+            logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
+            text=text,
+            calls=tuple(
+                ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
+                for call in parsed.calls
+            ),
+            finish_reason=completion.finish_reason,
+            policy=completion.policy,
+            sampling=asked.sampling,
+            history=said_until(asked.said[-1], message),
+        )
 
-        def run() -> None:
-            try:
-                turn = self._turn(messages, stop, None, metadata=metadata, **kwargs)
-                message = asyncio.run(turn)
-                outcome.append(ChatResult(generations=[ChatGeneration(message=message)]))
-            except BaseException as error:  # handed to the caller's thread
-                outcome.append(error)
-
-        # a separate thread: the caller may be inside a running event loop
-        thread = threading.Thread(target=copy_context().run, args=(run,))
-        thread.start()
-        thread.join()
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
-
-    def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ChatGenerationChunk]:
-        pieces: queue.SimpleQueue[ChatGenerationChunk | BaseException | None] = queue.SimpleQueue()
-        left = threading.Event()
-
-        async def tell() -> None:
-            async with aclosing(self._astream(messages, stop, None, **kwargs)) as stream:  # type: ignore[type-var]
-                async for piece in stream:
-                    pieces.put(piece)
-                    if left.is_set():
-                        return
-
-        def run() -> None:
-            try:
-                asyncio.run(tell())
-                pieces.put(None)
-            except BaseException as error:  # handed to the caller's thread
-                pieces.put(error)
-
-        threading.Thread(target=copy_context().run, args=(run,)).start()
-        try:
-            while (piece := pieces.get()) is not None:
-                if isinstance(piece, BaseException):
-                    raise piece
-                yield piece
-        finally:
-            left.set()
-
-    async def _turn(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        on_token: Callable[[int], None] | None,
-        *,
-        metadata: Mapping[str, object] | None = None,
-        tools: Sequence[Mapping[str, object]] = (),
-        rollout_key: RolloutKey | None = None,
-        **kwargs: Any,
-    ) -> AIMessage:
-        """Sample a turn and record it: streamed or not, it is the same."""
-        sampling = sampling_of(self.sampling, kwargs, stop)
-        _refuse_all_but_text(messages)
-        messages = self._begun(messages)
-        said = digests(messages, tools)
-        recorder = recorder_of(messages, metadata, self.engine.policy_version.base)
-        prompt = self._prompt(messages, tools, said, recorder.records if recorder else None)
-        turn = sum(message.type == "ai" for message in messages)
-        if recorder is None:
-            key = rollout_key or _key_outside(turn)
-            record_id = turn_id(key, said[-1])
-        else:
-            key, record_id = recorder.begin(rollout_key, said[-1], turn, sampling)
-        try:
-            completion = await self.engine.generate(prompt.ids, sampling, key, on_token=on_token)
-            text = self.renderer.decode(completion.completion_ids)
-            in_thought = self.renderer.in_thought(prompt.ids)
-            parsed = self.renderer.parse(text, in_thought=in_thought, tools=tools)
-            message = message_of(parsed, completion, record_id, num_prompt=len(prompt.ids))
-            record = TurnRecord(
-                id=record_id,
-                parent=prompt.parent,
-                context_ids=tuple(prompt.ids[prompt.num_of_parent :]),
-                completion_ids=tuple(completion.completion_ids),
-                logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
-                text=text,
-                calls=tuple(
-                    ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
-                    for call in parsed.calls
-                ),
-                finish_reason=completion.finish_reason,
-                policy=completion.policy,
-                sampling=sampling,
-                history=said_until(said[-1], message),
-            )
-            record.write(message)
-            if recorder is not None:
-                if not self.allow_midrollout_updates:
-                    _refuse_change(recorder.records, completion.policy)
-                recorder.records.append(record)
-            return message
-        finally:
-            if recorder is not None:
-                recorder.ended()
-
-    def _begun(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-        if not self.system_prompt or any(message.type == "system" for message in messages):
-            return list(messages)
-        return [SystemMessage(self.system_prompt), *messages]
+    def _check(self, record: TurnRecord, before: Sequence[TurnRecord]) -> None:
+        if not self.allow_midrollout_updates:
+            _refuse_change(before, record.policy)
 
     def _prompt(
         self,
@@ -344,36 +177,6 @@ class _Prompt:
     """Id of the record that it continues."""
     num_of_parent: int = 0
     """How many of the tokens that record and those before it hold."""
-
-
-_outside = itertools.count()
-
-
-def _key_outside(turn: int) -> RolloutKey:
-    """Name a completion outside of any rollout: each is a sample of its own, and a process that
-    asks in the same order gets the same ones."""
-    return replace(_NO_ROLLOUT, turn=turn, rollout=next(_outside))
-
-
-def _refuse_nothing(found: dict[str, Any] | BaseModel | None) -> dict[str, Any] | BaseModel:
-    if found is None:
-        raise OutputParserException(
-            "The policy wrote no call of the form that was asked for: ask again, or take "
-            "include_raw=True to see what it wrote."
-        )
-    return found
-
-
-def _refuse_all_but_text(messages: Sequence[BaseMessage]) -> None:
-    """Raise UsageError for pictures, sound and files, which the policy would not be shown."""
-    for message in messages:
-        for block in message.content if isinstance(message.content, list) else ():
-            kind = str(block.get("type", "")) if isinstance(block, dict) else ""
-            if kind.startswith(("image", "audio", "input_audio", "video", "file", "media")):
-                raise UsageError(
-                    f"The policy reads text, and a message of type '{message.type}' has a part of "
-                    f"type '{kind}': put what it shows into words."
-                )
 
 
 def _refuse_change(records: Sequence[TurnRecord], version: PolicyVersion) -> None:

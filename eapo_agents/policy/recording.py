@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.places import Place, current_place, in_order, named
 from eapo_agents.schedules import counter_key
-from eapo_agents.types import PolicyVersion, Sampling
+from eapo_agents.types import Billed, PolicyVersion, Sampling
 
 _PLACE = "eapo"
 """Key of the record in `AIMessage.additional_kwargs`."""
@@ -49,6 +49,18 @@ class TurnRecord:
     history: str
     """Digest of the conversation up to and including this turn, by `said_until`. Messages that
     give another digest now were rewritten, and the tokens no longer stand for them."""
+    billed: Billed | None = None
+    """Of a turn that an API model wrote, which has no tokens."""
+
+    @property
+    def num_sampled(self) -> int | None:
+        """See `Turn.num_sampled`."""
+        return len(self.completion_ids) if self.billed is None else self.billed.completion_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """See `Turn.cost_usd`."""
+        return 0.0 if self.billed is None else self.billed.cost_usd
 
     def write(self, message: AIMessage) -> None:
         """Put this record on the turn's message, as plain data."""
@@ -64,6 +76,7 @@ class TurnRecord:
             "policy": asdict(self.policy),
             "sampling": asdict(self.sampling),
             "history": self.history,
+            "billed": None if self.billed is None else asdict(self.billed),
         }
 
     @classmethod
@@ -73,7 +86,7 @@ class TurnRecord:
         data = message.additional_kwargs.get(_PLACE) if message.type == "ai" else None
         if not isinstance(data, Mapping) or "history" not in data or "calls" not in data:
             return None
-        logprobs = data["logprobs"]
+        logprobs, billed = data["logprobs"], data.get("billed")
         return cls(
             **{
                 **data,
@@ -83,6 +96,7 @@ class TurnRecord:
                 "logprobs": None if logprobs is None else tuple(logprobs),
                 "policy": PolicyVersion(**data["policy"]),
                 "sampling": Sampling(**data["sampling"]),
+                "billed": None if billed is None else Billed(**billed),
             }
         )
 

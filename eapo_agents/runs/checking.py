@@ -16,6 +16,7 @@ import psutil
 from eapo_agents.errors import EapoError, TaskError, UsageError, innermost
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_rules import is_own
+from eapo_agents.runs.forecast import collection_forecast
 from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def check(recipe: Recipe, *, ask_experts: bool = False) -> list[Finding]:
         ("model", lambda: _model(recipe, size)),
         ("experts", lambda: _experts(recipe, train, ask_experts)),
         ("disk", _disk),
-        ("a live run", lambda: _run(recipe, size)),
+        ("a live run", lambda: _run(recipe, size, train)),
     ]
     found = []
     for part, look in parts:
@@ -164,6 +165,12 @@ def _model(recipe: Recipe, size: Callable[[], ModelSize]) -> Iterator[tuple[Verd
     from trainers.dry_run import training_bytes
 
     policy = recipe.policy
+    if policy.api_model is not None:
+        from eapo_agents.policy.api_policy import reached_service
+
+        reached_service(policy)
+        yield "warning", f"'{policy.api_model}' is an API model: it can be asked, not trained"
+        return
     if policy.awaits_model:
         yield "ok", "made anew by `eapo warm-start` or `eapo train`"
     else:
@@ -226,9 +233,15 @@ def _disk() -> Iterator[tuple[Verdict, str]]:
     yield ("ok" if free > 2 else "warning"), f"{free:.0f} GiB free here"
 
 
-def _run(recipe: Recipe, size: Callable[[], ModelSize]) -> Iterator[tuple[Verdict, str]]:
+def _run(
+    recipe: Recipe, size: Callable[[], ModelSize], train: Sequence[Problem]
+) -> Iterator[tuple[Verdict, str]]:
     from trainers.dry_run import plan
 
+    if recipe.policy.api_model is not None:
+        collected = collection_forecast(recipe, train[: recipe.collect.problems], step=1)
+        yield "ok", f"none. A collection: {collected.told(recipe)}"
+        return
     if is_own(recipe.graph):
         yield "ok", f"how often '{recipe.graph}' calls the policy is known only when it runs"
         return

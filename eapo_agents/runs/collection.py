@@ -12,8 +12,9 @@ from eapo_agents.errors import UsageError
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import expert_file, in_a_line, store_folder
+from eapo_agents.runs.forecast import collection_forecast
 from eapo_agents.runs.loading import load_agent, problems_of, refuse_people
-from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory
+from eapo_agents.types import ConsultationStatus, Problem, RolloutGroup, Trajectory, total_known
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
@@ -32,7 +33,8 @@ class Tally:
     reward: float = 0.0
     calls: int = 0
     withheld: int = 0
-    sampled_tokens: int = 0
+    sampled_tokens: int | None = 0
+    """None where a service did not count them."""
 
     def add(self, trajectory: Trajectory) -> None:
         """Count one trajectory."""
@@ -41,7 +43,8 @@ class Tally:
         self.unscored += trajectory.reward is None
         self.correct += bool(trajectory.correct)
         self.reward += trajectory.reward or 0.0
-        self.sampled_tokens += sum(len(turn.completion_ids) for turn in trajectory.turns)
+        sampled = (turn.num_sampled for turn in trajectory.turns)
+        self.sampled_tokens = total_known([self.sampled_tokens, *sampled])
         for turn in trajectory.turns:
             for consultation in turn.consultations:
                 self.withheld += consultation.status is ConsultationStatus.WITHHELD
@@ -51,7 +54,7 @@ class Tally:
                     ConsultationStatus.TIMEOUT,
                 )
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | None]:
         """Return the figures for people and programs."""
         scored = max(1, self.rollouts - self.unscored)
         return {
@@ -120,6 +123,8 @@ def collect(
     from eapo_agents.store import TraceStore
 
     problems = shard_of(problems_of(recipe, "train", recipe.collect.problems, progress), shard)
+    if recipe.policy.api_model is not None:
+        progress.say(collection_forecast(recipe, problems, step).told(recipe))
     agent = load_agent(recipe, progress)
     refuse_people(agent.pool, "collect")
     experts = expert_file(recipe, store_folder(store_at))

@@ -22,7 +22,7 @@ from eapo_agents.runs.collection import collect_into, tally_of
 from eapo_agents.runs.evaluation import score_policy
 from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import expert_file, read_history, save_recipe
-from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
+from eapo_agents.runs.loading import load_agent, logged_groups, problems_of, refuse_untrained
 from eapo_agents.runs.lock import locked
 from eapo_agents.runs.training import train_live_into, train_logged_into
 from eapo_agents.runs.warm_starting import warm_start_into
@@ -79,6 +79,7 @@ def run_demo(
 ) -> tuple[dict[str, object], str]:
     """Run or continue the demo in `folder`; return its report as an object and as Markdown, which
     are also written there (report.json, report.md, report.html)."""
+    refuse_untrained(recipe)
     if recipe.warm_start is None or recipe.eval.problems < MIN_HELD_OUT:
         raise RecipeError(
             "The demo needs a recipe with a warm_start section and eval.problems of at least "

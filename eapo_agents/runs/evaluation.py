@@ -21,6 +21,7 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.evaluation_plan import EvaluationPlan, Wanted, prepare
 from eapo_agents.runs.folder import TRACES, in_a_line
+from eapo_agents.runs.forecast import evaluation_forecast
 from eapo_agents.runs.grading import (
     SECONDS,
     Evaluation,
@@ -57,8 +58,12 @@ def evaluate(
     refuse_foreign_packages()
     plan = prepare(recipe, out, wanted, progress)
     progress.say(f"{in_a_line(recipe)}. Settings and results are in {out}.")
+    if recipe.policy.api_model is not None:
+        progress.say(evaluation_forecast(recipe, plan.parts).told(recipe))
     with locked(out):
         agent = load_agent(recipe, progress)
+        for condition in (c for part in plan.parts for c in part.conditions):
+            agent.policy(condition.sampling)  # an API model may not be able to sample like that
         settings = _start(out, plan, recipe, agent.engine.policy_version)
         evaluation = _finished(out, settings, plan)
         if evaluation is None:
@@ -163,8 +168,8 @@ def _sample(
     with TraceStore.open(str(out / TRACES), create=True) as store:
         for part, condition in ((p, c) for p in plan.parts for c in p.conditions):
             key = part.key(condition)
-            if condition.asks_experts:
-                agent.pool.open(plan.ledger, key)
+            if condition.asks_experts or agent.pool.policy is not None:
+                agent.pool.open(plan.ledger, key, among=list(plan.settings))
             started = time.perf_counter()
             with progress.bar(f"Answer {key}", part.num_answers(condition)) as bar:
                 bar.at(sum(map(len, store.have(key).values())))

@@ -52,7 +52,8 @@ def refuse_other_recipe(recipe: Recipe, folder: Path) -> None:
 
 def in_a_line(recipe: Recipe) -> str:
     """Return a recipe's name, model, task and seed, for a screen."""
-    model = "made anew" if recipe.policy.awaits_model else recipe.policy.model
+    policy = recipe.policy
+    model = policy.api_model or ("made anew" if policy.awaits_model else policy.model)
     return (
         f"Recipe {recipe.name}: model {model}, task {recipe.task.name}, "
         f"graph {recipe.graph}, method {recipe.train.method}, seed {recipe.seed}"

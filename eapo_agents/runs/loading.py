@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eapo_agents.errors import RecipeError, TraceError
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
-from eapo_agents.types import Problem, RolloutGroup
+from eapo_agents.types import Problem, RolloutGroup, has_no_tokens
 
 if TYPE_CHECKING:
     from eapo_agents.experts.pool import ExpertPool
@@ -30,8 +30,11 @@ def quiet_libraries() -> None:
 
 def load_agent(recipe: Recipe, progress: Progress = SILENT) -> Agent:
     """Load the recipe's agent."""
-    with progress.status(f"Loading {recipe.policy.model} ..."):
-        quiet_libraries()
+    api_model = recipe.policy.api_model
+    loading = "Reaching" if api_model else "Loading"
+    with progress.status(f"{loading} {api_model or recipe.policy.model} ..."):
+        if api_model is None:
+            quiet_libraries()
         from graphs.agent import load_agent as load
 
         return load(recipe)
@@ -61,6 +64,14 @@ def refuse_people(pool: ExpertPool, command: str) -> None:
             )
 
 
+def refuse_untrained(recipe: Recipe) -> None:
+    """Raise ModelError where the policy is an API model, which cannot be trained."""
+    if recipe.policy.api_model is not None:
+        from eapo_agents.policy.api_model import refuse_training
+
+        raise refuse_training(recipe.policy.api_model)
+
+
 def logged_groups(store: TraceStore, run_id: str | None) -> list[RolloutGroup]:
     """Return the groups of one run, or of all a store's collections, or of its rated chats.
 
@@ -79,5 +90,12 @@ def logged_groups(store: TraceStore, run_id: str | None) -> list[RolloutGroup]:
     if not groups:
         raise TraceError(
             "The store has no collected trajectories to train on: run `eapo collect` into it first."
+        )
+    sampled = [t for group in groups for t in group.trajectories_G if t.turns]
+    if sampled and all(has_no_tokens(t.turns) for t in sampled):
+        raise TraceError(
+            f"The traces are those of an API model, '{sampled[0].policy.model}', and have no "
+            "tokens, so that no policy gradient can be taken on them: export its answers with "
+            "`eapo traces export --as sft`, or collect with a policy whose weights are here."
         )
     return groups

@@ -14,7 +14,7 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.collection import Tally, tally_of
 from eapo_agents.runs.folder import expert_file, store_folder
-from eapo_agents.runs.loading import load_agent, problems_of, refuse_people
+from eapo_agents.runs.loading import load_agent, problems_of, refuse_people, refuse_untrained
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
@@ -58,6 +58,7 @@ def serve_recorded(
         UsageError: other machines could come without a key, or a package is missing.
         ServerError: the port is taken.
     """
+    refuse_untrained(recipe)
     refuse_open_host(wanted.host, wanted.key)
     try:
         import uvicorn

@@ -26,6 +26,7 @@ from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe, to_yaml
 from eapo_agents.runs.folder import RECIPE
+from eapo_agents.runs.loading import refuse_untrained
 from eapo_agents.runs.lock import locked
 
 SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
@@ -112,6 +113,8 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
             f"begin with: got {', '.join(wanted.arms)}."
         )
     jobs = wanted.jobs(wanted.arms)
+    for job in jobs:
+        refuse_untrained(job.recipe)
     with locked(wanted.folder):
         _keep_settings(wanted)
         if all(job.done for job in jobs):

@@ -36,6 +36,7 @@ from eapo_agents.runs.loading import (
     problems_of,
     quiet_libraries,
     refuse_people,
+    refuse_untrained,
 )
 from eapo_agents.runs.lock import locked
 from eapo_agents.runs.warm_starting import taught
@@ -85,6 +86,7 @@ def train(
         run_id: one run of it; by default all its collections.
     """
     started = time.perf_counter()
+    refuse_untrained(recipe)
     groups = _read_traces(from_traces, run_id) if from_traces is not None else None
     before = _finished(recipe, out, groups)
     if before is not None:
@@ -119,6 +121,7 @@ def train(
 
 def dry_run(recipe: Recipe, num_processes: int) -> Plan:
     """Return what a live run will take at most."""
+    refuse_untrained(recipe)
     quiet_libraries()
     from trainers.dry_run import plan
 

@@ -143,6 +143,12 @@ def _schema() -> pa.Schema:
             ("policy", pa.struct(policy)),
             ("sampling", pa.struct(sampling)),
             ("id", text),
+            (
+                "billed",
+                pa.struct(
+                    [("prompt_tokens", whole), ("completion_tokens", whole), ("cost_usd", real)]
+                ),
+            ),
         ]
     )
     problem = [(name, text) for name in ("id", "question", "answer", "grader", "metadata")]

@@ -178,6 +178,15 @@ def read_format(engine: Engine, name: str) -> int | None:
     return int(value)
 
 
+def make_api_turns(connection: Connection) -> None:
+    """Make the table of API models' turns where it is missing."""
+    if inspect(connection).has_table(schema.api_turns.name):
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_CREATING)))
+    schema.api_turns.create(connection, checkfirst=True)
+
+
 def _create(engine: Engine) -> None:
     """All tables in one transaction: a store is there whole or not at all."""
     with writing(engine) as connection:

@@ -104,6 +104,18 @@ turns = Table(
     Column("sampling", Text),
 )
 
+api_turns = Table(
+    # what the service of an API model counted for a turn, which has no tokens; the table is made
+    # with the first such turn, so that stores of before are read as they are
+    "api_turns",
+    MetaData(),
+    Column("trajectory_id", Integer, primary_key=True),
+    Column("turn", Integer, primary_key=True),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("cost_usd", Float),
+)
+
 consultations = Table(
     "consultations",
     metadata,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from eapo_agents.store.table_rows import StoredTrajectory
 from eapo_agents.store.trace_store import RunInfo
+from eapo_agents.types import total_known
 
 
 def stats_of(run: RunInfo, stored: Iterable[StoredTrajectory]) -> dict[str, object]:
@@ -16,7 +17,10 @@ def stats_of(run: RunInfo, stored: Iterable[StoredTrajectory]) -> dict[str, obje
     errors: Counter[str] = Counter()
     groups: set[str] = set()
     rewards: list[float] = []
-    correct = sampled = context = asking = 0
+    correct = context = asking = 0
+    sampled: list[int | None] = []
+    policy_usd: list[float | None] = []
+    without_tokens = 0
     expert_tokens, cost_usd = 0, 0.0
     for item in stored:
         found = item.trajectory
@@ -28,7 +32,9 @@ def stats_of(run: RunInfo, stored: Iterable[StoredTrajectory]) -> dict[str, obje
             errors[found.error[:200]] += 1
         asking += any(turn.consultations for turn in found.turns)
         for turn in found.turns:
-            sampled += len(turn.completion_ids)
+            sampled.append(turn.num_sampled)
+            policy_usd.append(turn.cost_usd)
+            without_tokens += turn.billed is not None
             context += len(turn.context_ids)
             for c in turn.consultations:
                 consulted[c.status.value] += 1
@@ -45,9 +51,12 @@ def stats_of(run: RunInfo, stored: Iterable[StoredTrajectory]) -> dict[str, obje
         "asking": asking,
         "stop_reasons": dict(stops),
         "consultations": dict(consulted),
-        "sampled_tokens": sampled,
-        "context_tokens": context,
+        "sampled_tokens": total_known(sampled),
+        # a service counts whole prompts, not what a turn added
+        "context_tokens": None if without_tokens else context,
+        "turns_without_tokens": without_tokens,
         "expert_tokens": expert_tokens,
         "cost_usd": cost_usd,
+        "policy_cost_usd": total_known(policy_usd),
         "errors": dict(errors.most_common(5)),
     }

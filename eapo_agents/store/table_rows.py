@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 
 import numpy as np
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, Table, inspect, select
 
 from eapo_agents.errors import StoreError
 from eapo_agents.types import (
+    Billed,
     Consultation,
     ConsultationStatus,
     PolicyVersion,
@@ -105,6 +106,15 @@ def turn_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
     ]
 
 
+def api_turn_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
+    """Return a row for each turn that an API model wrote."""
+    return [
+        {**asdict(turn.billed), "trajectory_id": trajectory_id, "turn": index}
+        for index, turn in enumerate(trajectory.turns)
+        if turn.billed is not None
+    ]
+
+
 def consultation_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
     """Return a row for each consultation."""
     return [
@@ -123,10 +133,30 @@ def consultation_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values
     ]
 
 
+def by_trajectory(
+    connection: Connection, table: Table, ids: Sequence[int]
+) -> dict[int, list[RowMapping]]:
+    """Return trajectory -> its rows in a table; no rows where the store has no such table."""
+    found: dict[int, list[RowMapping]] = {}
+    if not inspect(connection).has_table(table.name):
+        return found
+    order = [table.c.trajectory_id, table.c.turn]
+    order += [table.c.slot] if "slot" in table.c else []
+    query = select(table).where(table.c.trajectory_id.in_(ids)).order_by(*order)
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["trajectory_id"], []).append(row)
+    return found
+
+
 def stored(
-    row: RowMapping, problem: Problem, turns: Sequence[RowMapping], asked: Sequence[RowMapping]
+    row: RowMapping,
+    problem: Problem,
+    turns: Sequence[RowMapping],
+    asked: Sequence[RowMapping],
+    billed: Sequence[RowMapping],
 ) -> StoredTrajectory:
     """Return a trajectory as its rows have it; turns and consultations in their order."""
+    bill_of = {one["turn"]: _billed(one) for one in billed}
     of_turn: dict[int, list[Consultation]] = {}
     for c in asked:
         of_turn.setdefault(c["turn"], []).append(_consultation(c))
@@ -139,7 +169,10 @@ def stored(
             problem=problem,
             graph=row["graph"],
             role=Role(row["role"]),
-            turns=tuple(_turn(turn, of_turn.get(turn["turn"], ())) for turn in turns),
+            turns=tuple(
+                _turn(turn, of_turn.get(turn["turn"], ()), bill_of.get(turn["turn"]))
+                for turn in turns
+            ),
             stop_reason=StopReason(row["stop_reason"]),
             answer=row["answer"],
             reward=row["reward"],
@@ -170,7 +203,7 @@ def sampling_of(text: str) -> Sampling:
     return Sampling(**json.loads(text))
 
 
-def _turn(row: RowMapping, asked: Sequence[Consultation]) -> Turn:
+def _turn(row: RowMapping, asked: Sequence[Consultation], billed: Billed | None) -> Turn:
     return Turn(
         id=row["turn_id"],
         parent=row["parent"],
@@ -184,6 +217,15 @@ def _turn(row: RowMapping, asked: Sequence[Consultation]) -> Turn:
         consultations=tuple(asked),
         policy=None if row["policy"] is None else policy_of(row["policy"]),
         sampling=None if row["sampling"] is None else sampling_of(row["sampling"]),
+        billed=billed,
+    )
+
+
+def _billed(row: RowMapping) -> Billed:
+    return Billed(
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        cost_usd=row["cost_usd"],
     )
 
 

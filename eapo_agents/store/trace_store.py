@@ -7,7 +7,7 @@ group of rollouts is claimed before it is run, and a claim ends with the process
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, func, select
+from sqlalchemy import Connection, Engine, Select, func, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 import eapo_agents
@@ -23,10 +23,12 @@ from eapo_agents.errors import StoreError
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import fixed_part
 from eapo_agents.store import schema
-from eapo_agents.store.opening import guard, open_engine
+from eapo_agents.store.opening import guard, make_api_turns, open_engine
 from eapo_agents.store.pulse import Pulse, is_alive, this_process
 from eapo_agents.store.table_rows import (
     StoredTrajectory,
+    api_turn_rows,
+    by_trajectory,
     consultation_rows,
     now,
     policy_of,
@@ -177,6 +179,9 @@ class TraceStore:
                 connection.execute(schema.turns.insert(), turns)
             if asked := consultation_rows(trajectory, new_id):
                 connection.execute(schema.consultations.insert(), asked)
+            if billed := api_turn_rows(trajectory, new_id):
+                make_api_turns(connection)
+                connection.execute(schema.api_turns.insert(), billed)
         self._known_problems.add(digest)
         return True
 
@@ -341,8 +346,10 @@ class TraceStore:
         with guard(self.name), self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
             ids = [row["id"] for row in rows]
-            turns = _by_trajectory(connection, schema.turns, ids)
-            asked = _by_trajectory(connection, schema.consultations, ids)
+            of_turns = [
+                by_trajectory(connection, table, ids)
+                for table in (schema.turns, schema.consultations, schema.api_turns)
+            ]
             digests = {row["problem"] for row in rows}
             known = connection.execute(
                 select(schema.problems).where(schema.problems.c.digest.in_(digests))
@@ -350,7 +357,9 @@ class TraceStore:
             problems = {row.digest: problem_of(row.problem) for row in known}
         return [
             stored(
-                row, problems[row["problem"]], turns.get(row["id"], []), asked.get(row["id"], [])
+                row,
+                problems[row["problem"]],
+                *(found.get(row["id"], []) for found in of_turns),
             )
             for row in rows
         ]
@@ -372,7 +381,10 @@ def _move_failed(connection: Connection, run_id: str, group_key: str, rollout: i
     moved = select(*(t.c[name] for name in kept)).where(failed)
     connection.execute(record.insert().from_select(kept, moved))
     ids = select(t.c.id).where(failed).scalar_subquery()
-    for table in (schema.consultations, schema.turns):
+    tables = [schema.consultations, schema.turns]
+    if inspect(connection).has_table(schema.api_turns.name):
+        tables.append(schema.api_turns)
+    for table in tables:
         connection.execute(table.delete().where(table.c.trajectory_id.in_(ids)))
     connection.execute(t.delete().where(failed))
 
@@ -383,15 +395,3 @@ def _fixed(recipe: Mapping[str, object]) -> Mapping[str, object]:
         return fixed_part(Recipe.model_validate(recipe))
     except ValidationError:  # a caller's own description of its run
         return recipe
-
-
-def _by_trajectory(
-    connection: Connection, table: Table, ids: Sequence[int]
-) -> dict[int, list[RowMapping]]:
-    order = [table.c.trajectory_id, table.c.turn]
-    order += [table.c.slot] if "slot" in table.c else []
-    found: dict[int, list[RowMapping]] = {}
-    query = select(table).where(table.c.trajectory_id.in_(ids)).order_by(*order)
-    for row in connection.execute(query).mappings():
-        found.setdefault(row["trajectory_id"], []).append(row)
-    return found

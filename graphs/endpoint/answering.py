@@ -20,8 +20,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.experts.consulting import consulting
-from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
+from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.recording import recording_on
 from graphs.endpoint.replies import Choice, Heading
 from graphs.endpoint.requests import ChatRequest, RequestError, messages_of
@@ -32,7 +32,7 @@ from graphs.endpoint.sessions import Session, Sessions
 class Answering:
     """The policy behind the endpoint."""
 
-    policy: PolicyChatModel
+    policy: RecordedChatModel
     sessions: Sessions
     experts: Mapping[str, BaseTool]
     """Offered beside the client's tools. The client does not see that they are asked."""

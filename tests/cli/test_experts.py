@@ -99,7 +99,7 @@ def test_a_spent_budget_ends_a_collection_and_leaves_no_half_of_anything(
     status, out, err = eapo("collect", "-r", "r.yaml", "--store", "runs/t.db", "--json")
     assert status == 4
     assert out == ""
-    assert "eapo: The experts' budget is spent: 4 of 4 calls." in err
+    assert "eapo: The run's budget is spent: 4 of 4 calls." in err
     with TraceStore.open(tmp_path / "runs" / "t.db") as store:
         stored = [s.trajectory for s in store.trajectories()]
     # what could end has ended, and nothing else is there

@@ -1,8 +1,9 @@
 """A chat endpoint that misbehaves, over real HTTP, in a process of its own.
 
 The first part of the path says how: `http://127.0.0.1:PORT/<fault>/v1`. `mix` answers 70% of the
-requests and spoils the others. `GET /counts` tells how many requests each path has had. Prints its
-port, and that of a second server, to which it redirects and where nothing must ever arrive.
+requests and spoils the others. `GET /counts` tells how many requests each path has had, `GET /last`
+what the last one asked. Prints its port, and that of a second server, to which it redirects and
+where nothing must ever arrive.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from collections import Counter
 BAD = ("429", "500", "hang", "cut", "bad_json", "html", "null", "huge", "latin1", "redirect", "400")
 counts: Counter[str] = Counter()
 tries: Counter[str] = Counter()
+last: dict = {}
+"""The body of the last request."""
 elsewhere = 0
 
 
@@ -79,6 +82,10 @@ def behave(fault: str, query: str, authorization: str) -> bytes | None:
             return reply(200, query.encode(), kind=kind)
         case "empty":
             return reply(200, completion(""))
+        case "no_tools":
+            if "tools" not in last:
+                return reply(200, completion("Answer: 19"))
+            return reply(400, b'{"error": {"message": "gemma does not support tools"}}')
     raise ValueError(fault)
 
 
@@ -89,11 +96,17 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             path = request.split()[1]
-            if path == "/counts":
-                writer.write(reply(200, json.dumps(counts).encode()))
+            if path in ("/counts", "/last"):
+                known = counts if path == "/counts" else last
+                writer.write(reply(200, json.dumps(known).encode()))
                 continue
             fault = path.split("/")[1]
-            query = json.loads(body)["messages"][-1]["content"]
+            if path.endswith("/models"):  # few of the services that misbehave list them
+                writer.write(error(401 if fault in ("401", "echo_error") else 404))
+                continue
+            last.clear()
+            last.update(json.loads(body))
+            query = last["messages"][-1]["content"]
             counts[fault] += 1
             if fault == "mix":
                 at = counts["mix"] * 7919 % 1000
