@@ -2,10 +2,13 @@
 and of hostile replies in each.
 
     python benchmarks/templates.py --hostile 1000
+    python benchmarks/templates.py --vocabulary qwen3_5=qwen3_6.tiktoken
 
 A tokenizer of bytes is made for each template, with the marks of the template as its added tokens.
 A conversation of calls, replies, an answer and another question is run through the policy's chat
-model. The command fails where a call is not read, a reply is lost or a mark comes out of a reply.
+model. With `--vocabulary` only the templates of those names are run, with the words of a real
+tokenizer (tokenizer.json, or tiktoken's form). The command fails where a call is not read, a reply
+is lost or a mark comes out of a reply.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
@@ -26,6 +30,9 @@ from eapo_agents.policy.protocols import Tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.types import Sampling
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
 
 _MARKS = re.compile(
     r"<\|[A-Za-z_0-9: /\"]+?\|?>|<[a-z_]+\|>|<｜[^｜]+｜>|</?(?:start|end)_of_\w+>"  # noqa: RUF001
@@ -58,18 +65,13 @@ def templates() -> Iterator[tuple[str, str]]:
             yield file.stem, file.read_text(encoding="utf-8")
 
 
-def make_tokenizer(template: str) -> Tokenizer:
-    """Return a tokenizer of bytes with this template, and its marks as tokens."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers
+def make_tokenizer(template: str, vocabulary: str | None = None) -> Tokenizer:
+    """Return a tokenizer of bytes, or of a file's vocabulary, with this template, and its marks as
+    tokens."""
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Backend(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    raw.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(
-        tokenizer_object=raw,
+        tokenizer_object=_bytes() if vocabulary is None else _real(vocabulary),
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<eos>",
@@ -80,6 +82,27 @@ def make_tokenizer(template: str) -> Tokenizer:
     made.add_special_tokens({"additional_special_tokens": special})
     made.add_tokens([mark for mark in marks if _NOT_SPECIAL.match(mark)])
     return made
+
+
+def _real(vocabulary: str) -> Backend:
+    from tokenizers import Tokenizer as Backend
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    if vocabulary.endswith(".json"):
+        return Backend.from_file(vocabulary)
+    made: Backend = TikTokenConverter(vocab_file=vocabulary).converted()
+    return made
+
+
+def _bytes() -> Backend:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Backend(models.BPE(vocab={c: n for n, c in enumerate(alphabet)}, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    raw.decoder = decoders.ByteLevel()
+    return raw
 
 
 def hostile(renderer: ChatRenderer, draw: random.Random) -> str:
@@ -165,10 +188,12 @@ def _context(message: AIMessage) -> Sequence[int]:
     return found
 
 
-def row(name: str, text: str, num_hostile: int) -> tuple[list[str], str]:
+def row(
+    name: str, text: str, num_hostile: int, vocabulary: str | None = None
+) -> tuple[list[str], str]:
     """Return a template's row of the table, and what is wrong."""
     try:
-        renderer = ChatRenderer(make_tokenizer(text))
+        renderer = ChatRenderer(make_tokenizer(text, vocabulary))
     except ModelError as error:
         return [name, "refused", str(error), "", "", ""], ""
     template = renderer.template
@@ -191,12 +216,19 @@ def row(name: str, text: str, num_hostile: int) -> tuple[list[str], str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hostile", type=int, default=0, help="Hostile replies per template.")
+    parser.add_argument(
+        "--vocabulary", action="append", default=[], help="PART_OF_A_TEMPLATE'S_NAME=FILE"
+    )
     given = parser.parse_args()
+    files = dict(pair.split("=", 1) for pair in given.vocabulary)
     titles = ["template", "form of calls", "tools from", "calls a turn", "replies", "thoughts"]
     print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     failed = 0
     for name, text in templates():
-        cells, wrong = row(name, text, given.hostile)
+        file = next((file for part, file in files.items() if part in name), None)
+        if files and file is None:
+            continue
+        cells, wrong = row(name, text, given.hostile, file)
         print(f"| {' | '.join(cells)} |")
         if wrong:
             failed += 1
