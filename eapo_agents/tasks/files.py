@@ -26,7 +26,8 @@ def is_file(name: str) -> bool:
 
 def stem_of(name: str) -> str:
     """Return what a file is called in ids and results: `mine` for `data/mine.jsonl.gz`."""
-    return Path(_bare(name)).stem
+    whole = Path(name)
+    return Path(whole.stem).stem if whole.suffix.lower() == ".gz" else whole.stem
 
 
 def read_records(path: str | Path) -> Iterator[Numbered]:
@@ -119,7 +120,7 @@ def _table(text: str, path: str | Path, separator: str) -> Iterator[Numbered]:
     csv.field_size_limit(sys.maxsize)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        names = next(rows, [])
+        names = [name.strip() for name in next(rows, [])]
         if len(set(names)) < len(names):
             raise TaskError(f"The columns of '{path}' need different names, got {names}.")
         for number, cells in enumerate(rows, start=2):
