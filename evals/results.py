@@ -84,7 +84,7 @@ class Score:
     """Share of answers that reached `max_new_tokens`."""
     asked: float
     """Share of answers for which an expert was asked."""
-    sampled_tokens: int | None
+    sampled_tokens: int | None = None
     """None where a service did not count them."""
     consultations: int
     seconds: float = 0.0

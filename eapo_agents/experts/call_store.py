@@ -79,8 +79,13 @@ PRAGMA user_version = {FORMAT};
 class CallStore:
     """The ledger and the stored replies, in a file or in memory."""
 
-    def __init__(self, file: str | Path | None = None, *, create: bool = True) -> None:
+    def __init__(
+        self, file: str | Path | None = None, *, create: bool = True, thoughts: bool = True
+    ) -> None:
         """Open or create a file; None keeps everything in memory.
+
+        Args:
+            thoughts: whether to keep them, which may quote the question.
 
         Raises:
             StoreError: the file is missing (without `create`), is not a ledger, or has a newer
@@ -92,6 +97,7 @@ class CallStore:
                 f"There is no expert ledger '{file}': `eapo collect`, `train`, `run` and `chat` "
                 "write one, experts.db, beside their traces."
             )
+        self._thoughts = thoughts
         self._lock = threading.Lock()
         try:
             if file is not None:
@@ -141,6 +147,7 @@ class CallStore:
     ) -> None:
         """Add a row to the ledger and, in the same transaction, store a new reply: (request,
         text, usage)."""
+        row = row if self._thoughts else replace(row, thought="")
         columns = ["at", "run_id", *_SITE, *_ROW]
         marks = ", ".join("?" * len(columns))
         insert = f"INSERT INTO calls ({', '.join(columns)}) VALUES ({marks})"

@@ -80,17 +80,25 @@ class ExpertPool:
         """The tools that the policy is offered, for any graph. Outside of a rollout every reply is
         accepted."""
 
-    def open(self, file: str | Path, run_id: str, *, among: Sequence[str] = ()) -> None:
+    def open(
+        self,
+        file: str | Path,
+        run_id: str,
+        *,
+        among: Sequence[str] = (),
+        thoughts: bool = True,
+    ) -> None:
         """Keep ledger and replies in a file from now on; the budget continues from what the run
         has spent.
 
         Args:
             among: the runs that share the budget, where that is not this one alone.
+            thoughts: whether the ledger keeps them.
 
         Raises:
             StoreError: the file cannot be used.
         """
-        store = CallStore(file)
+        store = CallStore(file, thoughts=thoughts)
         self._store.close()
         self._store, self._run_id = store, run_id
         budget = self.budget

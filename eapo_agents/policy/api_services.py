@@ -41,10 +41,11 @@ from eapo_agents.types import Sampling
 POLICY = "policy"
 """The ledger's name for an API model that is the policy."""
 _LOOK_S = 10.0
+_UNSENT = "Not sent."
 _OPENAI_HOSTS = (".openai.com", ".openai.azure.com")
 """Their newer models take `max_completion_tokens` alone; other servers know `max_tokens`."""
 _LENGTH_FIELDS = ("max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
-_FINISH_FIELDS = ("finish_reason", "stop_reason", "done_reason")
+_FINISH_FIELDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +193,17 @@ def _length_field(model: BaseChatModel) -> str:
 
 def clean_history(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Return the messages as a service gets them: text, calls and replies, without thoughts or
-    records. A call that could not be read is sent as an object that has its text, since a service
-    wants a call for each reply."""
-    return [_clean(message) for message in messages]
+    records. A service wants a call for each reply, and a reply for each call: a call that could not
+    be read is an object that has its text, and one that was never sent is answered so."""
+    replied = {m.tool_call_id for m in messages if isinstance(m, ToolMessage)}
+    found: list[BaseMessage] = []
+    for message in messages:
+        found.append(_clean(message))
+        if isinstance(message, AIMessage):
+            calls = [*message.tool_calls, *message.invalid_tool_calls]
+            unsent = [call["id"] for call in calls if call["id"] not in replied]
+            found += [ToolMessage(_UNSENT, tool_call_id=_id(name)) for name in unsent]
+    return found
 
 
 def _id(call_id: str | None) -> str:

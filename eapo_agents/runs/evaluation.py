@@ -169,7 +169,12 @@ def _sample(
         for part, condition in ((p, c) for p in plan.parts for c in p.conditions):
             key = part.key(condition)
             if condition.asks_experts or agent.pool.policy is not None:
-                agent.pool.open(plan.ledger, key, among=list(plan.settings))
+                agent.pool.open(
+                    plan.ledger,
+                    key,
+                    among=list(plan.settings),
+                    thoughts=not part.benchmark.sealed,  # they may quote its questions
+                )
             started = time.perf_counter()
             with progress.bar(f"Answer {key}", part.num_answers(condition)) as bar:
                 bar.at(sum(map(len, store.have(key).values())))

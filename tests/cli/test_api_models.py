@@ -204,12 +204,62 @@ def test_an_evaluation_compares_api_models_and_shares_one_budget(project):
     assert len(project.ledger("b/experts.db")) == 4
 
 
+def test_an_evaluation_whose_service_counts_no_tokens_is_read_again(project):
+    project.recipe(questions=[said("<think>hm</think>Answer: 19", usage=None)])
+    assert project.run("eval", "--out", "a")[0] == 0
+    assert project.run("compare", "a", "a")[0] == 0
+    assert "not counted" in Path("a/report.md").read_text()
+    status, out, _ = project.run("eval", "--out", "a", "--json")
+    assert status == 0
+    assert "sampled_tokens" not in json.loads(out)["results"]["t solo"]
+
+
 def test_a_graph_of_a_users_own_asks_an_api_model(project, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "graphs"))
     ask = said(calls=[("search", '{"query": "x"}'), ("a", '{"query": "y"}'), ("a", "{")])
     project.recipe(questions=[ask], reply=said("Answer: 19"), graph="own_agents:searching")
     status, out, err = project.run("run", said("Answer: 19"), "--json")
     assert (status, json.loads(out)["answer"]) == (0, "Answer: 19"), err
+    status, out, err = project.run("collect", "--json")
+    assert (status, json.loads(out)["accuracy"]) == (0, 1.0), err
+    with TraceStore.open("runs/traces.db") as store:
+        (group,) = store.groups("collect-api")
+    asked = group.trajectories_G[0].turns[0]
+    assert [(c.expert, c.status.value) for c in asked.consultations] == [("a", "accepted")]
+
+
+def test_the_doctor_looks_at_an_api_model_and_tells_its_price(project):
+    project.recipe(policy={"calls": {"price": {"input_usd": 0, "output_usd": 10000}}})
+    _, out, _ = project.run("doctor")
+    assert "'m' is an API model: it can be asked, not trained" in out
+    assert "at most $15.36" in out
+    project.recipe(policy={"endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m"}})
+    assert "cannot be reached" in project.run("doctor")[1]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "says"),
+    [
+        ({"url": "http://127.0.0.1:9/v1"}, "cannot be reached (The connection failed"),
+        ({"url": "localhost:8000"}, "policy.endpoint.url must be an http or https URL"),
+        ({"key_env": "NOT_SET_ANYWHERE"}, "NOT_SET_ANYWHERE, which is not set"),
+        ({"extra_body": {"api_key": "sk-1"}}, "must not hold a key ('api_key')"),
+        ({"temprature": 1}, "there is no key 'policy.endpoint.temprature'"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_refused_in_a_sentence(project, faulty, endpoint, says):
+    given = {"url": faulty.url("given"), "model": "m", **endpoint}
+    project.recipe(policy={"endpoint": given})
+    status, _, err = project.run("collect")
+    assert status == 2
+    assert says in err
+
+
+def test_settings_of_weights_have_no_effect_on_an_api_model(project):
+    project.recipe(policy={"adapter": "x"})
+    status, _, err = project.run("collect")
+    assert status == 2
+    assert "'policy.adapter' has no effect: it needs a policy whose weights are here" in err
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.experts.usage import Price
 from eapo_agents.policy.tool_calls import format_call
+from eapo_agents.recipe import Recipe
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
-from eapo_agents.types import ConsultationStatus
+from eapo_agents.types import ConsultationStatus, Problem
+from graphs.agent import load_agent
 from graphs.consult import build_consult_graph
 from graphs.conversation import Conversation
 from graphs.events import ExpertWrote, Replied
@@ -99,3 +101,21 @@ def test_ping_tells_who_answers(chat_server, tmp_path, monkeypatch, capsys):
     assert (smol["status"], smol["cost_usd"]) == ("accepted", None)
     assert gone["status"] == "failed"
     assert "1 of 2 experts failed: gone." in err
+
+
+def test_a_real_server_s_model_is_the_policy_in_the_same_graph(chat_server):
+    endpoint = {"url": chat_server.base_url, "model": chat_server.model}
+    calls = {"price": {"input_usd": 1, "output_usd": 2}}
+    sampling = {"max_new_tokens": 16, "temperature": 0.1}
+    recipe = {"name": "x", "policy": {"endpoint": endpoint, "calls": calls}, "sampling": sampling}
+    agent = load_agent(Recipe.model_validate(recipe))
+    policy = agent.policy(agent.sampling)
+    asked = Problem(id="p", question="What is the capital of France?", answer="", grader="exact")
+    graph = agent.solo_graph(policy)
+    group = asyncio.run(run_group(graph, policy, asked, 2, system_prompt="", seed=0, scored=False))
+    for trajectory in group.trajectories_G:
+        (turn,) = trajectory.turns
+        assert "Paris" in trajectory.answer
+        assert 0 < turn.billed.completion_tokens <= 16
+        assert 0 < turn.billed.cost_usd < 1e-3
+    assert agent.pool.budget.spent_calls == 2

@@ -200,6 +200,28 @@ def test_a_history_of_others_is_sent_as_text_and_calls(agent, faulty):
     assert (sent["temperature"], sent["max_tokens"]) == (1.0, 256)
 
 
+def test_a_call_that_was_never_sent_is_answered_so(agent, faulty):
+    loaded = agent()
+    question = HumanMessage(made("", [call(), call(arguments="{")]))
+    last = ask(loaded, question)
+    assert ask(loaded, question, last, HumanMessage(made("Five."))).content == "Five."
+    sent = faulty.last()["messages"]
+    assert [m["role"] for m in sent] == ["user", "assistant", "tool", "tool", "user"]
+    assert [c["id"] for c in sent[1]["tool_calls"]] == [m["tool_call_id"] for m in sent[2:4]]
+
+
+def test_a_form_that_is_asked_for_is_asked_for_by_a_call(agent, faulty):
+    policy = agent().policy(agent().sampling)
+    asking = policy.with_structured_output(
+        {"title": "a", "description": "x", "type": "object", "properties": {"query": {}}}
+    )
+    assert asking.invoke(made("", [call()])) == {"query": "q"}
+    assert faulty.last()["tool_choice"] in (
+        "required",
+        {"type": "function", "function": {"name": "a"}},
+    )
+
+
 def test_blocking_callers_share_the_limit_of_calls_in_flight(agent):
     loaded = agent(concurrency=1, queue_timeout_s=20)
     policy = loaded.policy(loaded.sampling)
