@@ -185,23 +185,18 @@ def test_an_evaluation_compares_api_models_and_shares_one_budget(project):
     project.recipe(
         questions=[right, wrong], policy={"calls": {"price": {"input_usd": 1, "output_usd": 2}}}
     )
-    status, out, err = project.run("eval", "--assisted", "--out", "a", "--json")
-    assert status == 0, err
-    results = json.loads(out)["results"]
-    assert {key.split()[1]: found["score"] for key, found in results.items()} == {
-        "solo": 0.5,
-        "assisted": 0.5,
-    }
-    assert "4 rollouts, at most 8 calls" in err
-    assert "at most $0.00" in err
-    assert len(project.ledger("a/experts.db")) == 4
-    out = project.run("compare", "a", "a")
-    words = ["eval", "--out", "b", "--assisted", "--set", "consult.budget.calls=3"]
+    words = ["eval", "--out", "a", "--assisted", "--json", "--set", "consult.budget.calls=3"]
     status, _, err = project.run(*words)
     assert status == 4
     assert "The run's budget is spent: 3 of 3 calls." in err
-    assert project.run(*words[:-1], "consult.budget.calls=4")[0] == 0
-    assert len(project.ledger("b/experts.db")) == 4
+    assert "4 rollouts, at most 8 calls" in err
+    assert "The budget ends it at 3 calls." in err
+    status, out, err = project.run(*words[:-1], "consult.budget.calls=4")
+    assert status == 0, err
+    scores = {key: found["score"] for key, found in json.loads(out)["results"].items()}
+    assert scores == {"t solo": 0.5, "t assisted": 0.5}
+    assert len(project.ledger("a/experts.db")) == 4
+    assert project.run("compare", "a", "a")[0] == 0
 
 
 def test_an_evaluation_whose_service_counts_no_tokens_is_read_again(project):

@@ -200,6 +200,15 @@ def test_a_history_of_others_is_sent_as_text_and_calls(agent, faulty):
     assert (sent["temperature"], sent["max_tokens"]) == (1.0, 256)
 
 
+def test_a_ledger_may_be_kept_without_thoughts(agent, tmp_path):
+    loaded = agent()
+    loaded.pool.open(tmp_path / "experts.db", "run", thoughts=False)
+    message = ask(loaded, HumanMessage(made("<think>the question says</think>Five.")))
+    assert "the question says" in TurnRecord.read(message).text
+    (row,) = loaded.pool.store.rows()
+    assert (row[1].prompt_tokens, row[1].thought) == (300, "")
+
+
 def test_a_call_that_was_never_sent_is_answered_so(agent, faulty):
     loaded = agent()
     question = HumanMessage(made("", [call(), call(arguments="{")]))
