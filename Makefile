@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity check bench clean
+.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity conformance check bench clean
 
 setup: $(STAMP)
 
@@ -66,13 +66,18 @@ test-servers: setup vllm
 parity: setup
 	$(BIN)/python -m pytest tests/parity -s
 
+# The table in docs/benchmarks.md. EAPO_DATA and EAPO_UPSTREAM name the data and clones of upstream's scripts.
+conformance: setup
+	$(BIN)/python -m pytest tests/parity -s > $(VENV)/parity.txt
+	$(BIN)/python benchmarks/conformance.py --parity $(VENV)/parity.txt --write
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: setup
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/conformance.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build *.egg-info

@@ -2,9 +2,11 @@
 
     python benchmarks/grading_properties.py [--rounds 10000] [--seed 0]
 
-Random numbers, lists, sets, intervals and letters, each in a random way of writing it, against the
-same answer and against another one. With EAPO_DATA also the gold answers of MATH-500. One JSON line
-with the misses of each kind, their first examples, and the CPU time.
+Random numbers, expressions, intervals, lists, sets and letters, each in a random way of writing it,
+against the same answer and against another one; and 100 answers of each kind in every way of
+announcing and dressing it (63, 49 and 44 ways). With EAPO_DATA
+also the gold answers of MATH-500. One JSON line with the misses of each kind, their first examples,
+and the CPU time.
 """
 
 from __future__ import annotations
@@ -109,6 +111,86 @@ def collections(rng: random.Random) -> Iterator[Pair]:
         yield gold, rf"\boxed{{{text}}}", set(found) == set(values)
 
 
+def an_expression(rng: random.Random) -> list[tuple[int, int, int]]:
+    """Return a polynomial in x and y: (coefficient, power of x, power of y) of each term."""
+    powers = rng.sample([(i, j) for i in range(4) for j in range(3)], rng.randint(2, 4))
+    return [(rng.choice([-1, 1]) * rng.randint(1, 30), i, j) for i, j in powers]
+
+
+def expression(terms: list[tuple[int, int, int]], rng: random.Random) -> str:
+    """Return a polynomial with its terms in any order, whole, halved or as a factor of x."""
+    way = rng.randrange(4)
+    scale = 2 if way == 1 else 1
+    parts = []
+    for number, i, j in rng.sample(terms, len(terms)):
+        shift = 1 if way == 2 else 0
+        dot = rng.choice(["", r"\cdot ", "*"])
+        x = "" if not i + shift else "x" if i + shift == 1 else rf"x^{{{i + shift}}}"
+        y = "" if not j else "y" if j == 1 else f"y^{j}"
+        letters = [letter for letter in (x, y) if letter]
+        size = abs(number) * scale
+        factors = ([str(size)] if size != 1 or not letters else []) + letters
+        parts.append(("-" if number < 0 else "+") + dot.join(factors))
+    body = "".join(parts).removeprefix("+")
+    return {1: rf"\frac{{{body}}}{{2}}", 2: rf"\frac{{{body}}}{{x}}"}.get(way, body)
+
+
+def expressions(rng: random.Random) -> Iterator[Pair]:
+    terms = an_expression(rng)
+    (number, i, j), *others = terms
+    changed = rng.choice(
+        [(-number, i, j), (number + rng.choice([31, 62]), i, j), (number, i + 4, j)]
+    )
+    for found in (terms, [changed, *others]):
+        text = expression(found, rng)
+        yield expression(terms, rng), rng.choice(ANNOUNCED) % text, found is terms
+
+
+def an_interval(rng: random.Random) -> tuple[str, str, str, str]:
+    low, high = sorted(rng.sample(range(-50, 50), 2))
+    left, right = rng.choice("(["), rng.choice(")]")
+    ends = rng.randrange(4)
+    if ends == 0:
+        return "(", r"-\infty", str(high), right
+    if ends == 1:
+        return left, str(low), r"\infty", ")"
+    return left, rf"\frac{{{2 * low + 1}}}{{2}}", str(high), right
+
+
+def interval(found: tuple[str, str, str, str], rng: random.Random) -> str:
+    left, low, high, right = found
+    below = {"(": "<", "[": r"\le ", ")": "<", "]": r"\le "}
+    ways = [f"{left}{low},{high}{right}", rf"\left{left}{low}, {high}\right{right}"]
+    ways.append(rf"x \in {left}{low},{high}{right}")
+    if "infty" not in low + high:
+        ways.append(f"{low}{below[left]}x{below[right]}{high}")
+        ways.append(f"{'[' if left == '[' else ']'}{low},{high}{']' if right == ']' else '['}")
+    return rng.choice(ways)
+
+
+def intervals(rng: random.Random) -> Iterator[Pair]:
+    one = an_interval(rng)
+    other = an_interval(rng)
+    for found in (one, other, ("[" if one[0] == "(" else "(", *one[1:])):
+        gold = f"{one[0]}{one[1]},{one[2]}{one[3]}"
+        yield gold, rng.choice(ANNOUNCED) % interval(found, rng), found == one
+
+
+def in_every_way(rng: random.Random) -> Iterator[tuple[str, Pair]]:
+    """Yield 100 answers of each kind in every way, with their grader."""
+    for _ in range(100):
+        low, high = sorted(rng.sample(range(99), 2))
+        made = (written(a_number(rng), rng), expression(an_expression(rng), rng))
+        for gold in (*made, f"({low},{high}]", rf"\{{{low}, {high}\}}"):
+            for announced in ANNOUNCED:
+                for dressed in DRESSED if gold in made else DRESSED[:-2]:
+                    yield "math:lenient", (gold, announced % (dressed % gold), True)
+        letter = rng.choice("ABCD")
+        for way in LETTERS:
+            for line in ("%s", "It was long.\n\n%s", "<think>A or C?</think>%s", "%s\n"):
+                yield "choice:lenient", (letter, line % (way % letter), True)
+
+
 def letters(rng: random.Random) -> Iterator[Pair]:
     gold = rng.choice("ABCD")
     for letter in (gold, rng.choice("ABCD")):
@@ -142,6 +224,8 @@ def main() -> None:
     given = parser.parse_args()
     kinds: dict[str, tuple[Callable[[random.Random], Iterator[Pair]], str]] = {
         "numbers": (numbers, "math:lenient"),
+        "expressions": (expressions, "math:lenient"),
+        "intervals": (intervals, "math:lenient"),
         "collections": (collections, "math:lenient"),
         "letters": (letters, "choice:lenient"),
     }
@@ -151,6 +235,9 @@ def main() -> None:
         pairs = [pair for _ in range(given.rounds) for pair in make(rng)]
         found = misses(iter(pairs), grader)
         result[name] = {"verdicts": len(pairs), "misses": len(found), "first": found[:5]}
+    every = list(in_every_way(random.Random(f"{given.seed}/ways")))
+    found = [miss for grader, pair in every for miss in misses(iter([pair]), grader)]
+    result["every way"] = {"verdicts": len(every), "misses": len(found), "first": found[:5]}
     if "EAPO_DATA" in os.environ:
         pairs = list(math500())
         found = misses(iter(pairs), "math:lenient")

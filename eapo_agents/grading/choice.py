@@ -160,7 +160,10 @@ def _anywhere(text: str, problem: Problem) -> str | None:
     for pattern in (_NAMED, _BRACKETED):
         if found := _standing(pattern, tail):
             return _single(found, problem)
-    return _by_text(tail.rstrip().rpartition("\n")[2], problem)
+    last_line = tail.rstrip().rpartition("\n")[2]
+    if match := _BARE.fullmatch(last_line):
+        return _known(match[1], problem)
+    return _by_text(last_line, problem)
 
 
 def _plain(text: str) -> str:

@@ -14,7 +14,6 @@ _MATRIX = re.compile(
 _VALUE, _BELOW = r"([^<>=]+?)", r"(<|\\le(?![a-z]))"
 _BOUND = re.compile(rf"\s*([a-zA-Z])\s*(<|>|\\[lg]e(?![a-z]))\s*{_VALUE}\s*")
 _BOUNDS = re.compile(rf"\s*{_VALUE}\s*{_BELOW}\s*([a-zA-Z])\s*{_BELOW}\s*{_VALUE}\s*")
-_FRENCH = re.compile(r"([\[\]])([^,;\[\]]+)[,;]([^,;\[\]]+)([\[\]])")
 _THOUSANDS_LIKE = re.compile(r"-?\d{1,3}(?:,\d{3})+")
 
 
@@ -39,9 +38,6 @@ def form_of(text: str) -> Form:
         return Form("union", tuple(parts))
     if text.startswith("\\{") and text.endswith("\\}"):
         return Form("set", tuple(_pairs(split(text[2:-2], ","))))
-    if match := _FRENCH.fullmatch(text):
-        kind = ("[" if match[1] == "[" else "(") + ("]" if match[4] == "]" else ")")
-        return Form(kind, (match[2].strip(), match[3].strip()))
     if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and _closes_at_end(text):
         parts = split(text[1:-1], ",")
         if len(parts) > 1:

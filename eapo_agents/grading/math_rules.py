@@ -41,6 +41,7 @@ _CURRENCY = re.compile("([\u20ac\u00a3\u00a5\u20b9])\\s*(\\d[\\d,]*(?:\\.\\d+)?)
 _ALL_REALS = re.compile(
     r"\\text\s*\{\s*(?:the set of )?(?:all )?real numbers\s*\}|all real numbers"
 )
+_FRENCH = re.compile(r"([\[\]])([^,;\[\]]+)[,;]([^,;\[\]]+)([\[\]])")
 _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?\s*(\d*)\s*\\dot\s*\{?(\d)\}?")
 _SCIENTIFIC = re.compile(r"([-+]?)(1|\d+\.\d+|\d+(?=E|e[-+]?\d\d))[eE]([-+]?\d+)")
 _SCALED = re.compile(
@@ -299,6 +300,14 @@ def _modulus(text: str) -> str:
     )
 
 
+def _intervals(text: str) -> str:
+    """Return `]0, 1]` as `(0, 1]`."""
+    if not (match := _FRENCH.fullmatch(text.strip())):
+        return text
+    left, right = "[" if match[1] == "[" else "(", "]" if match[4] == "]" else ")"
+    return f"{left}{match[2]},{match[3]}{right}"
+
+
 def _joined(text: str) -> str:
     return _LINKS.sub(", ", text)
 
@@ -324,5 +333,6 @@ RULES = (
     Rule("degrees", "MATH's gold answers leave them out", _degrees),
     Rule("modulus", "MATH: \\pmod, (mod 7)", _modulus),
     Rule("bases", "MATH's gold answers (52_8)", _based),
+    Rule("intervals", "ISO 80000-2: open ends as turned brackets", _intervals),
     Rule("lists", "'2 or 3'", _joined),
 )

@@ -31,6 +31,7 @@ PAIRS = {
     "degrees": ("\\frac{1}{2}", "\\sin 30^\\circ", "\\sin 60^\\circ"),
     "modulus": ("x \\equiv 3 \\pmod 7", "x\\equiv 3\\text{ (mod 7)}", "x\\equiv 3 \\pmod 5"),
     "bases": ("52_8", "52_{\\text{eight}}", "52_9"),
+    "intervals": ("(0,1]", "]0, 1]", "]0, 1["),
     "lists": ("2, 3", "3 or 2", "3 or 4"),
 }
 
