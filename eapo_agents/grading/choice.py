@@ -63,7 +63,7 @@ _ASSERTED = re.compile(
     re.VERBOSE,
 )
 _NO_LETTER = re.compile(
-    r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*[+#*']\S|\s*=)(?!'est)"
+    r"(?<=[\d\u00b0])\s*[A-J]\b|\b[A-Za-z]\(\s*[A-J]\s*\)|\b[A-J](?=\s*(?:[+#']|\*(?!\*))\S|\s*=)(?!'est)"
     r"|\b(?i:vitamins?|hepatitis|influenza|blood\s+(?:type|group)|type|group|class|grade|schedule"
     r"|point|angle|vertex|set|event|matrix|team|person|player|company|firm|country|city|plan|phase"
     r"|part|section|appendix|figure|row|column|drug|gene|protein|factor|compound|substance|region)\s+[A-J]\b"
@@ -160,7 +160,7 @@ def _anywhere(text: str, problem: Problem) -> str | None:
     for pattern in (_NAMED, _BRACKETED):
         if found := _standing(pattern, tail):
             return _single(found, problem)
-    last_line = tail.rstrip().rpartition("\n")[2]
+    last_line = _plain(text[-_HEAD_CHARS:]).rstrip().rpartition("\n")[2]
     if match := _BARE.fullmatch(last_line):
         return _known(match[1], problem)
     return _by_text(last_line, problem)
