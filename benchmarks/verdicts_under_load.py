@@ -1,95 +1,118 @@
-"""Whether verdicts depend on how busy the machine is: the same 1,000, without and with eight busy
-processes on the cores that there are.
+"""Whether verdicts depend on how busy the machine is, and what scoring costs.
 
-    python benchmarks/verdicts_under_load.py [--busy 8]
+    EAPO_DATA=... python benchmarks/verdicts_under_load.py [--busy 8]
 
-900 answers of mathematics (numbers, expressions, intervals; right and wrong; of five, one takes
-long) and 100 programs (right, wrong, endless). One JSON line: verdicts that are equal, undecided in
-one of both, and different, with the machine's load before.
+992 answers (MATH-500: its solutions, and answers of other problems in their place; HumanEval: right
+programs, wrong ones, some that compute for about a second, some that never end) are scored twice:
+idle, and beside processes that keep every core busy. One JSON line with the verdicts that
+differ and those that are undecided in either report, and the CPU time of scoring MATH-500, with all
+child processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from grading_properties import expressions, intervals, numbers
-
-from eapo_agents.grading import grade
-from eapo_agents.types import Problem
-
-TEST = "def check(candidate):\n    assert candidate(30) == 832040\n"
-PROGRAMS = (
-    "def f(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n",
-    "def f(n):\n    return n if n < 2 else f(n - 1) + f(n - 2)\n",
-    "def f(n):\n    return 832041\n",
-    "def f(n):\n    while True:\n        pass\n",
-)
-SLOW = r"\boxed{(x+y+z)^{%d}}"
+DATA = Path(os.environ["EAPO_DATA"])
+MATH = DATA / "math500" / "test.jsonl"
+CODE = DATA / "humaneval" / "HumanEval.jsonl.gz"
+SLOW = "for _ in range(20_000_000):\n    pass\n"
+ENDLESS = "while True:\n    pass\n"
 
 
-def answers() -> list[tuple[str, Problem]]:
-    """Return what is graded: texts with their problems."""
-    rng, found = random.Random(0), []
-    kinds = (numbers, expressions, intervals)
-    while len(found) < 890:
-        for gold, text, _ in kinds[len(found) % 3](rng):
-            found.append((text, Problem(id="m", question="", answer=gold, grader="math:lenient")))
-    found = found[:890]
-    for power in range(10):
-        gold = f"(x+y+z)^{{{power + 10}}}+1"
-        found.append(
-            (SLOW % (power + 10), Problem(id="s", question="", answer=gold, grader="math"))
-        )
-    metadata = {"test": TEST, "entry_point": "f", "prompt": ""}
-    problem = Problem(id="c", question="", answer="", grader="code", metadata=metadata)
-    for number in range(100):
-        # an endless program takes its whole limit: one in ten
-        program = PROGRAMS[3] if number % 10 == 9 else PROGRAMS[number % 3]
-        found.append((f"```python\n{program}```", problem))
-    return found
+def mathematics(file: Path) -> None:
+    """Write 500 answers; every second one is another problem's."""
+    rng = random.Random(0)
+    records = [json.loads(line) for line in MATH.read_text().splitlines()]
+    lines = []
+    for index, record in enumerate(records):
+        said = record["solution"]
+        if index % 2:
+            said = f"So it is \\boxed{{{rng.choice(records)['answer']}}}."
+        lines.append(json.dumps({"id": index, "completion": said}))
+    file.write_text("\n".join(lines) + "\n")
 
 
-def verdicts() -> tuple[list[str], float]:
-    """Return the verdicts, and the seconds that they took."""
-    began = time.perf_counter()
-    found = [grade(text, problem) for text, problem in answers()]
-    made = ["undecided" if g.undecided else str(g.score) for g in found]
-    return made, round(time.perf_counter() - began, 1)
+def programs(file: Path) -> None:
+    """Write 492 programs, three for each task."""
+    records = [json.loads(line) for line in gzip.decompress(CODE.read_bytes()).splitlines()]
+    lines = []
+    for index, record in enumerate(records):
+        right = record["prompt"] + record["canonical_solution"]
+        wrong = record["prompt"] + "    return None\n"
+        odd = SLOW + right if index % 8 == 0 else ENDLESS + right if index % 41 == 1 else wrong
+        for solution in (right, wrong, odd):
+            lines.append(json.dumps({"task_id": record["task_id"], "solution": solution}))
+    file.write_text("\n".join(lines) + "\n")
+
+
+def score(benchmark: str, gold: Path, predictions: Path) -> tuple[dict[str, object], float]:
+    """Return (problem and sample -> verdict, CPU seconds)."""
+    words = [sys.executable, "-m", "eapo_agents.cli.main", "score", "-b", benchmark]
+    words += ["--gold", str(gold), "--predictions", str(predictions), "--items", "--json"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(words, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 3):
+        raise SystemExit(done.stderr)
+    report = json.loads(done.stdout)
+    verdicts = {f"{benchmark}/{number}": item for number, item in enumerate(report["items"])}
+    cpu_s = sum(after[:2]) - sum(before[:2])
+    return verdicts, cpu_s
+
+
+@contextmanager
+def busy(number: int) -> Iterator[None]:
+    """Keep `number` processes computing."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--busy", type=int, default=8)
     given = parser.parse_args()
-    load = os.getloadavg()[0]
-    idle, idle_s = verdicts()
-    spin = [sys.executable, "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin) for _ in range(given.busy)]
-    try:
-        loaded, loaded_s = verdicts()
-    finally:
-        for process in busy:
-            process.kill()
-    pairs = list(zip(idle, loaded, strict=True))
-    result = {
-        "benchmark": "verdicts_under_load",
-        "busy": given.busy,
-        "load_before": round(load, 1),
-        "verdicts": len(pairs),
-        "equal": sum(a == b for a, b in pairs),
-        "undecided": [idle.count("undecided"), loaded.count("undecided")],
-        "different": sum(a != b and "undecided" not in (a, b) for a, b in pairs),
-        "seconds": [idle_s, loaded_s],
-    }
-    print(json.dumps(result))
+    with tempfile.TemporaryDirectory() as folder:
+        math_file, code_file = Path(folder) / "math.jsonl", Path(folder) / "code.jsonl"
+        mathematics(math_file)
+        programs(code_file)
+        reports, cpu_s = [], 0.0
+        for number in (0, given.busy):
+            with busy(number):
+                found, seconds = score("math500", MATH, math_file)
+                cpu_s = cpu_s or seconds
+                found |= score("humaneval", CODE, code_file)[0]
+                reports.append(found)
+    idle, loaded = reports
+    differing = [key for key in idle if idle[key] != loaded.get(key)]
+    undecided = [sum("undecided" in json.dumps(v) for v in r.values()) for r in reports]
+    print(
+        json.dumps({
+            "benchmark": "verdicts_under_load",
+            "items": len(idle),
+            "busy": given.busy,
+            "differing": len(differing),
+            "first": [[idle[k], loaded.get(k)] for k in differing[:3]],
+            "undecided": undecided,
+            "math500_cpu_s": round(cpu_s, 1),
+        })
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
