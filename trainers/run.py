@@ -245,8 +245,8 @@ def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
             raise TraceError(
                 f"The traces are of the graph '{trajectory.graph}', and the recipe's is "
                 f"'{agent.recipe.graph}': train.internalise puts answers behind the prompt of the "
-                "recipe's graph, so name that one (graph: package.module:function), or set its "
-                "weights to 0."
+                "recipe's graph, so name that graph (graph: package.module:function), or set "
+                "those weights to 0."
             )
 
 
