@@ -57,6 +57,7 @@ class Grader:
 
 _OURS = {
     "exact": Grader(texts.exact, texts.exact_answer),
+    "verbatim": Grader(texts.verbatim, texts.verbatim_answer),
     "number": Grader(numbers.number, numbers.number_answer),
     "f1": Grader(texts.f1, texts.f1_answer),
     "math": Grader(mathematics.math, mathematics.math_answer),

@@ -43,6 +43,18 @@ def exact_answer(answer: str, problem: Problem) -> Grade:
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
+def verbatim(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
+    """Grade equality of text, case, inner white space and full stop included."""
+    answer = _answer(text, lenient)
+    return NOTHING if answer is None else verbatim_answer(answer, problem)
+
+
+def verbatim_answer(answer: str, problem: Problem) -> Grade:
+    """Grade an extracted answer."""
+    same = answer.strip() == problem.answer.strip()
+    return Grade(score=float(same), formatted=True, extracted=answer)
+
+
 def plain_text(text: str) -> str:
     """Return the text in lower case, with single spaces and without a sentence's end."""
     plain = " ".join(text.casefold().split())

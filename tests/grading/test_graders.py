@@ -152,7 +152,7 @@ def test_a_gold_answer_that_cannot_be_read_raises_and_is_never_a_zero(grader, go
 
 
 def test_an_unknown_grader_lists_the_known_ones():
-    with pytest.raises(UsageError, match="choice, code, exact, f1, math, number"):
+    with pytest.raises(UsageError, match="choice, code, exact, f1, math, number, verbatim"):
         grade("a", problem("vibes", "b"))
 
 
@@ -165,3 +165,13 @@ def test_the_reward_is_the_score_or_a_tenth_for_the_format(text, reward):
     assert score_text(text, asked) == (reward, reward == 1.0)
     without, _ = score_text(text, asked, format_reward=0.0)
     assert without == (reward if reward == 1.0 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "exact", "verbatim"),
+    [("Paris", 1.0, 1.0), ("paris", 1.0, 0.0), (" Paris ", 1.0, 1.0), ("Paris.", 1.0, 0.0)],
+)
+def test_verbatim_counts_the_case_and_the_full_stop_and_exact_does_not(answer, exact, verbatim):
+    for name, score in (("exact", exact), ("verbatim", verbatim)):
+        problem = Problem(id="p", question="q", answer="Paris", grader=name)
+        assert grade(f"Answer: {answer}", problem).score == score
