@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -26,13 +26,13 @@ from eapo_agents.cli.options import (
     resolved,
 )
 from eapo_agents.cli.progress import console
+from eapo_agents.cli.serve_record import Record, serve_record
 from eapo_agents.errors import ServerError, UsageError
 
 if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
     from eapo_agents.serving.find_vllm import Vllm
     from eapo_agents.serving.server import ServerProcess, Serving
-    from graphs.endpoint.sessions import Ended
 
 FOLLOW_S = 1.0
 """Seconds between two looks at a followed run."""
@@ -128,34 +128,21 @@ def serve(
         raise UsageError("Only one of --policy, --expert and --follow can be used: drop the rest.")
     key = read_key(key_env, wanted_by="eapo serve") if key_env else None
     if record is not None:
-        given: dict[str, object] = {
+        theirs: dict[str, object] = {
             "--expert": expert,
             "--follow": follow,
             "--adapter": keep_adapter or None,
         }
-        given |= {"--dtype": dtype, "--max-model-len": max_model_len, "--log": log}
-        given |= {"--max-lora-rank": max_lora_rank, "further options": extra or None}
-        for option in (option for option, value in given.items() if value is not None):
-            raise UsageError(
-                f"{option} is of vLLM's servers, and --record serves without: drop one."
-            )
-        at = {"host": host, "port": port or 8000, "key": key}
-        _record(resolved(recipe, overrides, policy), record, run_id, name, idle, at, as_json)
+        theirs |= {"--dtype": dtype, "--max-model-len": max_model_len, "--log": log}
+        theirs |= {"--max-lora-rank": max_lora_rank, "further options": extra or None}
+        to = Record(
+            store=record, run_id=run_id, name=name, host=host, port=port, key=key, idle_s=idle
+        )
+        serve_record(resolved(recipe, overrides, policy), to, theirs, as_json=as_json)
         return
     vllm = find_vllm()
     whole = resolved(recipe, overrides, None)
-    if whole.policy.api_model is not None and expert is None:
-        raise UsageError(
-            f"The recipe's policy is an API model, '{whole.policy.api_model}', which is served "
-            "elsewhere: name an expert (--expert), or a recipe whose model is here."
-        )
-    with console.status("Preparing the model ..."):
-        if expert is not None:
-            serving = _expert(whole, expert)
-        elif policy is not None:
-            serving = _trained(whole, policy, keep_adapter)
-        else:
-            serving = _for_training(whole, max_lora_rank)
+    serving = _serving(whole, expert, policy, keep_adapter, max_lora_rank)
     serving = replace(
         serving,
         host=host,
@@ -168,51 +155,29 @@ def serve(
     _run(vllm, serving, follow, log, key, timeout, as_json=as_json)
 
 
-def _record(
+def _serving(
     recipe: Recipe,
-    store: str,
-    run_id: str | None,
-    name: str | None,
-    idle_s: float,
-    at: Mapping[str, Any],
-    as_json: bool,
-) -> None:
-    from eapo_agents.cli.progress import TERMINAL
-    from eapo_agents.runs.recorded_serving import RecordedServing, serve_recorded
+    expert: str | None,
+    policy: str | None,
+    keep_adapter: bool,
+    max_lora_rank: int | None,
+) -> Serving:
+    """Return what is to be served.
 
-    run_id, name = run_id or f"serve-{recipe.name}", name or recipe.name
-    url = f"http://{at['host']}:{at['port']}"
-    ended = 0
-
-    def tell() -> None:
-        if as_json:
-            facts = {"url": url, "model": name, "store": store, "run_id": run_id}
-            print(json.dumps(facts), flush=True)
-            return
-        console.print(
-            f"Records into {store}, run {run_id}. Any OpenAI client: base_url={url}/v1, "
-            f"model={name}. Ctrl-C stops it.",
-            markup=False,
-            soft_wrap=True,
+    Raises:
+        UsageError: the recipe's policy is served elsewhere.
+    """
+    if recipe.policy.api_model is not None and expert is None:
+        raise UsageError(
+            f"The recipe's policy is an API model, '{recipe.policy.api_model}', which is served "
+            "elsewhere: name an expert (--expert), or a recipe whose model is here."
         )
-
-    def on_ended(session: Ended) -> None:
-        nonlocal ended
-        ended += 1
-        reward = "none" if session.reward is None else f"{session.reward:g}"
-        why = f", {session.error}" if session.error else ""
-        console.print(
-            f"Session {session.session}: {session.turns} turns, reward {reward}{why} ({ended} "
-            "sessions)",
-            markup=False,
-            soft_wrap=True,
-        )
-
-    wanted = RecordedServing(store=store, run_id=run_id, model=name, idle_s=idle_s, **at)
-    with _stopping_on_signals():
-        tally = serve_recorded(recipe, wanted, on_ready=tell, on_ended=on_ended, progress=TERMINAL)
-    summary = {"store": store, "run_id": run_id, **tally.summary()}
-    print(json.dumps(summary) if as_json else f"The run {run_id} has {tally.rollouts} rollouts.")
+    with console.status("Preparing the model ..."):
+        if expert is not None:
+            return _expert(recipe, expert)
+        if policy is not None:
+            return _trained(recipe, policy, keep_adapter)
+        return _for_training(recipe, max_lora_rank)
 
 
 def _run(
