@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +58,10 @@ class NamedJson(Format):
         position = start
         while found := head.match(text, position):
             end = end_of_json(text, found.end())
-            if end == len(text) and (closed := tail.search(text, found.end())):
-                end = closed.start()  # not JSON as it should be, but it has an end
+            if end == len(text) and not _is_json(text[found.end() :]):
+                # not JSON as it should be, but it may have an end
+                tails = (one for one in tail.finditer(text, found.end()) if one.group().strip())
+                end = next((one.start() for one in tails), end)
             body = text[found.end() : end]
             if len(body) > MAX_CALL_CHARS:
                 calls.append(invalid(body[:200], "The tool call is too long."))
@@ -85,6 +88,14 @@ class NamedJson(Format):
         first, begin, end, last = self.written
         texts = [begin.format(name=call.name) + dumps(call.arguments) + end for call in calls]
         return first + "\n".join(texts) + last if self.closing else first + first.join(texts)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 MISTRAL = NamedJson(

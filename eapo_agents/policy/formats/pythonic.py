@@ -20,6 +20,7 @@ from eapo_agents.policy.formats.base import (
 )
 from eapo_agents.policy.formats.lenient import unescaped
 
+_AT_A_LINE = r"(?:\A\s*|(?<=\n))(?:<\|python_(?:start|tag)\|>\s*)?(?=[ \t]*\[)"
 _HEAD = re.compile(r"\s*([A-Za-z_][\w.-]*)\(")
 _KEY = re.compile(r"\s*([^\s=,()'\"]+)\s*=\s*")
 _BARE = re.compile(r"[^,()\[\]{}'\"]+")
@@ -39,7 +40,7 @@ class Pythonic(Format):
     """Whether strings are escaped; else only the next key or the end closes one."""
 
     def find(self, text: str, start: int) -> Span | None:
-        pattern = re.escape(self.opening) if self.opening else r"(?:\A\s*|(?<=\n))(?=[ \t]*\[)"
+        pattern = re.escape(self.opening) if self.opening else _AT_A_LINE
         if start and not self.opening:  # what stands behind a thought begins a line, too
             span = self.find(text[start:], 0)
             return span and replace(span, start=start + span.start, end=start + span.end)

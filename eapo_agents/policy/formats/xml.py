@@ -72,6 +72,12 @@ class TaggedArguments(Format):
         position = head.end()
         argument = re.compile(rf"\s*(?:{self.argument})", re.DOTALL)
         while found := argument.match(body, position):
+            if unclosed := _NEXT.search(found["value"]):
+                reason = (
+                    f"The parameter '{found['key'].strip()}' has no end before "
+                    f"'{unclosed.group().strip()}': write {self._example()}."
+                )
+                return (invalid(body, reason),)
             arguments[found["key"].strip()] = found["value"]
             position = found.end()
         rest = re.sub(r"</function>|</atem:invoke>", "", body[position:]).strip()
@@ -95,6 +101,8 @@ class TaggedArguments(Format):
         return self.block[0] + "\n".join(texts) + self.block[1]
 
 
+_NEXT = re.compile(r"\n\s*<(?:parameter=[^>\n]+|arg_key)>")
+"""Within a value: the next argument begins, and this one has not ended."""
 _PARAMETER = (
     r"<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>"
     r"(?=\s*(?:<parameter=|</function>|</tool_call>|\Z))"
