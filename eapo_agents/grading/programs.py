@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from eapo_agents.grading.extraction import final_text
 
 _OPENING = re.compile(r"^([ \t>]*)((?:[-*+]|\d{1,3}[.)])[ \t]+)?(`{3,}|~{3,})[ \t]*([^`\n]*)$")
+_END_OF_TURN = re.compile(r"(?:<\|[^|>]*\|>|</s>|<eos>|<end_of_turn>)+\Z")
 _LANGUAGES = re.compile(r"(?:i?python[\d.]*|py[\d.]*)?", re.IGNORECASE)
 _MAX_ENDS = 20
 """Fences that are tried as the end of one block."""
@@ -74,8 +75,15 @@ def code_blocks(text: str) -> list[str]:
         body, at = _body(lines, at, opening[3], margin)
         language = (opening[4].strip(" \t{}.").split() or [""])[0]
         if _LANGUAGES.fullmatch(language.split(",")[0].split(":")[0]):
-            found.append(body)
+            found.append(_typed(body))
     return found
+
+
+def _typed(body: str) -> str:
+    """Return what was typed in an interpreter's session; another block as it is."""
+    if not body.lstrip().startswith(">>> "):
+        return body
+    return "".join(f"{line[4:]}\n" for line in body.split("\n") if line[:3] in (">>>", "..."))
 
 
 def _body(lines: list[str], start: int, fence: str, margin: int) -> tuple[str, int]:
@@ -83,7 +91,7 @@ def _body(lines: list[str], start: int, fence: str, margin: int) -> tuple[str, i
     first: int | None = None
     tries = 0
     for number in range(start, len(lines)):
-        line = lines[number].strip(" \t>")
+        line = _END_OF_TURN.sub("", lines[number].strip(" \t")).strip(" \t>")
         if not line.startswith(fence) or line.strip(fence[0]):
             continue
         first = number if first is None else first

@@ -102,6 +102,10 @@ REPLIES = {
         "import math; TWO = 2\n", "def double(xs):\n    return [TWO * x for x in xs]\n"
     ),
     "text around it": f"Sure, from here on:\n\nimport math\n{RIGHT}\nIt doubles.\n",
+    "an interpreter's session": block(
+        ">>> def double(xs):\n...     return [2 * x for x in xs]\n...\n>>> double([1])\n[2]\n"
+    ),
+    "an end of turn behind the fence": block(RIGHT).rstrip("\n") + "<|im_end|>",
     "cut off behind it": block(RIGHT) + "```python\nprint(dou",
 }
 
