@@ -115,6 +115,8 @@ def start(words: Sequence[str], folder: Path) -> int:
     child = os.fork()
     if child:
         return child
+    # a shell starts background jobs deaf to Ctrl-C, and so would be what they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
