@@ -38,12 +38,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Send
+from trained_pairs import Pair, trained
 
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import Completion, NoCohort
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.tool_calls import format_call
-from eapo_agents.types import PolicyVersion, Problem, Sampling, Trajectory
+from eapo_agents.types import PolicyVersion, Problem, Sampling
 from graphs.rollout import RolloutPlan, run_rollouts
 from trainers.doctor import examine
 from trainers.rows import trajectory_rows
@@ -53,11 +54,10 @@ TOOL = {
     "type": "function",
     "function": {"name": "f", "description": "d", "parameters": {"type": "object"}},
 }
-Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass
-class KnowingEngine:
+class RandomEngine:
     """Writes random tokens and keeps what it was shown, and with which settings."""
 
     renderer: ChatRenderer
@@ -306,27 +306,11 @@ class Outcome:
     num_pairs: int = 0
 
 
-def trained(trajectory: Trajectory) -> list[Pair]:
-    """Return every (context, completion) that the rows of a trajectory train."""
-    found: list[Pair] = []
-    for row in trajectory_rows(trajectory, advantage=1.0):
-        ids, first = (*row.prompt_ids, *row.completion_ids_T), len(row.prompt_ids)
-        mask = (*row.mask_T, 0)
-        begun = None
-        for at, bit in enumerate(mask):
-            if bit and begun is None:
-                begun = at
-            elif not bit and begun is not None:
-                found.append((ids[: first + begun], ids[first + begun : first + at]))
-                begun = None
-    return found
-
-
 def tried(seed: int, renderer: ChatRenderer) -> Outcome:
     """Run one program and check what would be trained of it."""
     made = random.Random(seed)
-    engine = KnowingEngine(renderer, made)
-    aside = KnowingEngine(renderer, made, base="another")
+    engine = RandomEngine(renderer, made)
+    aside = RandomEngine(renderer, made, base="another")
     own = Sampling(max_new_tokens=40)
     policy = PolicyChatModel(engine=engine, renderer=renderer, sampling=own)
     cold = policy.model_copy(update={"sampling": replace(own, temperature=0.5)})

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+if "EAPO_DATA" not in os.environ:
+    sys.exit("EAPO_DATA must name the folder with the benchmarks' files.")
 DATA = Path(os.environ["EAPO_DATA"])
 MATH = DATA / "math500" / "test.jsonl"
 CODE = DATA / "humaneval" / "HumanEval.jsonl.gz"

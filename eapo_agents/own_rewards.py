@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 
 from eapo_agents.errors import GradingError, UndecidedError, UsageError
 from eapo_agents.registry import describe
+from eapo_agents.threads import LoopThread, in_thread
 from eapo_agents.types import Problem, Trajectory
 
 Value: TypeAlias = tuple[float | None, bool | None]
@@ -184,36 +184,21 @@ def _number(value: Any, what: str) -> float:
     return float(value)
 
 
+_LOOP = LoopThread()
+"""Where all asynchronous functions run, with their clients."""
+
+
 async def _in_time(
     function: Callable[..., object], given: tuple[list[Any], dict[str, Any]], timeout_s: float
 ) -> object:
-    """Call a function in a thread, so that one that hangs costs no more than the time limit. What
-    is asynchronous runs in a loop that all such functions share, with their clients."""
+    """Call a function in a thread, so that one that hangs costs no more than the time limit."""
     args, more = given
-    loop = asyncio.get_running_loop()
-    reply: asyncio.Future[object] = loop.create_future()
 
-    def settle(result: object, error: BaseException | None) -> None:
-        if reply.done():
-            return  # too late
-        if error is not None:
-            reply.set_exception(error)
-        else:
-            reply.set_result(result)
+    def call() -> object:
+        result = function(*args, **more)
+        return _LOOP.run(lambda: _awaited(result)) if inspect.isawaitable(result) else result
 
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = function(*args, **more)
-            if inspect.isawaitable(result):
-                result = asyncio.run_coroutine_threadsafe(_awaited(result), _own_loop()).result()
-        except BaseException as error:  # passed to the loop's thread
-            failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
-        with suppress(RuntimeError):  # the loop may have ended meanwhile
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    # a daemon: a function that hangs must not keep the program from ending
-    threading.Thread(target=run, daemon=True).start()
+    reply = asyncio.ensure_future(in_thread(call))
     # the function's own TimeoutError is a failure like any other
     done, _ = await asyncio.wait([reply], timeout=timeout_s)
     if not done:
@@ -226,15 +211,3 @@ async def _in_time(
 
 async def _awaited(result: Awaitable[object]) -> object:
     return await result
-
-
-_lock = threading.Lock()
-_loops: list[asyncio.AbstractEventLoop] = []
-
-
-def _own_loop() -> asyncio.AbstractEventLoop:
-    with _lock:
-        if not _loops:
-            _loops.append(asyncio.new_event_loop())
-            threading.Thread(target=_loops[0].run_forever, daemon=True).start()
-    return _loops[0]

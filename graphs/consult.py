@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START
@@ -44,7 +44,7 @@ from eapo_agents.types import Role
 from graphs.builders import Parts
 from graphs.policy_node import BUDGET, bound, make_policy_node
 from graphs.state import AgentState, OurGraph, RolloutContext
-from graphs.tool_node import Call, ToolNode, calls_of, make_tool_node
+from graphs.tool_node import Call, ToolNode, make_tool_node, next_calls
 
 Graph = CompiledStateGraph[AgentState, RolloutContext, AgentState, AgentState]
 
@@ -78,13 +78,9 @@ def build_consult_graph(
     named = {tool.name for tool in tools}
 
     def route(state: AgentState) -> list[Send] | str:
-        if state.get("stop_reason"):
-            return END
-        message = state["messages"][-1]
-        assert isinstance(message, AIMessage)
-        turn = state.get("num_turns", 1) - 1
-        calls = calls_of(message, turn, tools)
-        return [Send("tools" if call["name"] in named else "consult", call) for call in calls]
+        calls = next_calls(state, tools)
+        sends = [Send("tools" if call["name"] in named else "consult", call) for call in calls]
+        return sends or END
 
     graph = OurGraph(Role.CONSULT)
     use = make_tool_node(tools)

@@ -230,16 +230,7 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
         # a node has wrapped it
         if isinstance(who.failure, BudgetError | EngineLostError | StoreError):
             raise who.failure from error
-        return Trajectory(
-            **facts,
-            turns=(),
-            stop_reason=StopReason.ERROR,
-            answer=None,
-            reward=None,
-            correct=None,
-            error=describe(error),
-            duration_s=time.perf_counter() - started,
-        )
+        return failed(facts, describe(error), time.perf_counter() - started)
     unscored = Trajectory(
         **facts,
         turns=turns,
@@ -252,6 +243,20 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
     )
     reward, correct = await score_trajectory(unscored, how.reward)
     return replace(unscored, reward=reward, correct=correct)
+
+
+def failed(facts: Mapping[str, Any], error: str, duration_s: float) -> Trajectory:
+    """Return a rollout that failed: what names it, and why."""
+    return Trajectory(
+        **facts,
+        turns=(),
+        stop_reason=StopReason.ERROR,
+        answer=None,
+        reward=None,
+        correct=None,
+        error=error,
+        duration_s=duration_s,
+    )
 
 
 async def _run_graph(

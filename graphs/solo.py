@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START
@@ -18,7 +17,7 @@ from graphs.builders import Parts
 from graphs.consult import Graph
 from graphs.policy_node import bound, make_policy_node
 from graphs.state import AgentState, OurGraph
-from graphs.tool_node import Call, calls_of, make_tool_node
+from graphs.tool_node import Call, make_tool_node, next_calls
 
 
 def build_solo_graph(
@@ -38,12 +37,7 @@ def build_solo_graph(
     budget = turns if tools and turns is not None else TurnBudget(start=1, end=1)
 
     def route(state: AgentState) -> list[Send] | str:
-        if state.get("stop_reason"):
-            return END
-        message = state["messages"][-1]
-        assert isinstance(message, AIMessage)
-        turn = state.get("num_turns", 1) - 1
-        return [Send("tools", call) for call in calls_of(message, turn, tools)]
+        return [Send("tools", call) for call in next_calls(state, tools)] or END
 
     graph = OurGraph(Role.SOLO)
     node = make_policy_node(bound(policy, tools), lambda context: budget.turns(context.global_step))

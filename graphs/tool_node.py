@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from eapo_agents.policy.chat_messages import call_slot, reason_of
 from eapo_agents.tools import use_tool
+from graphs.state import AgentState
 
 
 class Call(TypedDict):
@@ -43,6 +44,15 @@ def make_tool_node(tools: Sequence[BaseTool]) -> ToolNode:
         return {"messages": [await use_tool(tools, call)]}
 
     return use
+
+
+def next_calls(state: AgentState, tools: Sequence[BaseTool]) -> list[Call]:
+    """Return the calls of the turn that a graph goes on from; none where that was the last."""
+    if state.get("stop_reason"):
+        return []
+    message = state["messages"][-1]
+    assert isinstance(message, AIMessage)
+    return calls_of(message, state.get("num_turns", 1) - 1, tools)
 
 
 def calls_of(message: AIMessage, turn: int, tools: Sequence[BaseTool]) -> list[Call]:

@@ -74,7 +74,8 @@ class Objective:
 
         The rollout's advantage, discounted by the turns that follow, plus the discounted sum of the
         process rewards from this turn on, which are compared over all turns of the group (as
-        DeepSeekMath's process supervision does, arXiv 2402.03300, section 4.1.3).
+        DeepSeekMath's process supervision does, arXiv 2402.03300, section 4.1.3). Turns follow each
+        other as in the trace: branches that run side by side count as one after the other.
         """
         advantages_G = self.advantages(group)
         each = [

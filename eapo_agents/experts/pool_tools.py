@@ -9,13 +9,10 @@ and rides on the tool message as its artifact.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -42,6 +39,7 @@ from eapo_agents.experts.consulting import (
 from eapo_agents.experts.listening import listening
 from eapo_agents.policy.recording import TurnRecord, current_recorder
 from eapo_agents.schedules import AcceptanceSchedule
+from eapo_agents.threads import LoopThread
 
 T = TypeVar("T")
 ALWAYS = AcceptanceSchedule(kind="constant")
@@ -273,35 +271,5 @@ def _schema_of(tool: BaseTool) -> Any:
     return tool.args_schema if tool.args_schema is not None else tool.tool_call_schema
 
 
-class _Loop:
-    """An event loop in a thread, in which blocking callers ask: experts' places and rate limits are
-    per loop, so all such callers share one."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine to its end, in the caller's context."""
-        if threading.current_thread() is self._thread:  # an expert that asks one itself
-            return _in_own_thread(make)
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-                self._thread.start()
-        future = asyncio.run_coroutine_threadsafe(make(), self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-
-def _in_own_thread(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(copy_context().run, lambda: asyncio.run(make())).result()
-
-
-BLOCKING = _Loop()
+BLOCKING = LoopThread()
+"""Where all blocking callers ask: experts' places and rate limits are per loop."""

@@ -201,9 +201,6 @@ class ApiChatModel(RecordedChatModel):
             num_prompt=billed.prompt_tokens,
             num_sampled=billed.completion_tokens,
         )
-        calls = [
-            ("", {}) if isinstance(c, InvalidCall) else (c.name, c.arguments) for c in parsed.calls
-        ]
         return message, TurnRecord(
             id=asked.id,
             parent=_parent(asked, version.base),
@@ -211,7 +208,7 @@ class ApiChatModel(RecordedChatModel):
             completion_ids=(),
             logprobs=None,
             text=_as_text(parsed),
-            calls=tuple(calls),
+            calls=parsed.named,
             finish_reason=written.finish_reason,
             policy=version,
             sampling=asked.sampling,

@@ -24,7 +24,6 @@ from pydantic import SkipValidation
 
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.chat_messages import last_piece, message_of, piece_of, sure_text
-from eapo_agents.policy.formats import InvalidCall
 from eapo_agents.policy.recorded_model import Asked, RecordedChatModel
 from eapo_agents.policy.recording import (
     Recorder,
@@ -128,10 +127,7 @@ class PolicyChatModel(RecordedChatModel):
             completion_ids=tuple(completion.completion_ids),
             logprobs=None if completion.logprobs is None else tuple(completion.logprobs),
             text=text,
-            calls=tuple(
-                ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
-                for call in parsed.calls
-            ),
+            calls=parsed.named,
             finish_reason=completion.finish_reason,
             policy=completion.policy,
             sampling=asked.sampling,

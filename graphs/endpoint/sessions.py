@@ -18,7 +18,7 @@ from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Role, Sampling, StopReason, Trajectory
 from graphs.endpoint.requests import RequestError
 from graphs.ratings import PERSON, opening
-from graphs.rollout import group_key, score_trajectory
+from graphs.rollout import failed, group_key, score_trajectory
 from graphs.turns import turns_of
 
 GRAPH = "endpoint"
@@ -186,7 +186,7 @@ class Sessions:
         session = self.open.get(name)
         if session is None:
             raise RequestError(f"There is no session '{name}'.", status=404)
-        if session.num_busy:
+        if session.num_busy or session.recorder.num_sampling:
             raise RequestError(f"The session '{name}' is being answered: wait.", status=409)
         if not session.recorder.records and session.recorder.fault is None:
             raise RequestError(f"The policy has said nothing in the session '{name}'.", status=409)
@@ -227,20 +227,12 @@ class Sessions:
             "seed": self.seed,
             "rollout": session.rollout,
             "global_step": STEP,
-            "duration_s": session.touched - session.began,
             "policy": first.policy if first else self.engine.policy_version,
             "sampling": first.sampling if first else self.sampling,
-            "error": fault,
         }
-        if first is None or fault is not None:
-            return Trajectory(
-                **facts,
-                turns=(),
-                stop_reason=StopReason.ERROR,
-                answer=None,
-                reward=None,
-                correct=None,
-            )
+        duration_s = session.touched - session.began
+        if fault is not None:
+            return failed(facts, fault, duration_s)
         said = [message for message in session.messages if isinstance(message, AIMessage)]
         answer = given.get("answer") or (str(said[-1].text) if said else "") or None
         unscored = Trajectory(
@@ -250,6 +242,8 @@ class Sessions:
             answer=answer,
             reward=None,
             correct=None,
+            error=None,
+            duration_s=duration_s,
         )
         reward, correct = given.get("reward"), given.get("correct")
         if reward is not None:
@@ -271,8 +265,8 @@ class Sessions:
 
     async def _end_all(self, sessions: Sequence[Session]) -> None:
         for session in sessions:
-            if session.num_busy:
-                session.num_busy = 0
+            if session.num_busy or session.recorder.num_sampling:
+                session.num_busy = session.recorder.num_sampling = 0
                 session.recorder.fail("The endpoint was stopped while the policy was answering.")
             if session.recorder.records or session.recorder.fault:
                 await self.end(session.id)

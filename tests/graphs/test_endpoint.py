@@ -1,7 +1,6 @@
 """The endpoint that records: real HTTP, the openai SDK, and traces that train. The policy is
 scripted, or a tiny real one."""
 
-import dataclasses
 import json
 import threading
 import time
@@ -15,10 +14,10 @@ import pytest
 import uvicorn
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from trained_pairs import KnowingEngine, trained
 
 from eapo_agents.errors import UsageError
 from eapo_agents.policy.fresh import make_model
-from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.runs import train
@@ -28,7 +27,6 @@ from eapo_agents.tasks import load_problems
 from eapo_agents.types import Role, StopReason
 from graphs.agent import Agent, load_agent, make_pool
 from trainers.doctor import examine
-from trainers.rows import trajectory_rows
 from trainers.warm_start_episodes import script_texts
 
 SEARCH = {
@@ -41,19 +39,6 @@ SEARCH = {
 }
 ASK = format_call("solver", {"query": "7 + 3 * 4"})
 SOLO = ("consult.experts={}", "consult.solo_share=0", "train.report_to=[]")
-
-
-class KnowingEngine(ScriptedEngine):
-    """Keeps what it was shown and what it wrote."""
-
-    def __init__(self, renderer, script):
-        super().__init__(renderer, script)
-        self.seen = []
-
-    async def generate(self, prompt_ids, sampling, key, *, on_token=None):
-        found = await super().generate(prompt_ids, sampling, key, on_token=on_token)
-        self.seen.append((tuple(prompt_ids), found.completion_ids))
-        return dataclasses.replace(found, logprobs=(-0.5,) * len(found.completion_ids))
 
 
 @pytest.fixture
@@ -105,21 +90,6 @@ def trajectories(path):
         return [stored.trajectory for stored in store.trajectories("r")]
 
 
-def pairs(trajectory):
-    """What is trained: (context, completion), sampled piece by sampled piece."""
-    found = []
-    for row in trajectory_rows(trajectory, advantage=1.0):
-        tokens, begin = list(row.prompt_ids), None
-        for token, trained in zip((*row.completion_ids_T, None), (*row.mask_T, 0), strict=True):
-            if trained and begin is None:
-                begin = len(tokens)
-            if not trained and begin is not None:
-                found.append((tuple(tokens[:begin]), tuple(tokens[begin:])))
-                begin = None
-            tokens.append(token)
-    return found
-
-
 def agent_loop(client, question, streamed, headers):
     """An agent as people write them with the SDK: it runs its tool until there is an answer."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]
@@ -165,7 +135,7 @@ def test_an_agent_of_the_openai_sdk_gives_a_trace_token_for_token(serve, streame
     assert (found.role, found.stop_reason) == (Role.OWN, StopReason.ANSWERED)
     assert (found.answer, found.reward) == ("It is 19.", 0.75 if headers else None)
     assert [turn.parent for turn in found.turns] == [None, 0, 1]
-    assert pairs(found) == engine.seen
+    assert trained(found) == engine.seen
 
 
 def test_an_agent_of_another_framework_gives_a_trace_token_for_token(serve):
@@ -183,7 +153,7 @@ def test_an_agent_of_another_framework_gives_a_trace_token_for_token(serve):
         assert agent.run_sync("What is it?").output == "It is 19."
     (found,) = trajectories(path)
     assert [turn.parent for turn in found.turns] == [None, 0, 1]
-    assert pairs(found) == engine.seen
+    assert trained(found) == engine.seen
 
 
 def test_the_task_scores_a_session_on_one_of_its_problems(serve):
@@ -215,7 +185,7 @@ def test_experts_of_the_recipe_are_asked_behind_the_endpoint(serve):
         assert reward(client, "s", reward=1)["turns"] == 3
     (found,) = trajectories(path)
     assert [[c.expert for c in turn.consultations] for turn in found.turns] == [["solver"], [], []]
-    assert pairs(found) == engine.seen
+    assert trained(found) == engine.seen
 
 
 def test_a_call_that_cannot_be_read_and_a_call_beyond_the_turns_are_told(serve):
@@ -246,7 +216,7 @@ def test_several_choices_are_branches_of_one_session(serve):
     (found,) = trajectories(path)
     assert [turn.parent for turn in found.turns] == [None] * 3
     assert found.sampling.temperature == 0.5
-    assert sorted(pairs(found)) == sorted(engine.seen)
+    assert sorted(trained(found)) == sorted(engine.seen)
 
 
 @pytest.mark.parametrize(

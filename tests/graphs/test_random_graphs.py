@@ -1,25 +1,10 @@
 """What is trained of random graphs is what the engine was shown: a small part of
 benchmarks/random_graphs.py, which docs/log.md tells of."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+import random_graphs as fuzz
 
 
-@pytest.fixture(scope="module")
-def fuzz():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import random_graphs
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return random_graphs
-
-
-def test_of_two_hundred_graphs_no_row_is_wrong_and_few_are_refused(fuzz):
+def test_of_two_hundred_graphs_no_row_is_wrong_and_few_are_refused():
     renderer = fuzz.small_renderer()
     found = {seed: fuzz.tried(seed, renderer) for seed in range(20_000, 20_200)}
     assert {seed: outcome.wrong for seed, outcome in found.items() if outcome.wrong} == {}
@@ -29,7 +14,7 @@ def test_of_two_hundred_graphs_no_row_is_wrong_and_few_are_refused(fuzz):
     assert sum(outcome.num_pairs for outcome in found.values()) > 1000
 
 
-def test_it_notices_rows_behind_another_prompt(fuzz, monkeypatch):
+def test_it_notices_rows_behind_another_prompt(monkeypatch):
     renderer = fuzz.small_renderer()
     monkeypatch.setattr("trainers.rows.is_own", lambda turn, trajectory: True)
     found = [fuzz.tried(seed, renderer) for seed in range(20)]

@@ -3,8 +3,10 @@
 is left as text."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from eapo_agents.policy.formats import ParsedCall
+from eapo_agents.policy.formats import FAMILIES, ParsedCall
 from eapo_agents.policy.formats import families as F
 
 
@@ -401,3 +403,37 @@ def test_a_mark_within_an_argument_is_text():
 def test_python_that_is_no_call_is_text():
     for text in ("[__import__('os').system('x')]", "[1, 2, 3]"):
         assert F.PYTHONIC.parse(text).calls == ()
+
+
+NAMES = st.from_regex(r"[A-Za-z_]\w{0,12}", fullmatch=True).filter(str.isascii)
+TEXTS = st.one_of(
+    st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=25),
+    st.text(st.sampled_from("\"'\\{}[]()<>|=,:;\n`a1 "), max_size=25),
+    st.sampled_from(
+        ["\\frac{1}{2}", "\\times", "</tool_call", "12", "true", "null", "[TOOL_CALLS]"]
+    ),
+)
+VALUES = st.recursive(
+    TEXTS | st.integers(-(10**6), 10**6) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=5,
+)
+KINDS = {str: "string", bool: "boolean", int: "integer", list: "array", dict: "object"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    form=st.sampled_from(FAMILIES),
+    calls=st.dictionaries(
+        NAMES, st.dictionaries(NAMES, VALUES, max_size=3), min_size=1, max_size=3
+    ),
+)
+def test_each_family_s_calls_are_read_back_at_the_end_of_a_turn(form, calls):
+    written = [ParsedCall(name=name, arguments=arguments) for name, arguments in calls.items()]
+    offered = [
+        tool(
+            call.name, **{key: KINDS.get(type(one), "null") for key, one in call.arguments.items()}
+        )
+        for call in written
+    ]
+    assert form.parse(form.render(written), tools=offered).calls == tuple(written)

@@ -3,13 +3,12 @@ outside. Each template of the installed TRL is one case."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 from functools import cache
-from pathlib import Path
 
 import pytest
+import templates as bench
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
@@ -21,10 +20,6 @@ from eapo_agents.policy.formats.typed import typed_arguments
 from eapo_agents.policy.model_check import check_tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 
-_file = Path(__file__).parents[2] / "benchmarks" / "templates.py"
-_spec = importlib.util.spec_from_file_location("template_bench", _file)
-bench = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bench)
 TEMPLATES = dict(bench.templates())
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

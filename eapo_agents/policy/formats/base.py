@@ -48,6 +48,14 @@ class ParsedTurn:
     unfinished: bool = False
     """Whether a thought was still open at the end: the turn was cut off, and has no content."""
 
+    @property
+    def named(self) -> tuple[tuple[str, Mapping[str, object]], ...]:
+        """Name and arguments of each call; one that cannot be read has no name."""
+        return tuple(
+            ("", {}) if isinstance(call, InvalidCall) else (call.name, call.arguments)
+            for call in self.calls
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
