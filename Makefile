@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity conformance check bench clean
+.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
 
 setup: $(STAMP)
 
@@ -77,7 +77,12 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	for file in $(filter-out benchmarks/conformance.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/conformance.py benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+
+# On a machine with a CUDA GPU, in at most eight minutes and without a network; on a CPU the same parts, smaller.
+# BIN names an environment that is there already: `make gpu-check BIN=/opt/torch/bin`.
+gpu-check: $(if $(filter $(VENV)/bin,$(BIN)),setup)
+	$(BIN)/python3 benchmarks/gpu_check.py --out gpu-check.json
 
 clean:
 	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build *.egg-info

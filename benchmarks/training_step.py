@@ -21,7 +21,8 @@ NUM_ROWS, PASSES, ROUNDS = 32, 8, 5
 RECIPE = "cpu-smol"
 
 
-def make_rows():
+def make_rows(num_rows: int = NUM_ROWS, vocabulary: int = 40_000):
+    """Returns rows of one to four turns, of random tokens."""
     from eapo_agents import types
     from trainers.rows import TrainingRow
 
@@ -43,21 +44,21 @@ def make_rows():
     )
     rng = random.Random(0)
     rows = []
-    for _ in range(NUM_ROWS):
+    for _ in range(num_rows):
         turns = rng.choice([1, 1, 2, 2, 3, 4])
         prompt = rng.randint(40, 120)
         ids, mask = [], []
         for turn in range(turns):
             if turn:
                 reply = rng.randint(20, 60)
-                ids += [rng.randrange(1000, 40_000) for _ in range(reply)]
+                ids += [rng.randrange(1000, vocabulary) for _ in range(reply)]
                 mask += [0] * reply
             sampled = min(160, 8 + int(rng.expovariate(1 / 40)))
-            ids += [rng.randrange(1000, 40_000) for _ in range(sampled)]
+            ids += [rng.randrange(1000, vocabulary) for _ in range(sampled)]
             mask += [1] * sampled
         rows.append(
             TrainingRow(
-                prompt_ids=tuple(rng.randrange(1000, 40_000) for _ in range(prompt)),
+                prompt_ids=tuple(rng.randrange(1000, vocabulary) for _ in range(prompt)),
                 completion_ids_T=tuple(ids),
                 mask_T=tuple(mask),
                 logprobs_T=tuple(-10.0 * m for m in mask),
@@ -69,12 +70,19 @@ def make_rows():
     return rows
 
 
-def one_step(kind: str) -> None:
-    """Prints the seconds, loss and peak memory of one optimizer step."""
+def one_step(kind: str, loaded, rows, settings: list[str], passes: int = PASSES) -> dict:
+    """Returns the seconds, loss and peak memory of one optimizer step on the rows.
+
+    Args:
+        kind: `ours`, or `plain` for TRL's own step.
+        loaded: a model and its tokenizer, as `load_policy` returns them.
+        settings: of the recipe, such as `policy.device=cuda`.
+    """
     import torch
+    from transformers import PrinterCallback
+    from transformers.trainer_utils import SaveStrategy
     from trl import GRPOTrainer
 
-    from eapo_agents.policy.models import load_policy
     from eapo_agents.recipe_file import load_recipe
     from trainers.batches import pad_rows
     from trainers.grpo import EapoTrainer
@@ -82,12 +90,11 @@ def one_step(kind: str) -> None:
     from trainers.run import grpo_config
     from trainers.sources import LoggedRollouts
 
-    settings = [f"train.problems_per_step={NUM_ROWS // 4}", "train.num_generations=4"]
-    settings += ["train.minibatches_per_step=1", f"train.gradient_accumulation_steps={PASSES}"]
-    settings += ["train.report_to=[]", "train.lora=null", "train.save_steps=100"]
-    recipe = load_recipe(RECIPE, settings)
-    loaded = load_policy(recipe.policy.model)
-    rows = make_rows()
+    groups = len(rows) // 4
+    given = [f"train.problems_per_step={groups}", "train.num_generations=4"]
+    given += ["train.minibatches_per_step=1", f"train.gradient_accumulation_steps={passes}"]
+    given += ["train.report_to=[]", "train.save_steps=100", *settings]
+    recipe = load_recipe(RECIPE, given)
 
     class Ours(EapoTrainer):
         def _generate_and_score_completions(self, inputs):
@@ -100,28 +107,39 @@ def one_step(kind: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         args = grpo_config(recipe, Path(folder), 1)
+        args.save_strategy = SaveStrategy.NO  # else the last step is kept, and its writing timed
         trainer = (Plain if kind == "plain" else Ours)(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
             args=args,
-            source=LoggedRollouts(logged=[None] * NUM_ROWS, groups_per_step=NUM_ROWS // 4),
+            source=LoggedRollouts(logged=[None] * len(rows), groups_per_step=groups),
             objective=Objective(solo_prompt=lambda problem: [1], settings=recipe.train),
             fresh_from=lambda: 0,
             importance_ratio_cap=2.0,
         )
+        trainer.remove_callback(PrinterCallback)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started, started_cpu = time.perf_counter(), time.process_time()
         trainer.train()
         seconds = time.perf_counter() - started
         cpu_seconds = time.process_time() - started_cpu
         losses = [e["loss"] for e in trainer.state.log_history if "loss" in e]
-    assert len(pad_rows(rows, multiple=PASSES, pad_id=0)["prompt_ids"]) == NUM_ROWS
+    assert len(pad_rows(rows, multiple=passes, pad_id=0)["prompt_ids"]) == len(rows)
+    assert torch.isfinite(torch.tensor(losses)).all()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     told = {"seconds": seconds, "cpu_seconds": cpu_seconds}
     told |= {"losses": losses, "peak_mb": peak / 1024}
     told["peak_of_the_steps_mb"] = (peak - before) / 1024
-    print(json.dumps(told))
-    assert torch.isfinite(torch.tensor(losses)).all()
+    return told
+
+
+def alone(kind: str) -> None:
+    """Prints what one step of the small model takes in this process."""
+    from eapo_agents.policy.models import load_policy
+    from eapo_agents.recipe_file import load_recipe
+
+    loaded = load_policy(load_recipe(RECIPE, []).policy.model)
+    print(json.dumps(one_step(kind, loaded, make_rows(), ["train.lora=null"])))
 
 
 def main(rounds: int) -> None:
@@ -163,4 +181,4 @@ def main(rounds: int) -> None:
 
 if __name__ == "__main__":
     given = sys.argv[1] if len(sys.argv) > 1 else str(ROUNDS)
-    main(int(given)) if given.isdecimal() else one_step(given)
+    main(int(given)) if given.isdecimal() else alone(given)

@@ -150,12 +150,13 @@ class BatchCache:
 
     def row(self, index: int, tokens: tuple[int, ...]) -> CachedRow:
         """Return a copy of one sequence; `tokens` are those that the mask marks, in order."""
-        # indexing by a mask copies, so the row does not keep the whole batch in memory
-        held = self.mask[index].bool()
+        # Found once for all layers: a GPU is waited for each time that a mask becomes columns.
+        # Selecting copies, so the row does not keep the whole batch in memory.
+        held = self.mask[index].nonzero()[:, 0]
         return CachedRow(
             tokens=tokens,
             layers=tuple(
-                (layer.keys[index][:, held], layer.values[index][:, held])
+                (layer.keys[index].index_select(1, held), layer.values[index].index_select(1, held))
                 for layer in self.cache.layers
             ),
         )

@@ -158,16 +158,19 @@ def load_policy(
         tokenizer: the model's own, where it is loaded already.
 
     Raises:
-        ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
+        ModelError: the model cannot be found or loaded, the adapter belongs to another base, or
+            there is no such device.
     """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
+    from eapo_agents.policy.devices import refuse_device
     from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ModelError(f"The policy's dtype must be float32, bfloat16 or float16, got '{dtype}'.")
+    refuse_device(device)
     tokenizer = load_tokenizer(name) if tokenizer is None else tokenizer
     source = reach_model(name)
     logging.disable_progress_bar()

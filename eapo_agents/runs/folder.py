@@ -28,7 +28,13 @@ def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> No
     Raises:
         RecipeError: the folder holds a run of another recipe. Only the number of steps and the
             experts' budget may change.
+        ModelError: the recipe's device is not here. A recipe that was kept with it would refuse the
+            right one.
     """
+    if recipe.policy.device != "cpu":
+        from eapo_agents.policy.devices import refuse_device
+
+        refuse_device(recipe.policy.device)
     saved = folder / RECIPE
     if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
         raise RecipeError(

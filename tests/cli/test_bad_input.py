@@ -59,6 +59,18 @@ def test_a_wrong_recipe_is_refused(eapo, tmp_path, text, says):
     assert set(tmp_path.iterdir()) - before == {tmp_path / "recipe.yaml"}
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta", "cuda:x"])
+@pytest.mark.parametrize("recipe", ["scale-model+eapo", "cpu-smol"])
+def test_a_device_that_is_not_here_is_refused_and_the_right_one_may_follow(
+    eapo, tmp_path, recipe, device
+):
+    wrong = ["--recipe", recipe, "--set", f"policy.device={device}"]
+    refused(eapo("warm-start", *wrong, "--out", "w"), f"cannot compute on '{device}' here")
+    refused(eapo("train", *wrong, "--out", "t"), "set policy.device to cpu")
+    assert not (tmp_path / "w/recipe.yaml").exists()
+    assert not list(tmp_path.glob("t/**/recipe.yaml"))
+
+
 @pytest.mark.parametrize("override", ["train.steps", "=3", "train.steps.more=3", "train.stepz=3"])
 def test_a_wrong_override_is_refused(eapo, tmp_path, override):
     file = recipe_file(tmp_path, "name: x\ntrain: {steps: 3}")
