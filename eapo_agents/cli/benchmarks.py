@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import JsonOption
 
 
 def list_benchmarks(
-    name: Annotated[str | None, typer.Argument(help="Show one: its protocol and a prompt.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show one: its protocol and a prompt.", autocompletion=completion.benchmarks
+        ),
+    ] = None,
     gold: Annotated[str | None, typer.Option("--gold", help="Upstream's file.")] = None,
     as_json: JsonOption = False,
 ) -> None:

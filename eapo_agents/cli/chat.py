@@ -7,19 +7,20 @@ from typing import Annotated
 import typer
 
 from eapo_agents.cli.options import (
-    DEFAULT_RECIPE,
     DEFAULT_STORE,
+    FIRST_LOOK,
+    AnyRecipeOption,
     GraphOption,
     PolicyOption,
-    RecipeOption,
     SetOption,
     StoreOption,
     resolved,
+    talk_recipe,
 )
 
 
 def chat(
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: AnyRecipeOption = None,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
     graph: GraphOption = None,
@@ -32,15 +33,26 @@ def chat(
     list_threads: Annotated[
         bool, typer.Option("--threads", help="List the conversations and exit.")
     ] = False,
+    single: Annotated[
+        bool | None,
+        typer.Option(
+            "--single/--thread-on",
+            help="A new thread for each question: for a policy that was trained on single ones. "
+            f"The default with {FIRST_LOOK}.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Talk with the agent. Conversations are kept, and rated ones can be trained on."""
     from eapo_agents.cli import chat_session
 
+    chosen = talk_recipe(recipe, overrides, policy, graph)
     chat_session.chat(
-        resolved(recipe, overrides, policy, graph),
+        resolved(chosen, overrides, policy, graph),
         thread=thread,
         latest=latest,
         list_threads=list_threads,
+        single=chosen == FIRST_LOOK if single is None else single,
         store_at=store,
     )

@@ -154,6 +154,12 @@ async def _new(chat: Chat, argument: str) -> None:
     chat.say(f"A new thread: {chat.talk.thread_id}.")
 
 
+async def _single(chat: Chat, argument: str) -> None:
+    chat.single = not chat.single
+    how = "gets a new thread" if chat.single else "continues the thread"
+    chat.say(f"Each question now {how}.")
+
+
 async def _threads(chat: Chat, argument: str) -> None:
     from eapo_agents.cli.chat_state import threads
 
@@ -185,6 +191,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "/history": ("show everything said so far", _history),
     "/graph": ("draw the graph", _graph),
     "/new": ("start another thread", _new),
+    "/single": ("begin a new thread for each question, or stay in one", _single),
     "/threads": ("list the threads that are kept", _threads),
     "/quit": ("end the session; it can be continued", _quit),
 }

@@ -32,11 +32,21 @@ HISTORY = ".chat_history"
 
 
 def chat(
-    recipe: Recipe, *, thread: str | None, latest: bool, list_threads: bool, store_at: str
+    recipe: Recipe,
+    *,
+    thread: str | None,
+    latest: bool,
+    list_threads: bool,
+    single: bool,
+    store_at: str,
 ) -> None:
-    """Run a session in the terminal, or read one question a line from a pipe."""
+    """Run a session in the terminal, or read one question a line from a pipe.
+
+    Args:
+        single: begin a new thread for each question.
+    """
     folder = store_folder(store_at)
-    asyncio.run(_chat(recipe, thread, latest, list_threads, store_at, folder))
+    asyncio.run(_chat(recipe, thread, latest, list_threads, single, store_at, folder))
 
 
 async def _chat(
@@ -44,6 +54,7 @@ async def _chat(
     thread: str | None,
     latest: bool,
     list_threads: bool,
+    single: bool,
     store_at: str,
     folder: Path,
 ) -> None:
@@ -72,6 +83,7 @@ async def _chat(
             console=screen(),
             talk=conversation(agent, saver, thread_id),
             prompt=_prompt_session(folder) if sys.stdin.isatty() else None,
+            single=single,
         )
         session.open(thread_id)
         await session.talk.load()
@@ -115,7 +127,7 @@ async def _greet(session: Chat, *, resumed: bool) -> None:
     names = ", ".join(tool.name for tool in session.agent.pool.tools) or "none"
     session.say(
         f"eapo chat · {version.model}, step {version.step} · experts: {names} · thread "
-        f"{session.talk.thread_id} · /help"
+        f"{session.talk.thread_id} · {'a new one for each question · ' * session.single}/help"
     )
     if not resumed:
         return
@@ -140,7 +152,7 @@ async def _loop(session: Chat) -> None:
             if said.startswith("/"):
                 await run_command(session, said)
             else:
-                await session.turn(session.talk.ask(said))
+                await session.ask(said)
         except EapoError as error:
             session.say(str(error), style="red")
 

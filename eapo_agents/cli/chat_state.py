@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -43,6 +44,8 @@ class Chat:
     talk: Conversation
     prompt: PromptSession[str] | None = None
     """None when stdin is not a terminal."""
+    single: bool = False
+    """Whether each question gets a thread of its own."""
     answers: dict[bool, str] | None = None
     """The last question's answers: solo (True) and with experts (False)."""
 
@@ -51,6 +54,14 @@ class Chat:
         self.agent.pool.open(expert_file(self.recipe, self.folder), f"chat-{thread_id}")
         self.talk = conversation(self.agent, self.checkpointer, thread_id)
         self.answers = None
+
+    async def ask(self, question: str) -> None:
+        """Ask a question in this thread, or in a new one with the same settings."""
+        if self.single and await self.talk.messages():
+            solo, rho = self.talk.solo, self.talk.rho
+            self.open(secrets.token_hex(4))
+            self.talk.solo, self.talk.rho = solo, rho
+        await self.turn(self.talk.ask(question))
 
     async def turn(self, events: AsyncIterator[Event], *, compare: bool = False) -> None:
         """Run one turn to its end. Ctrl-C stops the turn, not the program."""

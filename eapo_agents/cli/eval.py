@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     DataOption,
@@ -39,6 +40,7 @@ BenchmarksOption = Annotated[
         "--benchmarks",
         "-b",
         help="Names such as gsm8k,humaneval; default: the recipe's task.",
+        autocompletion=completion.benchmarks,
     ),
 ]
 SamplesOption = Annotated[

@@ -17,9 +17,11 @@ from eapo_agents.cli import (
     compare,
     demo,
     doctor,
+    env,
     eval,
     experts,
     export,
+    help,
     init,
     models,
     recipe,
@@ -42,6 +44,7 @@ app = typer.Typer(
     name="eapo",
     help="Train a language model with experts as tools, so that it works without them afterwards.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for command in (
@@ -69,8 +72,11 @@ app.add_typer(traces.app, name="traces")
 app.add_typer(experts.app, name="experts")
 app.add_typer(models.app, name="models")
 app.add_typer(recipe.app, name="recipe")
+app.command()(env.env)
+app.command(name="help")(help.help_)
 
 _INTERRUPTED = 130
+_OF_ALL = ("--quiet", "--events")
 
 
 def _version(wanted: bool) -> None:
@@ -84,8 +90,26 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Tell no progress, only results and warnings.")
+    ] = False,
+    events: Annotated[
+        bool, typer.Option("--events", help="Tell progress as JSON objects on stderr, a line each.")
+    ] = False,
 ) -> None:
     refuse_foreign_packages()
+    from eapo_agents.cli.progress import TERMINAL
+
+    TERMINAL.quiet, TERMINAL.events = quiet, events
+
+
+def _of_all_first(words: list[str]) -> list[str]:
+    """Return a command line with the options of all commands in front, where Typer looks for them:
+    people write `eapo train --quiet` too."""
+    place = words.index("--") if "--" in words else len(words)
+    own, rest = words[:place], words[place:]
+    of_all = [word for word in own if word in _OF_ALL]
+    return [*of_all, *(word for word in own if word not in _OF_ALL), *rest]
 
 
 def main() -> None:
@@ -97,7 +121,9 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        if app(standalone_mode=False) == _INTERRUPTED:  # what Typer returns after Ctrl-C
+        if (
+            app(_of_all_first(sys.argv[1:]), standalone_mode=False) == _INTERRUPTED
+        ):  # what Typer returns after Ctrl-C
             raise KeyboardInterrupt
     except EapoError as error:
         _fail(str(error), error.exit_code)

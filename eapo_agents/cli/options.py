@@ -8,24 +8,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli import completion
+
 if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
 
 DEFAULT_RECIPE = "cpu-smol"
+FIRST_LOOK = "quick"
+"""Its model comes with the package, trained."""
 DEFAULT_STORE = "runs/traces.db"
 
 RecipeOption = Annotated[
     str,
-    typer.Option("--recipe", "-r", help="Recipe: a name or a file. Add arms with +: NAME+ARM."),
+    typer.Option(
+        "--recipe",
+        "-r",
+        help="Recipe: a name or a file. Add arms with +: NAME+ARM.",
+        autocompletion=completion.recipes,
+    ),
+]
+AnyRecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        "-r",
+        help=f"Recipe: a name or a file. Add arms with +: NAME+ARM. By default {DEFAULT_RECIPE}; "
+        f"{FIRST_LOOK} where nothing else is given.",
+        show_default=False,
+        autocompletion=completion.recipes,
+    ),
 ]
 SetOption = Annotated[
     list[str],
     typer.Option("--set", help="Override a key of the recipe: --set train.steps=3. Repeatable."),
 ]
-PolicyOption = Annotated[str | None, typer.Option("--policy", help="Folder of a trained policy.")]
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy", help="Folder of a trained policy.", autocompletion=completion.policies
+    ),
+]
 GraphOption = Annotated[
     str | None,
-    typer.Option("--graph", help="Graph of yours: package.module:function, or a shipped name."),
+    typer.Option(
+        "--graph",
+        help="Graph of yours: package.module:function, or a shipped name.",
+        autocompletion=completion.graphs,
+    ),
 ]
 StoreOption = Annotated[
     str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
@@ -51,7 +80,11 @@ UnsafeOption = Annotated[
 ]
 JudgeOption = Annotated[
     str | None,
-    typer.Option("--judge", help="Expert of the recipe that grades SimpleQA and HLE."),
+    typer.Option(
+        "--judge",
+        help="Expert of the recipe that grades SimpleQA and HLE.",
+        autocompletion=completion.experts,
+    ),
 ]
 DataOption = Annotated[
     list[str],
@@ -79,3 +112,8 @@ def with_graph(overrides: list[str], graph: str | None) -> list[str]:
 def retrying(overrides: list[str], retry_failed: bool) -> list[str]:
     """Return the overrides, with what --retry-failed stands for."""
     return [*overrides, *(["rollouts.retry_failed=all"] if retry_failed else [])]
+
+
+def talk_recipe(recipe: str | None, *others: object) -> str:
+    """Return the recipe to talk with: one that answers at once where nothing was chosen."""
+    return recipe or (DEFAULT_RECIPE if any(others) else FIRST_LOOK)

@@ -1,10 +1,13 @@
-"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere."""
+"""Progress of long work on stderr: a bar in a terminal, a line every few seconds elsewhere. With
+`--quiet` nothing, and with `--events` a JSON object a line. Warnings are always told."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -18,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from eapo_agents.progress import IS_MAIN
+from eapo_agents.progress import IS_MAIN, SILENT, Bar
 
 console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
 EVERY_S = 5.0
@@ -51,6 +54,7 @@ class _Lines:
     started: float = field(default_factory=time.monotonic)
     printed: float = field(default_factory=lambda: time.monotonic() - EVERY_S + 1.0)
     """When the last line was printed. The first one comes after a second."""
+    as_event: bool = False
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.first is None:
@@ -59,31 +63,60 @@ class _Lines:
         now = time.monotonic()
         if now - self.printed >= EVERY_S:
             self.printed = now
-            console.print(self._line(now - self.started, note), markup=False, soft_wrap=True)
+            self._tell(now - self.started, note)
+
+    def end(self) -> None:
+        """Say that the work is done, and how long it took."""
+        seconds = time.monotonic() - self.started
+        if self.as_event:
+            self._tell(seconds, "", ended=True)
+        else:
+            console.print(f"{self.what.strip()}: done in {seconds:.1f} s", markup=False)
 
     def step(self, note: str = "") -> None:
         self.at(self.done + 1, note=note)
 
-    def _line(self, seconds: float, note: str) -> str:
-        of = "" if self.total is None else f" of {self.total}"
-        line = f"{self.what}: {self.done}{of}, {seconds:.0f} s"
+    def _tell(self, seconds: float, note: str, *, ended: bool = False) -> None:
+        left = None
         new = self.done - (self.first or 0)
         if self.total is not None and new > 0:
-            line += f", about {seconds / new * max(0, self.total - self.done):.0f} s left"
-        return f"{line}{', ' if note else ''}{note}"
+            left = seconds / new * max(0, self.total - self.done)
+        if self.as_event:
+            event = {"event": "ended" if ended else "progress", "what": self.what.strip()}
+            counts = {"done": self.done, "total": self.total, "seconds": round(seconds, 1)}
+            _print_event(event | counts | {"left_s": left and round(left, 1), "note": note})
+            return
+        of = "" if self.total is None else f" of {self.total}"
+        line = f"{self.what}: {self.done}{of}, {seconds:.0f} s"
+        line += "" if left is None else f", about {left:.0f} s left"
+        console.print(f"{line}{', ' if note else ''}{note}", markup=False, soft_wrap=True)
 
 
+def _print_event(event: Mapping[str, object]) -> None:
+    if IS_MAIN:
+        print(json.dumps(event), file=sys.stderr, flush=True)
+
+
+@dataclass(slots=True)
 class TerminalProgress:
     """`eapo_agents.progress.Progress` on stderr."""
 
+    quiet: bool = False
+    """Say nothing but warnings."""
+    events: bool = False
+    """Say it as JSON objects, a line each."""
+
     @contextmanager
-    def bar(self, what: str, total: int | None) -> Iterator[_Bar | _Lines]:
+    def bar(self, what: str, total: int | None) -> Iterator[Bar]:
         """Show a bar, or lines when stderr is not a terminal."""
-        if not console.is_terminal:
-            lines = _Lines(what, total)
+        if self.quiet:
+            with SILENT.bar(what, total) as silent:
+                yield silent
+            return
+        if self.events or not console.is_terminal:
+            lines = _Lines(what, total, as_event=self.events)
             yield lines
-            spent = time.monotonic() - lines.started
-            console.print(f"{what.strip()}: done in {spent:.1f} s", markup=False)
+            lines.end()
             return
         columns = (
             TextColumn("{task.description}"),
@@ -98,15 +131,23 @@ class TerminalProgress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        console.print(text, markup=False, soft_wrap=True, style="dim" if text[:1] == " " else None)
+        if self.events:
+            _print_event({"event": "said", "text": text.strip()})
+        elif not self.quiet:
+            console.print(
+                text, markup=False, soft_wrap=True, style="dim" if text[:1] == " " else None
+            )
 
     def warn(self, text: str) -> None:
         """Print a line in yellow."""
-        console.print(text, markup=False, soft_wrap=True, style="yellow")
+        if self.events:
+            _print_event({"event": "warned", "text": text.strip()})
+        else:
+            console.print(text, markup=False, soft_wrap=True, style="yellow")
 
     def status(self, text: str) -> AbstractContextManager[None]:
         """Show what is happening while the block runs."""
-        return _status(text)
+        return nullcontext() if self.quiet or self.events else _status(text)
 
 
 @contextmanager

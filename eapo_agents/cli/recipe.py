@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import JsonOption, SetOption
 
 app = typer.Typer(help="List recipes and arms, show one resolved, explain the keys.")
@@ -28,7 +29,13 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or a name such as cpu-smol+eapo.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="Recipe file, or a name such as cpu-smol+eapo.",
+            autocompletion=completion.recipes,
+        ),
+    ],
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     as_json: JsonOption = False,
 ) -> None:

@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from eapo_agents.cli.options import (
-    DEFAULT_RECIPE,
+    AnyRecipeOption,
     GraphOption,
     JsonOption,
     PolicyOption,
-    RecipeOption,
     SetOption,
     resolved,
+    talk_recipe,
 )
 
 
 def run(
     question: Annotated[str, typer.Argument(help="What to ask, such as 'What is 7 + 3 * 4?'.")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: AnyRecipeOption = None,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     policy: PolicyOption = None,
     graph: GraphOption = None,
@@ -29,4 +29,5 @@ def run(
     """Ask the agent one question and show its turns as they happen."""
     from eapo_agents.cli import run_once
 
-    run_once.run(resolved(recipe, overrides, policy, graph), question, solo=solo, as_json=as_json)
+    chosen = talk_recipe(recipe, overrides, policy, graph)
+    run_once.run(resolved(chosen, overrides, policy, graph), question, solo=solo, as_json=as_json)

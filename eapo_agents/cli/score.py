@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 
 
 def score(
-    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Such as humaneval, gsm8k.")],
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            "--benchmark",
+            "-b",
+            help="Such as humaneval, gsm8k.",
+            autocompletion=completion.benchmarks,
+        ),
+    ],
     predictions: Annotated[
         str, typer.Option("--predictions", help="Answers, in the benchmark's upstream format.")
     ],

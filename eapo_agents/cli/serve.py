@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -40,7 +41,11 @@ FOLLOW_S = 1.0
 
 _Expert = Annotated[
     str | None,
-    typer.Option("--expert", help="Serve this expert of the recipe, or this model, instead."),
+    typer.Option(
+        "--expert",
+        help="Serve this expert of the recipe, or this model, instead.",
+        autocompletion=completion.experts,
+    ),
 ]
 _KeepAdapter = Annotated[
     bool,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli import completion
 from eapo_agents.cli.options import GraphOption, JsonOption, SetOption, with_graph
 
 if TYPE_CHECKING:
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
 
 
 def study(
-    recipe: Annotated[str, typer.Argument(help="Recipe: a name or a file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help="Recipe: a name or a file.", autocompletion=completion.recipes),
+    ],
     arms: Annotated[
         str,
-        typer.Option("--arms", help="Arms to compare: names or files, such as eapo,eapo+noisy."),
+        typer.Option(
+            "--arms",
+            help="Arms to compare: names or files, such as eapo,eapo+noisy.",
+            autocompletion=completion.arms,
+        ),
     ] = "self-exploration,paper,eapo,distillation",
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Number of seeds; they are 0 to n - 1.")

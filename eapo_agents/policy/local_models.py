@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eapo_agents.policy.models import EMBEDDED, find_model
 from eapo_agents.policy.servers import ServerPool
+from eapo_agents.policy.shipped import TRAINED
 from eapo_agents.policy.vllm_api import served_models
 
 
@@ -17,7 +18,7 @@ def local_models(servers: Sequence[str] = ()) -> list[tuple[str, str]]:
     Raises:
         ServerError: a server does not answer.
     """
-    found = []
+    found = [(TRAINED, "comes with the package")]
     if find_model(EMBEDDED).gguf_file is not None:
         found.append((EMBEDDED, "embedded"))
     found += [(name, "hub cache") for name in _in_the_cache()]

@@ -19,6 +19,7 @@ from typing import Any
 from eapo_agents.errors import ModelError
 from eapo_agents.files import cache_folder, write_atomically
 from eapo_agents.policy.protocols import SavedModel, Tokenizer
+from eapo_agents.policy.shipped import shipped_folder
 
 EMBEDDED = "SmolLM2-135M-Instruct"
 _HUB_NAMES = {EMBEDDED: f"HuggingFaceTB/{EMBEDDED}"}
@@ -65,7 +66,8 @@ class LoadedPolicy:
 
 
 def find_model(name: str) -> ModelSource:
-    """Return the folder of that name, else the small model's package, else the name on the hub.
+    """Return the folder of that name, else a model that comes with the package, else the small
+    model's package, else the name on the hub.
 
     Nothing is asked over the network: see `reach_model`.
 
@@ -80,6 +82,8 @@ def find_model(name: str) -> ModelSource:
                 "give a folder that `save_pretrained` wrote, or a hub name."
             )
         return ModelSource(location=str(folder))
+    if shipped := shipped_folder(name):
+        return ModelSource(location=str(shipped))
     if name in (EMBEDDED, _HUB_NAMES[EMBEDDED]):
         spec = importlib.util.find_spec(_GGUF_PACKAGE)
         if spec and spec.origin:
