@@ -16,7 +16,7 @@ from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
 _BARE = re.compile(
-    r"(?:\s*(?:[-*+\u2022]|\d{1,2}[.)])\s)?[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*"
+    r"(?:\s*(?:[-*+\u2022]|\d{1,2}[.)]|[-=]>|[\u2192\u21d2\u2234])\s)?[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*"
 )
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
 _CONNECTED = (
@@ -44,9 +44,10 @@ _NAMED = re.compile(
 _CHOSEN = re.compile(
     r"""\b(?: (?i:choose|chose|choosing|select|pick|go(?:ing)?\s+with|opt\s+for)\s+
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])\b
-      | (?i:it's|it\s+is|it\s+must\s+be|c'est|es\s+ist|so|thus|hence|therefore
+      | (?i:it's|it\s+is|it\s+(?:must|has\s+to)\s+be|c'est|es\s+ist|so|thus|hence|therefore
           |leav(?:es|ing)(?:\s+(?:us|me))?(?:\s+with)?(?:\s+only)?)\s*,?\s*
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])(?=[)\]*_`"'\s]*(?:[.,;:!]|$))
+        (?!,?\s*(?:or|and)\s+(?:maybe|perhaps|possibly)\b)
       )""",
     re.VERBOSE | re.MULTILINE,
 )

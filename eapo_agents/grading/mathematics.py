@@ -38,7 +38,10 @@ _PLAIN_WORDS = re.compile(
     r"|(?<=\d)\s*((?:k|c|m)?m(?:\^\{?\d\}?)?|a\.?m\.?|p\.?m\.?)$",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"^\s*([a-zA-Z](?:_\{?\w+\}?)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)")
+_NAMED = re.compile(
+    r"^\s*([a-zA-Z](?:_\{[\w,]+\}|_\w+)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)"
+)
+_POINT = re.compile(r"[A-Z]\s*=?\s*(?=\()")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne|in)(?![a-zA-Z])")
 _BASED = re.compile(r"[0-9A-F]+_\{\d+\}")
 _OPTION = re.compile(r"\s*\(?([A-J])\)?+(?![a-z])(?!\s*[-+*^=/])")
@@ -46,7 +49,8 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _MATHS = re.compile(r"(?<!\\)\$\$?((?:\\\$|[^$])+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
 _CLAUSE = re.compile(
-    r",?\s+(?:which|because|since|so|where|as|when|not|rather|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$",
+    r",?\s+\(?(?:which|because|since|so|where|as|when|not|rather|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$"
+    r"|\s+(?:#|//)\s.*$",
     re.DOTALL,
 )
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+){2}")
@@ -127,6 +131,8 @@ def compare(answer: str, gold: str) -> Verdict:
         return Verdict(label[1] == letter[1]) if label else _text_verdict(given, wanted)
     if _words_only(wanted) or _words_only(given):
         return _text_verdict(given, wanted)
+    if _POINT.match(given) and wanted.startswith("("):
+        given = _POINT.sub("", given, count=1)  # P(1, 2)
     one, other = form_of(given), form_of(wanted)
     one = as_union(one) if other.kind == "union" and _OR.search(answer) else one
     other = as_union(other) if one.kind == "union" and _OR.search(gold) else other
@@ -199,9 +205,8 @@ def _compare_value(given: str, wanted: str) -> Verdict:
         return Verdict(gold in (value, hundredths))
     if gold is not None and "=" in given and "=" not in wanted:
         first, *others = given.split("=")
-        sides = [
-            exact_value(side.strip()) for side in (others if _is_name(first) else [first, *others])
-        ]
+        named = _is_name(first) or len(others) > 1  # m + n = 10 + 7 = 17
+        sides = [exact_value(side.strip()) for side in (others if named else [first, *others])]
         return Verdict(set(sides) == {gold})
     if _BASED.fullmatch(given) or _BASED.fullmatch(wanted):
         return Verdict(False)  # numbers with a base are equal only as text
@@ -210,7 +215,7 @@ def _compare_value(given: str, wanted: str) -> Verdict:
 
 def _is_name(text: str) -> bool:
     """Whether the left side of an equation says what the answer is, and is nothing to solve."""
-    return bool(re.search(r"\\text|\||\\angle|^\s*[a-zA-Z]\s*\(", text))
+    return bool(re.search(r"\\text|\||\\angle|^\s*(?:[a-zA-Z]\s*\(|[A-Z]{2}\s*$)", text))
 
 
 def _ask(given: str, wanted: str) -> Verdict:

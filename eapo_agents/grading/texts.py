@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from eapo_agents.types import Problem
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _CLOSED = ("yes", "no", "noanswer")
+_LATEX_TEXT = re.compile(r"\$?\\(?:text|textbf|textit|mathrm|mathbf|emph)\s*\{([^{}]*)\}\$?")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -57,7 +59,7 @@ def verbatim_answer(answer: str, problem: Problem) -> Grade:
 
 def plain_text(text: str) -> str:
     """Return the text in lower case, with single spaces and without a sentence's end."""
-    plain = " ".join(text.casefold().split())
+    plain = " ".join(unicodedata.normalize("NFC", _unwrapped(text)).casefold().split())
     return plain.rstrip(".!").rstrip() or plain
 
 
@@ -71,7 +73,7 @@ def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 def f1_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer."""
-    found = overlap(answer, problem.answer)
+    found = overlap(_unwrapped(answer), problem.answer)
     details = {"em": found.em, "f1": found.f1, "prec": found.precision, "recall": found.recall}
     return Grade(score=found.f1, formatted=True, extracted=answer, details=details)
 
@@ -99,6 +101,12 @@ def _answer(text: str, lenient: bool) -> str | None:
     if not lenient:
         return extract_answer(text)
     return next(announced_answers(text), None) or last_line(text[-4 * MAX_ANSWER_CHARS :])
+
+
+def _unwrapped(text: str) -> str:
+    """Return the words of `\\text{...}`, which models write inside a box."""
+    found = _LATEX_TEXT.fullmatch(text.strip())
+    return found[1] if found else text
 
 
 _ZERO = {"em": 0.0, "f1": 0.0, "prec": 0.0, "recall": 0.0}
