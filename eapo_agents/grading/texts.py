@@ -1,8 +1,8 @@
 """Short answers in words: the text itself, and token F1 as HotpotQA scores it.
 
-`exact` compares what is there; case, white space and a sentence's end do not matter. `f1` drops
-punctuation and articles, as HotpotQA's script does. Source of its
-formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
+`exact` compares what is there; case, white space and a sentence's end do not matter, unless its
+name says so: `exact:case+space+end`. `f1` drops punctuation and articles, as HotpotQA's script
+does. Source of its formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from eapo_agents.grading.extraction import announced_answers, extract_answer, last_line
@@ -33,15 +34,22 @@ class Overlap:
     recall: float
 
 
-def exact(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Grade equality of text, case, white space and a final full stop aside."""
+COUNTS = ("case", "space", "end")
+"""What `exact` puts aside unless its name says that it counts: case, white space within, and a
+final full stop or exclamation mark."""
+
+
+def exact(
+    text: str, problem: Problem, *, lenient: bool = False, counts: Collection[str] = ()
+) -> Grade:
+    """Grade equality of text, all of `COUNTS` aside that is not in `counts`."""
     answer = _answer(text, lenient)
-    return NOTHING if answer is None else exact_answer(answer, problem)
+    return NOTHING if answer is None else exact_answer(answer, problem, counts=counts)
 
 
-def exact_answer(answer: str, problem: Problem) -> Grade:
+def exact_answer(answer: str, problem: Problem, *, counts: Collection[str] = ()) -> Grade:
     """Grade an extracted answer."""
-    same = plain_text(answer) == plain_text(problem.answer)
+    same = plain_text(answer, counts) == plain_text(problem.answer, counts)
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
@@ -57,10 +65,15 @@ def verbatim_answer(answer: str, problem: Problem) -> Grade:
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
-def plain_text(text: str) -> str:
-    """Return the text in lower case, with single spaces and without a sentence's end."""
-    plain = " ".join(unicodedata.normalize("NFC", _unwrapped(text)).casefold().split())
-    return plain.rstrip(".!").rstrip() or plain
+def plain_text(text: str, counts: Collection[str] = ()) -> str:
+    """Return the text in lower case, with single spaces and without a sentence's end, but for what
+    counts."""
+    plain = unicodedata.normalize("NFC", _unwrapped(text)).strip()
+    if "case" not in counts:
+        plain = plain.casefold()
+    if "space" not in counts:
+        plain = " ".join(plain.split())
+    return plain if "end" in counts else plain.rstrip(".!").rstrip() or plain
 
 
 def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
