@@ -117,7 +117,8 @@ def other_interval(found: Ends, rng: random.Random) -> Ends:
     close = [an_interval(rng)]
     if "infty" not in low:
         close.append(("[" if left == "(" else "(", low, high, right))
-        close.append((left, f"-{low}" if low[0] != "-" else low[1:], high, right))
+        if low != "0":
+            close.append((left, f"-{low}" if low[0] != "-" else low[1:], high, right))
     if "infty" not in high:
         close.append((left, low, high, "]" if right == ")" else ")"))
         close.append((left, low, str(int(high) + 1), right))
