@@ -48,6 +48,7 @@ ANNOUNCED = re.compile(
       | \brichtig\s+(?:ist|w\u00e4re)\b | \bcorrecta\s+es\s+la\b
       | (?:\u7b54\u3048|\u6b63\u89e3)\s*\u306f?\s*[:\uff1a]?           # Japanese
       | \u9078\u629e\u80a2 | \u89e3\u7b54\s*[:\uff1a]
+      | ^\s*\u7b54\s*[:\uff1a]
       | \u7b54\u6848\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?              # Chinese
       | \u6b63\u786e(?:\u7b54\u6848|\u9009\u9879)?\u7684?\u662f
       | (?:\u6545|\u5e94|\u6240\u4ee5|\u56e0\u6b64)?\u9009\u62e9?\s*[:\uff1a]?

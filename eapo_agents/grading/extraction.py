@@ -108,7 +108,7 @@ def final_text(text: str) -> str:
 
 def last_line(text: str) -> str | None:
     """Return the last line that is not blank."""
-    lines = [line.strip() for line in final_text(text).splitlines() if line.strip()]
+    lines = [line.strip() for line in final_text(text).splitlines() if line.strip("` ")]
     return lines[-1][:MAX_ANSWER_CHARS] if lines else None
 
 
