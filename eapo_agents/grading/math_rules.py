@@ -61,6 +61,7 @@ _BUILDER = re.compile(
     r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\mid(?![a-z])|\\vert(?![a-z])|\||:)\s*"
     r"((?:(?!\\in(?![a-z])|\\text|\\[{}]).)*)\\\}"
 )
+_ORDINAL = re.compile(r"(?<=\d)\s*\^\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}{0,2}\s*$")
 _RADIANS = re.compile(r"\\text\s*\{\s*rad(?:ian)?s?\s*\}\s*$|\s+rad(?:ian)?s?\s*$")
 _SIZES = ["\\left", "\\right", "\\middle", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\big", "\\Big"]
 _CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?")
@@ -367,6 +368,7 @@ RULES = (
     Rule("powers", "x^10 as people mean it", _powers),
     Rule("repeating-decimals", "MATH: 0.\\overline{3}", _repeating),
     Rule("degrees", "MATH's gold answers leave them out", _degrees),
+    Rule("ordinals", "MATH's gold answers (8\\text{th})", lambda t: _ORDINAL.sub("", t)),
     Rule("modulus", "MATH: \\pmod, (mod 7)", _modulus),
     Rule("bases", "MATH's gold answers (52_8)", _based),
     Rule("intervals", "ISO 80000-2: open ends as turned brackets", _intervals),
