@@ -139,7 +139,7 @@ def _show_warning(
 
     said = redact(warnings.formatwarning(message, category, filename, lineno))
     ours = issubclass(category, RewardWarning)
-    told = f"eapo: {safe_text(redact(str(message)))}" if ours else said.rstrip()
+    told = f"eapo: {safe_text(str(message))}" if ours else said.rstrip()
     print(told, file=file or sys.stderr)
 
 
@@ -152,9 +152,8 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 def _fail(message: str, exit_code: int) -> None:
     from eapo_agents.cli.output import safe_text
-    from eapo_agents.secrets import redact
 
-    print(f"eapo: {safe_text(redact(message))}", file=sys.stderr)
+    print(f"eapo: {safe_text(message)}", file=sys.stderr)
     sys.exit(exit_code)
 
 
