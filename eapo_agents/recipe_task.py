@@ -25,7 +25,7 @@ class TaskSection(Settings):
     """How records become problems: `plain`, `math`, `choice`, `hotpotqa`, `humaneval`, `mbpp`, or
     `package.module:function`: record -> record with our keys."""
     grader: str | None = None
-    """Grader of records that name none."""
+    """Grader of records that name none. `exact:case+space+end` counts what `exact` puts aside."""
     options: Options = Field(default_factory=dict)
     """Options of a family of reasoning-gym, and its `size` and `seed`."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | str = 0.1

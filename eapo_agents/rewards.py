@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import GradingError, RewardWarning, UndecidedError, UsageError
-from eapo_agents.grading import LENIENT, SLOW, Grade, grade
+from eapo_agents.grading import Grade, grade, runs_elsewhere
 from eapo_agents.own_rewards import Score, Value, own_reward
 from eapo_agents.recipe_conditions import rewards_of
 from eapo_agents.registry import Registry
@@ -151,8 +151,7 @@ def reward_of(recipe: Recipe, pool: ExpertPool | None = None) -> Reward:
 def may_be_slow(reward: Reward, problem: Problem) -> bool:
     """Return whether scoring may take long: graders in other processes, a user's code."""
     ours = reward is score_text or isinstance(reward, partial)
-    grader = problem.grader.removesuffix(LENIENT)
-    return not ours or grader in SLOW or ":" in grader
+    return not ours or runs_elsewhere(problem.grader)
 
 
 def find_reward(

@@ -200,10 +200,16 @@ def _of_simple_evals(convo: Sequence[Mapping[str, object]], number: int) -> Reco
     text = last["content"] if last["role"] == "assistant" else None
     asked = _asked(list(convo))
     record: dict[str, object] = {"id": str(number), QUESTION: asked, TEXT: text}
+    options = options_in(asked)
+    return record | {OPTIONS: options} if options else record
+
+
+def options_in(asked: str) -> list[str]:
+    """Return the last lettered options in what was asked; none where there are fewer than two."""
     shown = _OPTION.findall(asked)
     begin = max((i for i, (letter, _) in enumerate(shown) if letter == "A"), default=len(shown))
     options = [option for _, option in shown[begin:]]
-    return record | {OPTIONS: options} if len(options) > 1 else record
+    return options if len(options) > 1 else []
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

@@ -184,7 +184,7 @@ def _kind(benchmark: Benchmark, name: str, records: Sequence[Record]) -> Kind:
     return "completion" if whole else "answer"
 
 
-_WHOLE = re.compile(r"\n|\\boxed|</think>|answer\s*:|####", re.IGNORECASE)
+_WHOLE = re.compile(r"\n|\\boxed|</think>|answer(?:\s*:|\s+is\b)|####", re.IGNORECASE)
 """What an answer alone does not have."""
 
 

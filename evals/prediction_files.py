@@ -23,6 +23,7 @@ from evals.other_logs import (
     read_helm_list,
     read_log,
 )
+from evals.other_records import flat_record
 from evals.sources import read_lines, read_records, read_text
 
 
@@ -38,7 +39,7 @@ def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
     if name.endswith(".eval"):
         return read_archive(path)
     if name.endswith((".csv", ".parquet")):
-        return read_records(path)
+        return _flat_all(list(read_records(path)), path)
     text = read_text(path)
     if name.endswith(".tsv"):
         raise BenchmarkError(f"'{path}' is TSV: give JSON Lines, a JSON array, CSV or Parquet.")
@@ -47,17 +48,43 @@ def read_file(benchmark: Benchmark, path: Path) -> Sequence[Record]:
     except (ValueError, RecursionError):
         if text.lstrip().startswith("[") or (name.endswith(".json") and "\n{" not in text.strip()):
             read_records(path)  # says where it is not JSON
-        return _of_one_filter([_flat(record) for record in read_lines(text, path)], path)
+        return _flat_all(read_lines(text, path), path)
     if isinstance(found, list) and is_helm_list(found):
         return read_helm_list(found, path)
     if isinstance(found, list):
-        return _of_one_filter([_flat(record) for record in _objects(found, path)], path)
+        if benchmark.runs_code and (programs := _bigcode(found)) is not None:
+            return programs
+        return _flat_all(_objects(found, path), path)
     if isinstance(found, dict):
         official = benchmark.name.startswith("hotpotqa") and {"answer", "sp"} & found.keys()
         if name.endswith(".jsonl") and "\n" not in text.strip() and not official:
-            return [_flat(found)]
-        return [_flat(record) for record in _object(benchmark, found, path)]
+            return _flat_all([found], path)
+        return _flat_all(_object(benchmark, found, path), path)
     raise BenchmarkError(f"'{path}' holds {type(found).__name__}: give JSON objects, one a line.")
+
+
+def _flat_all(records: Sequence[Record], path: Path) -> list[Record]:
+    """Return records without their tool's nesting, each sample once."""
+    flat = [
+        _flat(flat_record(record, f"Record {number} of '{path}'"), f"Record {number} of '{path}'")
+        for number, record in enumerate(records, start=1)
+    ]
+    return _of_one_filter(flat, path)
+
+
+def _bigcode(found: list[object]) -> list[Record] | None:
+    """Read bigcode-evaluation-harness's generations: a list of whole programs for each problem."""
+    if not found or not all(
+        isinstance(made, list) and made and all(isinstance(one, str) for one in made)
+        for made in found
+    ):
+        return None
+    return [
+        {"task_id": number, "solution": program}
+        for number, made in enumerate(found)
+        if isinstance(made, list)
+        for program in made
+    ]
 
 
 def _objects(found: list[object], path: Path) -> list[Record]:
@@ -141,15 +168,31 @@ def _folder(benchmark: Benchmark, path: Path) -> list[Record]:
     return [{"task_id": f.parent.name.replace("_", "/"), "solution": read_text(f)} for f in files]
 
 
-def _flat(record: Record) -> Record:
-    """Return an lm-eval sample or a line of OpenAI's batch output without its nesting."""
+def _flat(record: Record, where: str) -> Record:
+    """Return an lm-eval sample or a line of OpenAI's batch output without its nesting.
+
+    Raises:
+        BenchmarkError: it has the probabilities of options.
+    """
     if "custom_id" in record and "response" in record:
         return {"id": record["custom_id"], TEXT: record["response"]}
     if "doc_id" not in record or "resps" not in record:
         return record
+    if _is_likelihood(record["resps"]):
+        raise BenchmarkError(
+            f"{where} has probabilities of options (lm-eval's multiple_choice), and no answer that "
+            "a model wrote: give a task in which the model writes."
+        )
     doc = record.get("doc")
     flat = {key: value for key, value in record.items() if key not in ("doc", "target")}
     return {**(doc if isinstance(doc, dict) else {}), **flat}
+
+
+def _is_likelihood(resps: object) -> bool:
+    """Whether lm-eval's responses are (logarithm, is it the likeliest text) of each option."""
+    while isinstance(resps, list) and len(resps) > 0 and isinstance(resps[0], list):
+        resps = resps[0]
+    return isinstance(resps, list) and len(resps) == 2 and str(resps[1]) in ("True", "False")
 
 
 def _of_one_filter(records: list[Record], path: Path) -> list[Record]:

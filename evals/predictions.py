@@ -26,6 +26,7 @@ from evals.matching import Questions, same_options, squeezed
 from evals.other_logs import OPTIONS, QUESTION
 from evals.prediction_fields import Field, choose_fields, has_field, value_of
 from evals.prediction_files import read_file, texts_of
+from evals.prediction_options import options_of, refuse_places
 
 _VERDICTS: Mapping[str, Literal["correct", "incorrect", "not_attempted"]] = {
     **dict.fromkeys(("a", "correct", "yes", "true"), "correct"),
@@ -67,6 +68,7 @@ def read_predictions(
     records = read_file(benchmark, path)
     rows, unknown = _match(benchmark, loaded, path, records)
     fields = choose_fields(benchmark, [row[:3] for row in rows], path, answer_field)
+    refuse_places([row[:2] for row in rows], fields, path)
     found: dict[str, list[Prediction]] = {}
     names: dict[str, str] = {}
     for record, problem, _, number in rows:
@@ -112,11 +114,14 @@ def _match(
     pairs = list(zip(loaded.problems, loaded.records, strict=True))
     known = {str(number): pair for number, pair in enumerate(pairs)}
     known |= {problem.id: (problem, gold) for problem, gold in pairs}
+    records = [_asked(record) for record in records]
     questions = Questions(pairs) if any(QUESTION in record for record in records) else None
     rows: list[tuple[Record, Problem, Record, int]] = []
     unknown: list[str] = []
     for number, record in enumerate(records, start=1):
         name = _id(record)
+        if name is None and QUESTION in record:
+            name = str(number)
         if name is None:
             raise BenchmarkError(
                 f"Record {number} of '{path}' has no id: each needs 'id' (or 'task_id') and what "
@@ -133,7 +138,7 @@ def _match(
             problem, gold = known[name]
             if name != problem.id:
                 _refuse_other_question(record, problem, number, path)
-            rows.append((record, problem, gold, number))
+            rows.append((_with_options(record, problem, number, path), problem, gold, number))
         else:
             unknown.append(name)
     if unknown and (not benchmark.ignores_unknown or not rows):
@@ -145,6 +150,15 @@ def _match(
     if not rows:
         raise BenchmarkError(f"'{path}' holds no predictions: give one JSON object a line.")
     return rows, len(unknown)
+
+
+def _asked(record: Record) -> Record:
+    """Return a record without an id, such as NeMo-Skills' and Qwen2.5-Math's, as one that is found
+    by its question."""
+    if QUESTION in record or _id(record) is not None:
+        return record
+    asked = next((record[n] for n in ("problem", "question") if isinstance(record.get(n), str)), "")
+    return {**record, QUESTION: asked} if asked.strip() else record
 
 
 def _refuse_other_question(record: Record, problem: Problem, number: int, path: Path) -> None:
@@ -162,6 +176,17 @@ def _refuse_other_question(record: Record, problem: Problem, number: int, path: 
                 f"its '{name}' is another one: give the gold file that the predictions were made "
                 "for (of MMLU, the subject's), in the same order."
             )
+
+
+def _with_options(record: Record, problem: Problem, number: int, path: Path) -> Record:
+    """Return a record that says which options were shown, in its own order, as one whose letters
+    are of those."""
+    shown = options_of(record)
+    if "choices" not in problem.metadata or not shown:
+        return record
+    record = {**record, OPTIONS: shown}
+    _refuse_other_options(record, problem, number, path)
+    return record
 
 
 def _refuse_other_options(record: Record, problem: Problem, number: int, path: Path) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from eapo_agents import secrets
+from eapo_agents.cli.output import safe_text
 from eapo_agents.secrets import RedactedStream, read_key, redact
 
 KEY = 'sk-Te/st+"\\é-0123456789'
@@ -81,3 +82,7 @@ def test_a_key_that_begins_another_is_not_taken_out_of_it(monkeypatch):
         stream(piece)
     stream.end()
     assert "".join(shown) == "[key] [key]"
+
+
+def test_text_for_a_screen_has_no_key():
+    assert safe_text(f"\x1b[31m401 for {KEY}") == "\ufffd[31m401 for [key]"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
+from types import TracebackType
 from typing import Annotated, TextIO
 
 import typer
@@ -145,6 +147,7 @@ def main() -> None:
                 "continues where this one stopped.",
                 EapoError.exit_code,
             )
+        sys.excepthook = _show_bug  # only now: Typer sets one of its own
         raise
 
 
@@ -158,10 +161,19 @@ def _show_warning(
 ) -> None:
     """Print ours as a line, and others as Python does."""
     from eapo_agents.cli.output import safe_text
+    from eapo_agents.secrets import redact
 
-    said = warnings.formatwarning(message, category, filename, lineno)
+    said = redact(warnings.formatwarning(message, category, filename, lineno))
     ours = issubclass(category, RewardWarning)
-    print(f"eapo: {safe_text(str(message))}" if ours else said.rstrip(), file=file or sys.stderr)
+    told = f"eapo: {safe_text(str(message))}" if ours else said.rstrip()
+    print(told, file=file or sys.stderr)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what Python prints of an error that nobody caught, without keys."""
+    from eapo_agents.secrets import redact
+
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 
 from eapo_agents.progress import IS_MAIN
+from eapo_agents.secrets import redact
 
 
 def safe_text(text: str) -> str:
-    """Return a text without control characters: model text must not move the cursor, colour the
-    screen or ring bells."""
-    kept = (c if c in "\n\t" or c.isprintable() else "\ufffd" for c in text)
+    """Return a text without keys and without control characters: model text must not move the
+    cursor, colour the screen or ring bells."""
+    kept = (c if c in "\n\t" or c.isprintable() else "\ufffd" for c in redact(text))
     return "".join(kept)
 
 

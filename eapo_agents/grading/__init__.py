@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-from eapo_agents.errors import GradingError
+from eapo_agents.errors import GradingError, UsageError
 from eapo_agents.grading import choice, code, mathematics, numbers, texts
 from eapo_agents.grading.extraction import extract_answer
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
@@ -32,9 +33,11 @@ __all__ = [
     "grade",
     "grade_answer",
     "normalise",
+    "runs_elsewhere",
     "same_answer",
 ]
 LENIENT = ":lenient"
+_EXACT = "exact:"
 ACCEPTED = "accepted_answers"
 """Key of a problem's metadata: all answers that are right, where there are several."""
 SLOW = ("math", "code")
@@ -135,7 +138,8 @@ def _best(graded: Callable[[Problem], Grade], problem: Problem) -> Grade:
 
 def same_answer(one: str, other: str, grader: str) -> bool:
     """Return whether a grader holds two extracted answers equal."""
-    if one == other or grader.removesuffix(LENIENT) not in ("math", "number", "exact", "choice"):
+    name = grader.removesuffix(LENIENT)
+    if one == other or name.split(":")[0] not in ("math", "number", "exact", "choice"):
         return one == other
     problem = Problem(id="vote", question="", answer=one, grader=grader)
     try:
@@ -145,9 +149,25 @@ def same_answer(one: str, other: str, grader: str) -> bool:
 
 
 def find_grader(name: str) -> Grader:
-    """Return the grader of that name: a short one, or `package.module:object`.
+    """Return the grader of that name: a short one, `exact` with what counts
+    (`exact:case+space+end`), or `package.module:object`.
 
     Raises:
         UsageError: there is none.
     """
-    return GRADERS.find(name.removesuffix(LENIENT))
+    name = name.removesuffix(LENIENT)
+    if not name.startswith(_EXACT):
+        return GRADERS.find(name)
+    counts = name.removeprefix(_EXACT).split("+")
+    if unknown := [found for found in counts if found not in texts.COUNTS]:
+        raise UsageError(
+            f"The grader '{name}' says that '{unknown[0]}' counts: behind '{_EXACT}' stand one or "
+            f"more of {', '.join(texts.COUNTS)}, with a plus between."
+        )
+    return Grader(partial(texts.exact, counts=counts), partial(texts.exact_answer, counts=counts))
+
+
+def runs_elsewhere(name: str) -> bool:
+    """Return whether a grader waits for another process, or is a user's."""
+    name = name.removesuffix(LENIENT)
+    return name in SLOW or (":" in name and not name.startswith(_EXACT))

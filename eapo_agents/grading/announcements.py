@@ -48,11 +48,13 @@ ANNOUNCED = re.compile(
       | \brichtig\s+(?:ist|w\u00e4re)\b | \bcorrecta\s+es\s+la\b
       | (?:\u7b54\u3048|\u6b63\u89e3)\s*\u306f?\s*[:\uff1a]?           # Japanese
       | \u9078\u629e\u80a2 | \u89e3\u7b54\s*[:\uff1a]
+      | ^\s*\u7b54\s*[:\uff1a]
       | \u7b54\u6848\s*[\u662f\u4e3a\u70ba]?\s*[:\uff1a]?              # Chinese
       | \u6b63\u786e(?:\u7b54\u6848|\u9009\u9879)?\u7684?\u662f
       | (?:\u6545|\u5e94|\u6240\u4ee5|\u56e0\u6b64)?\u9009\u62e9?\s*[:\uff1a]?
       | \uc815?\ub2f5\s*[\uc740\uc774]?\s*[:\uff1a]?                # Korean
-      | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)\s*[:\uff1a]?
+      | \u0627\u0644(?:\u0625\u062c\u0627\u0628\u0629|\u062c\u0648\u0627\u0628)
+        (?:\s+\u0627\u0644\w+)?(?:\s+\u0647[\u0648\u064a])?\s*[:\uff1a]?
       | \u05d4\u05ea\u05e9\u05d5\u05d1\u05d4\s+\u05d4\u05d9\u05d0    # Arabic, Hebrew, Hindi
       | \u0909\u0924\u094d\u0924\u0930\s*[:\uff1a]? | \u0935\u093f\u0915\u0932\u094d\u092a
       | \u0e04\u0e33\u0e15\u0e2d\u0e1a\s*(?:\u0e04\u0e37\u0e2d)?\s*[:\uff1a]?   # Thai

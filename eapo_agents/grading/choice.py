@@ -16,7 +16,7 @@ from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
 _BARE = re.compile(
-    r"(?:\s*(?:[-*+\u2022]|\d{1,2}[.)])\s)?[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?]*"
+    r"(?:\s*(?:[-*+\u2022]|\d{1,2}[.)]|[-=]>|[\u2192\u21d2\u2234\u2705\u2713\u2714]\ufe0f?)\s)?[\s(\[{<*_`$\"'.]*([A-Ja-j])[\s)\]}>*_`$\"'.,:;!?\u2705\u2713\u2714\ufe0f]*"
 )
 _LATEX = re.compile(r"\\(?:text|textbf|mathrm|mathbf|rm|bf)\b\s*|\\[()\[\]]|[{}$]")
 _CONNECTED = (
@@ -42,15 +42,16 @@ _NAMED = re.compile(
     re.VERBOSE,
 )
 _CHOSEN = re.compile(
-    r"""\b(?: (?i:choose|chose|choosing|select|pick|go(?:ing)?\s+with|opt\s+for)\s+
+    r"""\b(?: (?i:choose|chose|choosing|select|pick|go(?:ing)?\s+(?:with|for)|opt\s+for)\s+
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])\b
-      | (?i:it's|it\s+is|it\s+must\s+be|c'est|es\s+ist|so|thus|hence|therefore
+      | (?i:it's|it\s+is|it\s+(?:must|has\s+to)\s+be|c'est|es\s+ist|so|thus|hence|therefore
           |leav(?:es|ing)(?:\s+(?:us|me))?(?:\s+with)?(?:\s+only)?)\s*,?\s*
         (?i:(?:option|choice|answer|letter)\s+)?[(\[*_`"']*([A-J])(?=[)\]*_`"'\s]*(?:[.,;:!]|$))
+        (?!,?\s*(?:or|and)\s+(?:maybe|perhaps|possibly)\b)
       )""",
     re.VERBOSE | re.MULTILINE,
 )
-_IT_IS = re.compile(r"(?<![\w'])[(\[*]*([A-J])[)\]*]*\s+it\s+is\b")
+_IT_IS = re.compile(r"(?<![\w'])[(\[*]*([A-J])[)\]*]*\s+(?:it\s+is\b|is\s*[.!]?\s*$)")
 _LOWER = re.compile(r"\s*[(*]*([a-j])[.:)\]*]+\s+(.+)", re.DOTALL)
 _ALONE = re.compile(r"(?<![\w'/])[(\[]?([A-J])[)\]]?(?![\w'\u2019\u266d-\u266f])")
 _BRACKETED = re.compile(r"\(([A-J])\)")

@@ -21,7 +21,7 @@ _TAIL_CHARS = 200_000
 """An answer comes at the end: only this much of a longer text is searched."""
 _MAX_PLACES = 50
 _MARKER = re.compile(r"answer\s*[:\uff1a]", re.IGNORECASE)
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOXED = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
 _TAGS = re.compile(r"<((?:final_)?answer)>((?:(?!<\1>).)*?)</\1>", re.IGNORECASE | re.DOTALL)
 _BETWEEN_BOXES = re.compile(
     r"""(?:[ \t$.,;]|\\[()\[\],;:! ]|\\q?quad|\n[ \t]*[-*][ \t]|\band\b|\bor\b
@@ -38,6 +38,13 @@ _SUPERSCRIPTS = str.maketrans(
 _SUPERSCRIPT = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _VULGAR = re.compile("(\\d?)([\u00bc-\u00be\u2150-\u215e])")
 _WRAPPERS = "*_`~ \t"
+_END_OF_TURN = re.compile(
+    r"\s*(?:<\|[^|<>\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<\uff5c[^|<>]{1,40}\uff5c>)\Z"
+)
+"""What ends a turn of a chat model, where a tool keeps it in the text."""
+_MAX_ENDS = 20
+_SIGNS = {"\u2044": "/", "\u2215": "/", "\u066b": ".", "\u066c": ",", "\u2060": "", "\u200b": ""}
+"""Fraction slashes, Arabic decimal and thousands separators, and what nobody sees."""
 
 
 def extract_answer(text: str) -> str | None:
@@ -91,12 +98,17 @@ def final_text(text: str) -> str:
         text = text[end + len("</think>") :]
     elif "<think>" in text:
         return ""
-    return text[-_TAIL_CHARS:]
+    text = text[-_TAIL_CHARS:]
+    for _ in range(_MAX_ENDS):
+        if (end_of_turn := _END_OF_TURN.search(text, max(0, len(text) - 200))) is None:
+            break
+        text = text[: end_of_turn.start()]
+    return text
 
 
 def last_line(text: str) -> str | None:
     """Return the last line that is not blank."""
-    lines = [line.strip() for line in final_text(text).splitlines() if line.strip()]
+    lines = [line.strip() for line in final_text(text).splitlines() if line.strip("` ")]
     return lines[-1][:MAX_ANSWER_CHARS] if lines else None
 
 
@@ -119,6 +131,8 @@ def _vulgar_fraction(match: re.Match[str]) -> str:
 def _ascii_digit(character: str) -> str:
     if character.isascii():
         return character
+    if (sign := _SIGNS.get(character)) is not None:
+        return sign
     if character in "\u2212\u2010\u2011\u2012\u2013":
         return "-"
     digit = unicodedata.decimal(character, None)

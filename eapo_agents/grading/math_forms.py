@@ -29,6 +29,7 @@ class Form:
 def form_of(text: str) -> Form:
     """Return the form of a rewritten answer."""
     text = re.sub(r"^[a-zA-Z]\s*\\in\s*(?=[\[(\\])", "", text.strip())
+    text = re.sub(r"^[a-zA-Z]\s*=\s*(?=\\\{)", "", text)
     text = text.replace("\\langle", "(").replace("\\rangle", ")")
     if found := _MATRIX.fullmatch(text.strip("()[] ") if text.count("\\begin") == 1 else text):
         rows = [r.split("&") for r in found[2].strip().removesuffix("\\\\").split("\\\\")]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from eapo_agents.grading.extraction import ascii_digits
+from eapo_agents.grading.numerals import chinese_number
 
 _MAX_CHARS = 2_000
 _FONT = re.compile(
@@ -28,7 +29,7 @@ _LABEL = re.compile(
 )
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textsf|mbox|hbox)\s*\{([^{}]*)\}")
 _SPACING = re.compile(
-    r"(?<!\\)\\[,!;:> ]|\\q?quad(?![a-zA-Z])|~|\\hspace\{[^{}]*\}|\\phantom\{[^{}]*\}"
+    r"(?<!\\)\\[,!;:> ]|\\(?:checkmark|q?quad)(?![a-zA-Z])|~|\\hspace\{[^{}]*\}|\\phantom\{[^{}]*\}"
 )
 _THOUSANDS = re.compile(r"(?<!\d)(\d{1,3})((?:(?:\{,\}|,\\!|\\,)\s*\d{3})+)(?!\d)")
 _FRACTION = re.compile(
@@ -43,11 +44,26 @@ _ALL_REALS = re.compile(
 )
 _FRENCH = re.compile(r"([\[\]])([^,;\[\]]+)[,;]([^,;\[\]]+)([\[\]])")
 _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?\s*(\d*)\s*\\dot\s*\{?(\d)\}?")
-_SCIENTIFIC = re.compile(r"([-+]?)(1|\d+\.\d+|\d+(?=E|e[-+]?\d\d))[eE]([-+]?\d+)")
+_SCIENTIFIC = re.compile(r"([-+]?)(1|\d+\.\d+|\d+(?=\{?(?:E|e[-+]?\d\d)))\{?[eE]\}?([-+]?\d+)")
 _SCALED = re.compile(
     r"(?<![\d.])(\d+(?:\.\d+)?)\s*(?:\\text\s*\{\s*)?(thousand|million|billion|trillion)\b(?!s)"
 )
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_ROW_GAP = re.compile(r"\\\\\[\s*-?[\d.]+\s*(?:ex|em|pt|mm|cm|in)\s*\]")
+_CENTS = re.compile("\\\\text\\s*\\{\\s*\u00a2\\s*\\}|\u00a2")
+_LEAD = re.compile(
+    r"^(?:(?:\\text\s*\{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[:=]\s*\}?"
+    r"|\\text\s*\{\s*(?:the\s+)?(?:interval|set|solution\s+set|solutions?|range|domain|value)"
+    r"(?:\s+(?:is|are|of\s+x))?\s*:?\s*\})\s*(?=\S)",
+    re.IGNORECASE,
+)
+_BUILDER = re.compile(
+    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\mid(?![a-z])|\\vert(?![a-z])|\||:)\s*"
+    r"((?:(?!\\in(?![a-z])|\\text|\\[{}]).)*)\\\}"
+)
+_ORDINAL = re.compile(r"(?<=\d)\s*\^\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}{0,2}\s*$")
+_RADIANS = re.compile(r"\\text\s*\{\s*rad(?:ian)?s?\s*\}\s*$|\s+rad(?:ian)?s?\s*$")
+_SIZES = ["\\left", "\\right", "\\middle", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\big", "\\Big"]
 _CHOOSE = re.compile(r"\{?\s*(\w+)\s*\\choose\s*(\w+)\s*\}?")
 _SPEECH_END = re.compile(
     "(?:\u3067\u3059|\u3067\u3042\u308b|\uc785\ub2c8\ub2e4|\uc774\ub2e4)?[\u3002\u0964]*$"
@@ -136,9 +152,21 @@ def _unicode(text: str) -> str:
     return ascii_digits(text)
 
 
+def _cents(text: str) -> str:
+    return _CENTS.sub(r"\\text{ cents}", text)
+
+
+def _set_builder(text: str) -> str:
+    """Return `{x : a < x < b}` as the inequality."""
+    found = _BUILDER.fullmatch(text.strip())
+    if found and re.search(r"[<>]|\\[lg]e(?![a-z])", found[2]) and found[1] in found[2]:
+        return found[2].strip()
+    return text
+
+
 def _sentence_end(text: str) -> str:
     text = _SPEECH_END.sub("", text.strip().strip("*`").strip())
-    text = re.sub(r"(?:\\\\|\\[,;:! ]|(?<!\\)\\$|\s)+$|^(?:\\\\|=(?!=)|\s)+", "", text)
+    text = re.sub(r"(?:\\\\|\\[,;:! ][.,;:?]?|(?<!\\)\\$|\s)+$|^(?:\\\\|=(?!=)|\s)+", "", text)
     text = re.sub(r"^\$+|\$+$|^\\[(\[]|\\[)\]]\s*$", "", text.rstrip(" .,;:?")).strip()
     return text.rstrip(" .,;:?") if not text.endswith(("\\,", "\\;", "\\!", "\\:")) else text
 
@@ -149,7 +177,7 @@ def _dollars(text: str) -> str:
 
 
 def _sizes(text: str) -> str:
-    for old in ("\\left", "\\right", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\big", "\\Big"):
+    for old in _SIZES:
         text = re.sub(re.escape(old) + r"(?![a-zA-Z])", "", text)
     return text
 
@@ -166,6 +194,8 @@ def _names(text: str) -> str:
         lambda m: "\\" + m[1].replace("infinity", "infty"),
         text,
     )
+    text = re.sub(r"\\([lr])brace(?![a-zA-Z])", lambda m: "\\{" if m[1] == "l" else "\\}", text)
+    text = re.sub(r"\\log\s*_\s*\{?e\}?(?![a-zA-Z])", r"\\ln", text)
     text = re.sub(r"\\varnothing(?![a-zA-Z])|^\s*\\\{\s*\\\}\s*$", r"\\emptyset ", text)
     text = re.sub(r"\\[dt]?binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", text)
     text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
@@ -196,8 +226,8 @@ def _powers(text: str) -> str:
 
 def _thousands(text: str) -> str:
     text = _THOUSANDS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
-    if re.fullmatch(r"[-+]?\d{1,3}(?: \d{3})+(?:\.\d+)?", text):
-        return text.replace(" ", "")
+    if re.fullmatch(r"[-+]?\d{1,3}(?:([ '\u2019])\d{3})(?:\1\d{3})*(?:\.\d+)?", text):
+        return re.sub(r"[ '\u2019]", "", text)
     if re.fullmatch(
         r"(?:[a-zA-Z]\s*=\s*)?[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?=\D|$)(?![,\d]).*", text, re.DOTALL
     ):
@@ -274,7 +304,10 @@ def _repeating(text: str) -> str:
 
 
 def _degrees(text: str) -> str:
-    """Drop a final degree sign as a unit; inside a function it is a factor."""
+    """Drop a final degree sign as a unit; inside a function it is a factor. Radians of pi are what
+    they are."""
+    if "\\pi" in text:
+        text = _RADIANS.sub("", text)
     if not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text):
         text = re.sub(rf"(?:{DEGREES.pattern})\s*$", "", text.strip())
     return re.sub(
@@ -314,7 +347,11 @@ def _joined(text: str) -> str:
 
 RULES = (
     Rule("unicode", "chat models outside LaTeX", _unicode),
+    Rule("row-gaps", "TeX: \\\\[1ex]", lambda t: _ROW_GAP.sub(r"\\\\ ", t)),
+    Rule("cents", "MATH's gold answers (5.4 \\text{ cents})", _cents),
     Rule("sentence-end", "the full stop of 'The answer is x.'", _sentence_end),
+    Rule("numerals", "chat models in Chinese", chinese_number),
+    Rule("lead", "chat models: \\boxed{\\text{Answer: }7}", lambda t: _LEAD.sub("", t.strip())),
     Rule("dollars", "lm-evaluation-harness, minerva_math", _dollars),
     Rule("sizes", "PRM800K, grading/math_normalize.py", _sizes),
     Rule("option-label", "MATH's multiple choice, AMC", lambda t: _LABEL.sub("", t.strip())),
@@ -331,8 +368,10 @@ RULES = (
     Rule("powers", "x^10 as people mean it", _powers),
     Rule("repeating-decimals", "MATH: 0.\\overline{3}", _repeating),
     Rule("degrees", "MATH's gold answers leave them out", _degrees),
+    Rule("ordinals", "MATH's gold answers (8\\text{th})", lambda t: _ORDINAL.sub("", t)),
     Rule("modulus", "MATH: \\pmod, (mod 7)", _modulus),
     Rule("bases", "MATH's gold answers (52_8)", _based),
     Rule("intervals", "ISO 80000-2: open ends as turned brackets", _intervals),
+    Rule("set-builder", "MATH's solutions; Math-Verify reads no colon", _set_builder),
     Rule("lists", "'2 or 3'", _joined),
 )

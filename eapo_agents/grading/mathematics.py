@@ -38,7 +38,12 @@ _PLAIN_WORDS = re.compile(
     r"|(?<=\d)\s*((?:k|c|m)?m(?:\^\{?\d\}?)?|a\.?m\.?|p\.?m\.?)$",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"^\s*([a-zA-Z](?:_\{?\w+\}?)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)")
+_NAMED = re.compile(
+    r"^\s*([a-zA-Z](?:_\{[\w,]+\}|_\w+)?)\s*(?:\(\s*[a-zA-Z]\s*\))?\s*=\s*(?=[^=]+$)"
+)
+_DATE = re.compile(r"\\text\s*\{(?=[^{}]*[a-zA-Z]{3})(?=[^{}]*\d)[^{}=<>+*/^]*\}")
+"""Words with a number among them, such as June 20: nothing to calculate with."""
+_POINT = re.compile(r"[A-Z]\s*=?\s*(?=\()")
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|ne|in)(?![a-zA-Z])")
 _BASED = re.compile(r"[0-9A-F]+_\{\d+\}")
 _OPTION = re.compile(r"\s*\(?([A-J])\)?+(?![a-z])(?!\s*[-+*^=/])")
@@ -46,7 +51,8 @@ _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _MATHS = re.compile(r"(?<!\\)\$\$?((?:\\\$|[^$])+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _LINKS = re.compile(r"[\s,.;]*(?:and|or|,)?[\s,]*")
 _CLAUSE = re.compile(
-    r",?\s+(?:which|because|since|so|where|as|when|not|rather|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$",
+    r",?\s+\(?(?:which|because|since|so|where|as|when|not|rather|obtained|i\.e\.)\s.*$|\.\s+[A-Z].*$"
+    r"|\s+(?:#|//)\s.*$",
     re.DOTALL,
 )
 _PROSE = re.compile(r"(?:(?<![\\a-zA-Z])[a-zA-Z]{2,}\s+){2}")
@@ -125,8 +131,10 @@ def compare(answer: str, gold: str) -> Verdict:
     if (letter := _LETTER.fullmatch(_words_only(wanted) or wanted.strip())) and "(" in wanted:
         label = _OPTION.match(_TEXT.sub(r"\1", answer.strip("$ ")))
         return Verdict(label[1] == letter[1]) if label else _text_verdict(given, wanted)
-    if _words_only(wanted) or _words_only(given):
+    if _words_only(wanted) or _words_only(given) or _DATE.fullmatch(wanted):
         return _text_verdict(given, wanted)
+    if _POINT.match(given) and wanted.startswith("("):
+        given = _POINT.sub("", given, count=1)  # P(1, 2)
     one, other = form_of(given), form_of(wanted)
     one = as_union(one) if other.kind == "union" and _OR.search(answer) else one
     other = as_union(other) if one.kind == "union" and _OR.search(gold) else other
@@ -135,9 +143,10 @@ def compare(answer: str, gold: str) -> Verdict:
     if len(one.parts) == len(other.parts) == 1 and one.kind == other.kind == "list":
         return _compare_value(one.parts[0], other.parts[0])
     if one.kind == "list" and other.kind == "()" and len(one.parts) == len(other.parts) > 1:
-        named = [_NAMED.match(part) for part in one.parts]
-        if all(named) and sorted({m[1] for m in named if m}) == [m[1] for m in named if m]:
-            return _compare_forms(Form("()", one.parts), other)  # x = 1, y = 2
+        named = {m[1]: part for part in one.parts if (m := _NAMED.match(part))}
+        if len(named) == len(one.parts):
+            parts = tuple(named[name] for name in sorted(named))
+            return _compare_forms(Form("()", parts), other)  # x = 1, y = 2
     if one.kind == "list" and len(other.parts) == 1 < len(one.parts) <= _MAX_PARTS:
         # one value, written in several ways: a mixed number in a box, the fraction in the next
         verdicts = [_compare_value(part, other.parts[0]) for part in one.parts]
@@ -199,9 +208,9 @@ def _compare_value(given: str, wanted: str) -> Verdict:
         return Verdict(gold in (value, hundredths))
     if gold is not None and "=" in given and "=" not in wanted:
         first, *others = given.split("=")
-        sides = [
-            exact_value(side.strip()) for side in (others if _is_name(first) else [first, *others])
-        ]
+        asked = len(others) > 1 and exact_value(first.strip()) is None  # m + n = 10 + 7 = 17
+        named = _is_name(first) or asked
+        sides = [exact_value(side.strip()) for side in (others if named else [first, *others])]
         return Verdict(set(sides) == {gold})
     if _BASED.fullmatch(given) or _BASED.fullmatch(wanted):
         return Verdict(False)  # numbers with a base are equal only as text
@@ -210,7 +219,7 @@ def _compare_value(given: str, wanted: str) -> Verdict:
 
 def _is_name(text: str) -> bool:
     """Whether the left side of an equation says what the answer is, and is nothing to solve."""
-    return bool(re.search(r"\\text|\||\\angle|^\s*[a-zA-Z]\s*\(", text))
+    return bool(re.search(r"\\text|\||\\angle|^\s*(?:[a-zA-Z]\s*\(|[A-Z]{2}\s*$)", text))
 
 
 def _ask(given: str, wanted: str) -> Verdict:

@@ -15,6 +15,7 @@ from eapo_agents.grading.extraction import (
     final_text,
 )
 from eapo_agents.grading.grade import MAX_ANSWER_CHARS, NOTHING, Grade
+from eapo_agents.grading.numerals import chinese_number
 from eapo_agents.types import Problem
 
 _SPACES = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!;: ]|[\u00a0\u2009\u202f'\u2019])(?=\d{3}(?!\d))")
@@ -42,6 +43,7 @@ _CONDITION = re.compile(
     r"|#\s*)$",
     re.IGNORECASE,
 )
+_SIZED = re.compile(r"\\left\s*\(([^()]*)\\right\s*\)")
 _ANNOTATION = re.compile(r"<<[^<>]*>>")
 """GSM8K's calculator."""
 _MINUS = re.compile(r"(?<!\d )(?<!\w)(?:minus|negative)\s+(?=\$?\d)", re.IGNORECASE)
@@ -102,7 +104,8 @@ def sentence_number(text: str) -> Fraction | None:
     )[0]
     found = [m for m in _NUMBER.finditer(plain) if m["whole"] or m["decimals"]]
     if not found:
-        return None
+        numerals = chinese_number(plain.strip(" .\u3002*"))
+        return Fraction(numerals) if numerals.lstrip("-").isdecimal() else None
     if len(found) == 1:
         bound = _NOT_IT.search(plain[: _begin(found[0])]) or _OR_MORE.match(plain, found[0].end())
         return None if bound else _value(found[0])
@@ -144,7 +147,8 @@ def _grade(value: Fraction, problem: Problem, answer: str, *, formatted: bool) -
 
 def _plain(text: str) -> str:
     """Return the text with LaTeX's fractions and separators as plain ones."""
-    text = _SPACES.sub("", re.sub(r"\\([$%()\[\]])", r"\1", text))
+    text = _SPACES.sub("", re.sub(r"\\([$%()\[\]])", r"\1", _SIZED.sub(r"\1", text)))
+    text = re.sub(r"\\[,;:! ](?=\s*\\[dt]?frac)", " ", text)
     text = _UNIT_POWER.sub("", _MINUS.sub("-", _ANNOTATION.sub("", text)))
     text = re.sub(r"(?<=\d)\*\*(?=\d)", "^", text)
 

@@ -20,7 +20,7 @@ from eapo_agents.grading.extraction import final_text
 
 _OPENING = re.compile(r"^([ \t>]*)((?:[-*+]|\d{1,3}[.)])[ \t]+)?(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _END_OF_TURN = re.compile(r"(?:<\|[^|>]*\|>|</s>|<eos>|<end_of_turn>)+\Z")
-_LANGUAGES = re.compile(r"(?:i?python[\d.]*|py[\d.]*)?", re.IGNORECASE)
+_LANGUAGES = re.compile(r"(?:i?python[\d.]*|py[\d.]*|pycon)?", re.IGNORECASE)
 _MAX_ENDS = 20
 """Fences that are tried as the end of one block."""
 _MAX_TRIED_CHARS = 100_000

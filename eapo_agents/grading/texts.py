@@ -1,15 +1,17 @@
 """Short answers in words: the text itself, and token F1 as HotpotQA scores it.
 
-`exact` compares what is there; case, white space and a sentence's end do not matter. `f1` drops
-punctuation and articles, as HotpotQA's script does. Source of its
-formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
+`exact` compares what is there; case, white space and a sentence's end do not matter, unless its
+name says so: `exact:case+space+end`. `f1` drops punctuation and articles, as HotpotQA's script
+does. Source of its formulae: hotpotqa/hotpot, hotpot_evaluate_v1.py (Apache-2.0).
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from eapo_agents.grading.extraction import announced_answers, extract_answer, last_line
@@ -18,6 +20,7 @@ from eapo_agents.types import Problem
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _CLOSED = ("yes", "no", "noanswer")
+_LATEX_TEXT = re.compile(r"\$?\\(?:text|textbf|textit|mathrm|mathbf|emph)\s*\{([^{}]*)\}\$?")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -31,15 +34,22 @@ class Overlap:
     recall: float
 
 
-def exact(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
-    """Grade equality of text, case, white space and a final full stop aside."""
+COUNTS = ("case", "space", "end")
+"""What `exact` puts aside unless its name says that it counts: case, white space within, and a
+final full stop or exclamation mark."""
+
+
+def exact(
+    text: str, problem: Problem, *, lenient: bool = False, counts: Collection[str] = ()
+) -> Grade:
+    """Grade equality of text, all of `COUNTS` aside that is not in `counts`."""
     answer = _answer(text, lenient)
-    return NOTHING if answer is None else exact_answer(answer, problem)
+    return NOTHING if answer is None else exact_answer(answer, problem, counts=counts)
 
 
-def exact_answer(answer: str, problem: Problem) -> Grade:
+def exact_answer(answer: str, problem: Problem, *, counts: Collection[str] = ()) -> Grade:
     """Grade an extracted answer."""
-    same = plain_text(answer) == plain_text(problem.answer)
+    same = plain_text(answer, counts) == plain_text(problem.answer, counts)
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
@@ -55,10 +65,15 @@ def verbatim_answer(answer: str, problem: Problem) -> Grade:
     return Grade(score=float(same), formatted=True, extracted=answer)
 
 
-def plain_text(text: str) -> str:
-    """Return the text in lower case, with single spaces and without a sentence's end."""
-    plain = " ".join(text.casefold().split())
-    return plain.rstrip(".!").rstrip() or plain
+def plain_text(text: str, counts: Collection[str] = ()) -> str:
+    """Return the text in lower case, with single spaces and without a sentence's end, but for what
+    counts."""
+    plain = unicodedata.normalize("NFC", _unwrapped(text)).strip()
+    if "case" not in counts:
+        plain = plain.casefold()
+    if "space" not in counts:
+        plain = " ".join(plain.split())
+    return plain if "end" in counts else plain.rstrip(".!").rstrip() or plain
 
 
 def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
@@ -71,7 +86,7 @@ def f1(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
 
 def f1_answer(answer: str, problem: Problem) -> Grade:
     """Grade an extracted answer."""
-    found = overlap(answer, problem.answer)
+    found = overlap(_unwrapped(answer), problem.answer)
     details = {"em": found.em, "f1": found.f1, "prec": found.precision, "recall": found.recall}
     return Grade(score=found.f1, formatted=True, extracted=answer, details=details)
 
@@ -99,6 +114,12 @@ def _answer(text: str, lenient: bool) -> str | None:
     if not lenient:
         return extract_answer(text)
     return next(announced_answers(text), None) or last_line(text[-4 * MAX_ANSWER_CHARS :])
+
+
+def _unwrapped(text: str) -> str:
+    """Return the words of `\\text{...}`, which models write inside a box."""
+    found = _LATEX_TEXT.fullmatch(text.strip())
+    return found[1] if found else text
 
 
 _ZERO = {"em": 0.0, "f1": 0.0, "prec": 0.0, "recall": 0.0}

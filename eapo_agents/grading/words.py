@@ -57,7 +57,11 @@ def _letters(text: str) -> str:
     return re.sub(r"[^a-z0-9<>=+-]", "", text.lower())
 
 
+_SPEEDS = {"mph": "mile hour", "kph": "kilometer hour", "kmph": "kilometer hour"}
+
+
 def _units(text: str) -> frozenset[str]:
+    text = re.sub(r"\b(?:mph|km?ph)\b", lambda m: _SPEEDS[m[0]], text.lower())
     words = re.findall(r"[a-z]+", text.lower())
     found = (
         _CANONICAL.get(w) or _CANONICAL.get(w.rstrip("s")) or (w.rstrip("s") or w) for w in words

@@ -29,6 +29,7 @@ from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
 from eapo_agents.runs.studies import BASE, RESULT
 from eapo_agents.runs.training import evaluator, train_live_into, train_logged_into
 from eapo_agents.runs.warm_starting import warm_start_into, with_fresh_model
+from eapo_agents.secrets import redact
 
 if TYPE_CHECKING:
     from eapo_agents.store import TraceStore
@@ -143,7 +144,7 @@ def main() -> None:
     try:
         run_job(Path(sys.argv[1]), sys.argv[2])
     except EapoError as error:
-        sys.exit(f"{error}")
+        sys.exit(redact(str(error)))
     except KeyboardInterrupt:
         sys.exit(130)
 

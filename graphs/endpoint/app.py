@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from eapo_agents.errors import BudgetError, EapoError, EngineLostError, UsageError
+from eapo_agents.secrets import redact
 from graphs.endpoint.answering import Answering
 from graphs.endpoint.replies import Heading
 from graphs.endpoint.requests import RequestError, read_request
@@ -210,6 +211,6 @@ def _told(error: Exception) -> tuple[int, dict[str, Any]]:
         message = f"{type(error).__name__} in the endpoint: its log says more."
         _LOG.exception("A request failed.", exc_info=error)
     else:
-        message = str(error)
+        message = redact(str(error))
     kind = "invalid_request_error" if status < 500 else "server_error"
     return status, {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eapo_agents.errors import GradingError, UsageError
-from eapo_agents.grading import GRADERS, extract_answer, grade, math_processes
+from eapo_agents.grading import GRADERS, extract_answer, grade, math_processes, same_answer
 from eapo_agents.rewards import score_text
 from eapo_agents.types import Problem
 
@@ -175,3 +175,36 @@ def test_verbatim_counts_the_case_and_the_full_stop_and_exact_does_not(answer, e
     for name, score in (("exact", exact), ("verbatim", verbatim)):
         problem = Problem(id="p", question="q", answer="Paris", grader=name)
         assert grade(f"Answer: {answer}", problem).score == score
+
+
+@pytest.mark.parametrize(
+    ("grader", "right"),
+    [
+        ("exact", {"New York", "new york", "New  York", "New York!", "\\text{New York}"}),
+        ("exact:case", {"New York", "New  York", "New York!", "\\text{New York}"}),
+        ("exact:space", {"New York", "new york", "New York!", "\\text{New York}"}),
+        ("exact:end", {"New York", "new york", "New  York", "\\text{New York}"}),
+        ("exact:case+end", {"New York", "New  York", "\\text{New York}"}),
+        ("exact:case+space+end", {"New York", "\\text{New York}"}),
+        ("verbatim", {"New York"}),
+    ],
+)
+def test_what_counts_in_exact_is_named_behind_it(grader, right):
+    written = {"New York", "new york", "New  York", "New York!", "\\text{New York}", "NewYork"}
+    asked = problem(grader, "New York")
+    assert {text for text in written if grade(f"Answer: {text}", asked).correct} == right
+    asked = problem(f"{grader}:lenient", "New York")
+    assert {text for text in written if grade(f"It is so.\n{text}", asked).correct} == right
+
+
+def test_what_does_not_count_is_one_sentence_and_votes_follow_what_counts():
+    with pytest.raises(UsageError, match=r"'accents' counts.*case, space, end"):
+        grade("a", problem("exact:case+accents", "b"))
+    assert same_answer("Paris", "paris", "exact:space")
+    assert not same_answer("Paris", "paris", "exact:case:lenient")
+
+
+def test_characters_that_are_composed_in_two_ways_are_the_same_text():
+    asked = problem("exact", "caf\u00e9")
+    assert grade("Answer: cafe\u0301", asked).correct
+    assert not grade("Answer: cafe", asked).correct

@@ -27,6 +27,18 @@ REPLIES = {
     "indented by a tab": textwrap.indent(block(RIGHT), "\t"),
     "indented inside the fence": block(textwrap.indent(RIGHT, "    ")),
     "windows line ends": block(RIGHT).replace("\n", "\r\n"),
+    "an interpreter's session with its own name": block(
+        ">>> def double(xs):\n...     return [2 * x for x in xs]\n...\n>>> double([1])\n[2]\n",
+        language="pycon",
+    ),
+    "a class that does the work": block(
+        "class Twice:\n    def of(self, x):\n        return 2 * x\n\n\n",
+        "def double(xs):\n    return [Twice().of(x) for x in xs]\n",
+    ),
+    "an async helper": block(
+        "import asyncio\n\n\nasync def two(x):\n    return 2 * x\n\n\n",
+        "def double(xs):\n    return [asyncio.run(two(x)) for x in xs]\n",
+    ),
     "byte order mark": block("\ufeff" + RIGHT),
     "no-break spaces": block(RIGHT.replace("    ", "\xa0\xa0\xa0\xa0")),
     "tildes": block(RIGHT, fence="~~~"),
