@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -26,6 +24,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from eapo_agents.errors import ModelError
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.formats import ParsedCall
+from eapo_agents.policy.fresh import chat_templates, marks_of
 from eapo_agents.policy.protocols import Tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.scripted import ScriptedEngine
@@ -34,11 +33,6 @@ from eapo_agents.types import Sampling
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-_MARKS = re.compile(
-    r"<\|[A-Za-z_0-9: /\"]+?\|?>|<[a-z_]+\|>|<｜[^｜]+｜>|</?(?:start|end)_of_\w+>"  # noqa: RUF001
-    r"|\[/?[A-Z_]+\]|\[gMASK\]|<sop>|</s>|<eos>|</?tool_(?:call|response)>|</?think>"
-)
-_NOT_SPECIAL = re.compile(r"</?(?:tool_|think)")
 TOOL = {
     "type": "function",
     "function": {
@@ -58,11 +52,8 @@ TOOL = {
 
 def templates() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each chat template of TRL, those for training aside."""
-    import trl
-
-    for file in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja")):
-        if not file.stem.endswith("_training"):
-            yield file.stem, file.read_text(encoding="utf-8")
+    for name, file in chat_templates().items():
+        yield name, file.read_text(encoding="utf-8")
 
 
 def make_tokenizer(template: str, vocabulary: str | None = None) -> Tokenizer:
@@ -77,10 +68,9 @@ def make_tokenizer(template: str, vocabulary: str | None = None) -> Tokenizer:
         pad_token="<eos>",
         chat_template=template,
     )
-    marks = sorted(set(_MARKS.findall(template)))
-    special = [mark for mark in marks if not _NOT_SPECIAL.match(mark)]
+    special, own = marks_of(template)
     made.add_special_tokens({"additional_special_tokens": special})
-    made.add_tokens([mark for mark in marks if _NOT_SPECIAL.match(mark)])
+    made.add_tokens(own)
     return made
 
 
