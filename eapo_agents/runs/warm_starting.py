@@ -97,6 +97,18 @@ def with_fresh_model(recipe: Recipe, problems: Sequence[Problem], folder: Path) 
     return recipe.model_copy(update={"policy": made})
 
 
+def keep_fresh_model(recipe: Recipe, folder: Path) -> None:
+    """Copy the fresh model of the recipe's policy, if it is one, to where the policies that are
+    trained from it find it.
+
+    Raises:
+        ModelError: the named policy is not of such a model.
+    """
+    if recipe.policy.awaits_model:
+        made = fresh_model_of(recipe.policy.adapter)
+        shutil.copytree(made, folder / FRESH, dirs_exist_ok=True)
+
+
 def taught(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> Recipe:
     """Return the recipe of a training in `folder` with the policy that it begins with.
 
@@ -112,7 +124,7 @@ def taught(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> Recipe:
         return recipe
     warm, model = folder / WARM, folder / FRESH
     if policy.adapter is not None:
-        shutil.copytree(fresh_model_of(policy.adapter), model, dirs_exist_ok=True)
+        keep_fresh_model(recipe, folder)
         found = {"model": str(model)}
     else:
         if not (warm / _TAUGHT).exists():
