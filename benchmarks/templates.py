@@ -2,23 +2,19 @@
 and of hostile replies in each.
 
     python benchmarks/templates.py --hostile 1000
-    python benchmarks/templates.py --vocabulary qwen3_5=qwen3_6.tiktoken
 
 A tokenizer of bytes is made for each template, with the marks of the template as its added tokens.
 A conversation of calls, replies, an answer and another question is run through the policy's chat
-model. With `--vocabulary` only the templates of those names are run, with the words of a real
-tokenizer (tokenizer.json, or tiktoken's form). The command fails where a call is not read, a reply
-is lost or a mark comes out of a reply.
+model. The command fails where a call is not read, a reply is lost or a mark comes out of a reply.
+benchmarks/vocabularies.py does the same with real vocabularies.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -26,6 +22,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from eapo_agents.errors import ModelError
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.formats import ParsedCall
+from eapo_agents.policy.fresh import chat_templates, marks_of
 from eapo_agents.policy.protocols import Tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.scripted import ScriptedEngine
@@ -34,11 +31,6 @@ from eapo_agents.types import Sampling
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-_MARKS = re.compile(
-    r"<\|[A-Za-z_0-9: /\"]+?\|?>|<[a-z_]+\|>|<｜[^｜]+｜>|</?(?:start|end)_of_\w+>"  # noqa: RUF001
-    r"|\[/?[A-Z_]+\]|\[gMASK\]|<sop>|</s>|<eos>|</?tool_(?:call|response)>|</?think>"
-)
-_NOT_SPECIAL = re.compile(r"</?(?:tool_|think)")
 TOOL = {
     "type": "function",
     "function": {
@@ -58,39 +50,24 @@ TOOL = {
 
 def templates() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each chat template of TRL, those for training aside."""
-    import trl
-
-    for file in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja")):
-        if not file.stem.endswith("_training"):
-            yield file.stem, file.read_text(encoding="utf-8")
+    for name, file in chat_templates().items():
+        yield name, file.read_text(encoding="utf-8")
 
 
-def make_tokenizer(template: str, vocabulary: str | None = None) -> Tokenizer:
-    """Return a tokenizer of bytes, or of a file's vocabulary, with this template, and its marks as
-    tokens."""
+def make_tokenizer(template: str) -> Tokenizer:
+    """Return a tokenizer of bytes with this template, and its marks as tokens."""
     from transformers import PreTrainedTokenizerFast
 
     made = PreTrainedTokenizerFast(
-        tokenizer_object=_bytes() if vocabulary is None else _real(vocabulary),
+        tokenizer_object=_bytes(),
         bos_token="<bos>",
         eos_token="<eos>",
         pad_token="<eos>",
         chat_template=template,
     )
-    marks = sorted(set(_MARKS.findall(template)))
-    special = [mark for mark in marks if not _NOT_SPECIAL.match(mark)]
+    special, own = marks_of(template)
     made.add_special_tokens({"additional_special_tokens": special})
-    made.add_tokens([mark for mark in marks if _NOT_SPECIAL.match(mark)])
-    return made
-
-
-def _real(vocabulary: str) -> Backend:
-    from tokenizers import Tokenizer as Backend
-    from transformers.convert_slow_tokenizer import TikTokenConverter
-
-    if vocabulary.endswith(".json"):
-        return Backend.from_file(vocabulary)
-    made: Backend = TikTokenConverter(vocab_file=vocabulary).converted()
+    made.add_tokens(own)
     return made
 
 
@@ -121,7 +98,7 @@ def leaked(renderer: ChatRenderer, reply: str) -> str:
     ids = renderer.encode_text(reply)
     if not set(renderer.added.values()).isdisjoint(ids):
         return "a mark is a token"
-    if renderer.tokenizer.decode(ids, skip_special_tokens=False) != reply:
+    if reply not in renderer.tokenizer.decode(renderer.prompt([HumanMessage(reply)], [])):
         return "the text has changed"
     turn = AIMessage(
         content="",
@@ -188,12 +165,10 @@ def _context(message: AIMessage) -> Sequence[int]:
     return found
 
 
-def row(
-    name: str, text: str, num_hostile: int, vocabulary: str | None = None
-) -> tuple[list[str], str]:
+def row(name: str, text: str, num_hostile: int) -> tuple[list[str], str]:
     """Return a template's row of the table, and what is wrong."""
     try:
-        renderer = ChatRenderer(make_tokenizer(text, vocabulary))
+        renderer = ChatRenderer(make_tokenizer(text))
     except ModelError as error:
         return [name, "refused", str(error), "", "", ""], ""
     template = renderer.template
@@ -216,19 +191,12 @@ def row(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hostile", type=int, default=0, help="Hostile replies per template.")
-    parser.add_argument(
-        "--vocabulary", action="append", default=[], help="PART_OF_A_TEMPLATE'S_NAME=FILE"
-    )
     given = parser.parse_args()
-    files = dict(pair.split("=", 1) for pair in given.vocabulary)
     titles = ["template", "form of calls", "tools from", "calls a turn", "replies", "thoughts"]
     print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     failed = 0
     for name, text in templates():
-        file = next((file for part, file in files.items() if part in name), None)
-        if files and file is None:
-            continue
-        cells, wrong = row(name, text, given.hostile, file)
+        cells, wrong = row(name, text, given.hostile)
         print(f"| {' | '.join(cells)} |")
         if wrong:
             failed += 1

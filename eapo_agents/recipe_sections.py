@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from eapo_agents.experts.budget import BudgetLimits
 from eapo_agents.experts.expert import CallSettings, ExpertSettings
+from eapo_agents.policy.fresh import Architecture
 from eapo_agents.policy.models import EMBEDDED
 from eapo_agents.recipe_task import TaskSection
 from eapo_agents.recipe_training import TrainSection
@@ -22,7 +23,7 @@ from eapo_agents.types import Sampling
 
 
 class FreshSection(Settings):
-    """A new Llama with random weights and its own tokenizer, for studies in minutes."""
+    """A new model with random weights and its own tokenizer, for studies in minutes."""
 
     layers: int = Field(3, ge=1)
     """Decoder layers."""
@@ -33,6 +34,12 @@ class FreshSection(Settings):
     vocabulary: int = Field(512, ge=300)
     """Tokens: bytes, special tokens and the most frequent pieces of the warm start's texts. Each
     digit is a token."""
+    architecture: Architecture = "llama"
+    """Architecture of the model, as transformers has it."""
+    chat_template: str | None = None
+    """Name of a chat template that TRL ships, such as `qwen3_5_think`, or a .jinja file: its form
+    of calls is taught. What it writes about tools is long, so give a larger `vocabulary`. `null`: a
+    plain template, whose calls are Hermes JSON."""
 
 
 class EndpointSection(Settings):

@@ -132,7 +132,7 @@ def policy_size(recipe: Recipe) -> ModelSize:
     if policy.awaits_model and policy.fresh is not None:
         from eapo_agents.policy.fresh import config_of
 
-        return _size_of(config_of(**policy.fresh.model_dump()))
+        return _size_of(config_of(**policy.fresh.model_dump(exclude={"chat_template"})))
     return model_size(policy.model)
 
 

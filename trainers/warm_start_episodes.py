@@ -8,19 +8,21 @@ it, so the policy learns to ask and to answer in the form, not to solve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from eapo_agents.errors import RecipeError, TraceError
 from eapo_agents.experts.consulting import UNAVAILABLE, current_consulting
 from eapo_agents.policy.chat_model import PolicyChatModel
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.policy.rendering import tool_section
+from eapo_agents.policy.formats import HERMES, ParsedCall
+from eapo_agents.policy.fresh import tokenizer_for
+from eapo_agents.policy.rendering import ChatRenderer, tool_section
 from eapo_agents.policy.scripted import ScriptedEngine
-from eapo_agents.policy.tool_calls import ParsedCall, format_call
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.rewards import reward_of, scored
@@ -31,7 +33,7 @@ from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 from graphs.agent import Agent, make_pool
 from graphs.consult import build_consult_graph
 from graphs.fill import run_to_end
-from graphs.rollout import RolloutPlan, run_rollouts
+from graphs.rollout import RolloutPlan, first_messages, run_rollouts
 from graphs.solo import build_solo_graph
 from trainers.likelihood import in_form
 
@@ -86,13 +88,25 @@ def scripted_episodes(
     return episodes
 
 
-def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
-    """Return the texts of the episodes, for a tokenizer that is made before they are run."""
+def script_texts(
+    recipe: Recipe, problems: Sequence[Problem], chat_template: str | None = None
+) -> list[str]:
+    """Return the texts of the episodes, for a tokenizer that is made before they are run.
+
+    Args:
+        chat_template: the text of one: then they are whole conversations as it writes them.
+
+    Raises:
+        ModelError: the chat template cannot be used.
+    """
     pool = make_pool(recipe)
-    tools = [*pool.tools, *make_tools(recipe.tools)]
-    section = tool_section([convert_to_openai_tool(tool) for tool in tools])
+    tools = [convert_to_openai_tool(t) for t in (*pool.tools, *make_tools(recipe.tools))]
+    section = tool_section(tools)
     prompt = recipe.task.system_prompt
     frame = [prompt, f"{prompt}\n{section}", section, UNAVAILABLE]
+    renderer = None
+    if chat_template is not None:
+        renderer = ChatRenderer(tokenizer_for(chat_template)[0], recipe.policy.template)
     texts = []
     for problem in problems:
         query, working = problem.question, str(problem.metadata.get("solution", ""))
@@ -100,8 +114,39 @@ def script_texts(recipe: Recipe, problems: Sequence[Problem]) -> list[str]:
         if "expression" in problem.metadata:
             query = str(problem.metadata["expression"])
             working, _ = worked_steps(query)
-        call = format_call(pool.tools[0].name, {"query": query})
-        texts += [problem.question, call, f"{working} {answer}".strip(), *frame]
+        call = ParsedCall(name=pool.tools[0].name, arguments={"query": query})
+        last = f"{working} {answer}".strip()
+        if renderer is None:
+            texts += [problem.question, HERMES.render([call]), last, *frame]
+        else:
+            asked = first_messages(prompt, problem.question)
+            texts += _conversations(renderer, asked, tools, call, working, last)
+    return texts
+
+
+def _conversations(
+    renderer: ChatRenderer,
+    asked: Sequence[BaseMessage],
+    tools: Sequence[Mapping[str, object]],
+    call: ParsedCall,
+    working: str,
+    last: str,
+) -> list[str]:
+    """Return a problem's conversations with the expert, accepted and withheld, and without it."""
+    turn = AIMessage(
+        "", tool_calls=[{"name": call.name, "args": dict(call.arguments), "id": "call"}]
+    )
+    texts = []
+    for reply in (working, UNAVAILABLE, None):
+        ids = renderer.prompt(asked, [] if reply is None else tools)
+        if reply is not None:
+            ids += renderer.encode_turn(
+                renderer.format.render([call]), in_thought=renderer.in_thought(ids)
+            )
+            sent = ToolMessage(reply, tool_call_id="call", name=call.name)
+            ids += renderer.continuation([sent], closed_by=ids[-1], after=turn)
+        ids += renderer.encode_turn(last, in_thought=renderer.in_thought(ids))
+        texts.append(renderer.tokenizer.decode(ids))
     return texts
 
 

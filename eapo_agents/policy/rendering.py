@@ -63,6 +63,7 @@ class ChatRenderer:
         """Tokens that end a turn."""
         # frames repeat from prompt to prompt, contents mostly do not
         self._encode_frame = lru_cache(maxsize=4096)(self._encode_frame_uncached)
+        self._before_answer, self._last_of_prompt = self._find_begin_of_turn()
 
     @property
     def format(self) -> Format:
@@ -83,7 +84,7 @@ class ChatRenderer:
             section = tool_section(tools, self.format)
         parts = self._conversation.parts(messages, section)
         frame = self.template.render(self._conversation.written(parts, draft), template_tools)
-        return self._encode(frame, draft)
+        return [token for piece in self._pieces(frame, draft, first=True) for token in piece]
 
     def continuation(
         self,
@@ -120,7 +121,7 @@ class ChatRenderer:
             assert end > start, "the probe has read the template's calls"
         else:
             end = end_of_slot(frame, 1)
-        return self._without_end(self._pieces(frame[end:], draft), closed_by)
+        return self._without_end(self._pieces(frame[end:], draft, first=False), closed_by)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of tokens. Special tokens are left out, except for those that are part
@@ -196,7 +197,7 @@ class ChatRenderer:
             text = begin + text
         ids: list[int] = []
         for piece, own in _split_at(text, tuple(self._ends.own)):
-            ids += self._encode_frame(piece) if own else self.encode_text(piece)
+            ids += self._encode_frame(piece) if own else self._encode_own(piece, ids)
         if ids and ids[-1] in self.stop_ids:
             return ids
         return [*ids, self._ends.of_calls if calls else self.end_of_turn_id]
@@ -206,7 +207,7 @@ class ChatRenderer:
         begins one, the text without any mark, and the end of the turn."""
         begin = self._begin_of_answer(bool(self.template.opened), calls=False)
         own = self._encode_frame(begin) if begin else ()
-        return [*own, *self.encode_text(text), self.end_of_turn_id]
+        return [*own, *self._encode_own(text, own), self.end_of_turn_id]
 
     def _begin_of_answer(self, in_thought: bool, *, calls: bool) -> str:
         close = next((c for o, c in self.format.thoughts if o == self.template.opened), "")
@@ -214,17 +215,47 @@ class ChatRenderer:
             return f"{close}\n\n"
         return "" if calls else self.format.answer_opening
 
-    def _encode_frame_uncached(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+    def _encode_own(self, text: str, before: Sequence[int]) -> list[int]:
+        """Return the tokens of a text in the policy's own turn, behind those of the turn that are
+        there already."""
+        if not self._outside.opens_with_space:
+            return self.encode_text(text)
+        if before:
+            return self._encode_content(text, before[-1])
+        return self._encode_content(self._before_answer + text, self._last_of_prompt)
 
-    def _encode(self, frame: str, draft: Draft) -> list[int]:
-        return [token for piece in self._pieces(frame, draft) for token in piece]
+    def _find_begin_of_turn(self) -> tuple[str, int]:
+        """Return the space that the template writes before an answer, if it does, and the last
+        token of a prompt."""
+        prompt = self.template.render([said("user", 0)])
+        turn = [said("user", 0), said("assistant", 1)]
+        whole = self.template.tried(turn, generation_prompt=False) or ""
+        has_space = whole.startswith(f"{prompt} EAPOSLOT1X")
+        return " " if has_space else "", self._encode_frame(prompt)[-1]
 
-    def _pieces(self, frame: str, draft: Draft) -> list[Sequence[int]]:
+    def _encode_content(self, text: str, after: int | None) -> list[int]:
+        """Return the tokens of outside text where it stands: behind this token, or first of all."""
+        begins = after is None or (
+            self._outside.opens_after_added and after in self._outside.added_ids
+        )
+        return self._outside.encode(text, within=not begins)
+
+    def _encode_frame_uncached(self, text: str, first: bool = True) -> tuple[int, ...]:
+        if first or not self._outside.opens_with_space:
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        end = self._outside.before_added(text)
+        head = self._outside.encode(text[:end], within=True)
+        return (*head, *self.tokenizer.encode(text[end:], add_special_tokens=False))
+
+    def _pieces(self, frame: str, draft: Draft, *, first: bool) -> list[Sequence[int]]:
         """Tokenise a rendered frame piece by piece, the contents in between.
 
         The strings of a call are part of the text around them, as the model writes it, unless
-        they would make an added token.
+        they would make an added token. The space before a content is the beginning of its first
+        word, as it is where the whole text is tokenised.
+
+        Args:
+            first: whether the frame begins the text that the model sees.
         """
         for match in list(SLOT.finditer(frame)):
             number = int(match.group(1))
@@ -233,12 +264,21 @@ class ChatRenderer:
                 before, _, after = frame.partition(match.group())
                 if not self._outside.would_be_added(before, text, after):
                     frame = before + text + after
+        pieces = SLOT.split(frame)
         found: list[Sequence[int]] = []
-        for index, piece in enumerate(SLOT.split(frame)):
+        last = None if first else -1
+        space = ""
+        for index, piece in enumerate(pieces):
             if index % 2:
-                found.append(self.encode_text(draft.contents[int(piece)]))
+                text = space + draft.contents[int(piece)]
+                found.append(self._encode_content(text, last))
             else:
-                found.append(self._encode_frame(piece) if piece else ())
+                content = draft.contents[int(pieces[index + 1])] if index + 1 < len(pieces) else ""
+                moved = piece.endswith(" ") and content[:1].strip() != ""
+                space = " " if moved else ""
+                text = piece[:-1] if moved else piece
+                found.append(self._encode_frame(text, last is None) if text else ())
+            last = found[-1][-1] if found[-1] else last
         return found
 
     def _without_end(self, pieces: list[Sequence[int]], closed_by: int | None) -> list[int]:

@@ -186,7 +186,17 @@ class Template:
         readers = [form for form in FAMILIES if self._reads(form, frame, count)]
         call = ParsedCall(name="eapo_probe", arguments=probe_arguments(TRICKY, TRICKY))
         same = [form for form in readers if form.render([call] * count) in frame]
-        return next(iter([*same, *readers]), None)
+        if same or not readers:
+            return same[0] if same else None
+
+        def num_alike(form: Format) -> int:
+            span = form.find(frame, end_of_slot(frame, 0))
+            written = frame[span.start :] if span else ""
+            texts = ("".join(text.split()) for text in (written, form.render([call] * count)))
+            pairs = enumerate(zip(*texts, strict=False))
+            return next((n for n, (one, other) in pairs if one != other), len(written))
+
+        return max(readers, key=num_alike)
 
     def _find_taught(self) -> None:
         """Where the template shows tools but writes no calls, read which form it teaches."""

@@ -39,7 +39,7 @@ from eapo_agents.runs.loading import (
     refuse_untrained,
 )
 from eapo_agents.runs.lock import locked
-from eapo_agents.runs.warm_starting import taught
+from eapo_agents.runs.warm_starting import keep_fresh_model, taught
 from eapo_agents.types import Problem, RolloutGroup
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ def _from_traces(
     with locked(out):
         save_recipe(recipe, out, progress)
         write_atomically(out / TRACED, json.dumps({"digest": _digest(groups)}) + "\n")
+        keep_fresh_model(recipe, out)
         return agent, train_logged_into(agent, usable, out, progress=progress)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
-from eapo_agents.policy.fresh import FRESH, fresh_model_of
+from eapo_agents.policy.fresh import FRESH, fresh_model_of, read_chat_template
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import expert_file, save_recipe
@@ -46,6 +46,7 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
 
     Raises:
         RecipeError: the recipe does not say what to teach.
+        ModelError: the fresh model's chat template cannot be used.
         UsageError: another process works in the folder.
     """
     refuse_untrained(recipe)
@@ -56,6 +57,8 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
     from trainers.warm_start_episodes import refuse_misfit
 
     refuse_misfit(recipe, problems)
+    if recipe.policy.fresh is not None and recipe.policy.fresh.chat_template is not None:
+        read_chat_template(recipe.policy.fresh.chat_template)  # refused before a folder is made
     with locked(out):
         save_recipe(recipe, out, progress)
         agent = load_agent(with_fresh_model(recipe, problems, out), progress)
@@ -82,13 +85,28 @@ def with_fresh_model(recipe: Recipe, problems: Sequence[Problem], folder: Path) 
         from eapo_agents.policy.fresh import make_model
         from trainers.warm_start_episodes import script_texts
 
-        texts = script_texts(recipe, problems)
+        settings = fresh.model_dump()
+        if fresh.chat_template is not None:
+            settings["chat_template"] = read_chat_template(fresh.chat_template)
         try:
-            make_model(model, texts, **fresh.model_dump(), seed=recipe.seed)
+            texts = script_texts(recipe, problems, settings["chat_template"])
+            make_model(model, texts, **settings, seed=recipe.seed)
         except ValueError as error:
             raise RecipeError(f"In policy.fresh: {error}") from error
-    settings = recipe.policy.model_copy(update={"model": str(model), "adapter": None})
-    return recipe.model_copy(update={"policy": settings})
+    made = recipe.policy.model_copy(update={"model": str(model), "adapter": None})
+    return recipe.model_copy(update={"policy": made})
+
+
+def keep_fresh_model(recipe: Recipe, folder: Path) -> None:
+    """Copy the fresh model of the recipe's policy, if it is one, to where the policies that are
+    trained from it find it.
+
+    Raises:
+        ModelError: the named policy is not of such a model.
+    """
+    if recipe.policy.awaits_model:
+        made = fresh_model_of(recipe.policy.adapter)
+        shutil.copytree(made, folder / FRESH, dirs_exist_ok=True)
 
 
 def taught(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> Recipe:
@@ -106,7 +124,7 @@ def taught(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> Recipe:
         return recipe
     warm, model = folder / WARM, folder / FRESH
     if policy.adapter is not None:
-        shutil.copytree(fresh_model_of(policy.adapter), model, dirs_exist_ok=True)
+        keep_fresh_model(recipe, folder)
         found = {"model": str(model)}
     else:
         if not (warm / _TAUGHT).exists():
