@@ -31,6 +31,7 @@ from eapo_agents.cli import (
     study,
     traces,
     train,
+    view,
     warm_start,
     watch,
 )
@@ -61,6 +62,7 @@ for command in (
     study.study,
     report.report,
     watch.watch,
+    view.view,
 ):
     app.command()(command)
 app.command(name="eval")(eval.evaluate)

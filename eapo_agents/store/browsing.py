@@ -1,0 +1,390 @@
+"""A trace store to look at: pages of it, never all of it, and nothing is ever written.
+
+A training run may write at the same time. Connections are read-only and short.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Integer, Select, case, cast, func, or_, select
+
+from eapo_agents.store import schema
+from eapo_agents.store.opening import guard, open_to_read
+from eapo_agents.store.table_rows import StoredTrajectory, problem_of, stored
+from eapo_agents.store.trace_store import TraceStore
+from eapo_agents.types import ConsultationStatus, Problem, Role
+
+PAGE = 100
+"""Trajectories of a page."""
+_BLOCK = 4_000
+"""Trajectories that are searched between two looks at the clock."""
+_SNIPPET = 90
+"""Characters shown before and behind what was found."""
+_T = schema.trajectories.c
+_Where: TypeAlias = Sequence[ColumnElement[bool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Sums over some trajectories, such as those of a run, a step or a group."""
+
+    name: str
+    """The step, or the group's key."""
+    num: int
+    scored: int
+    reward: float | None
+    """Mean over the scored ones."""
+    lowest: float | None
+    highest: float | None
+    correct: int
+    failed: int
+    solo: int
+    first_id: int
+    last_id: int
+    problem: Problem | None = None
+    """A group's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """A trajectory in a list: without its turns."""
+
+    id: int
+    run_id: str
+    group_key: str
+    rollout: int
+    problem: Problem
+    graph: str
+    role: str
+    stop_reason: str
+    answer: str | None
+    reward: float | None
+    correct: bool | None
+    error: str | None
+    global_step: int
+    duration_s: float
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which trajectories a list shows."""
+
+    run_id: str | None = None
+    step: int | None = None
+    group_key: str | None = None
+    verdict: str = ""
+    """right, wrong, unscored or failed; empty for all."""
+    role: str = ""
+    asked: bool = False
+    """Only those that asked an expert."""
+    before: int | None = None
+    """Only older ones than this: where the page before this one ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A trajectory in which a text was found."""
+
+    brief: Brief
+    where: str
+    """question, answer, turn, query or reply."""
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search gave."""
+
+    hits: Sequence[Hit]
+    searched: int
+    """Trajectories that were looked at, the latest first."""
+    whole: bool
+    """Whether the whole store was searched: neither the time nor the number of hits ran out."""
+
+
+class StoreBrowser(TraceStore):
+    """A store that is only looked at."""
+
+    @classmethod
+    def look_into(cls, at: str | Path) -> StoreBrowser:
+        """Open a store without writing anything, not even beside it.
+
+        Raises:
+            StoreError: missing, not a store, unreadable, or of another format.
+        """
+        return cls(*open_to_read(at))
+
+    def steps(self, run_id: str) -> list[Tally]:
+        """Return the sums of each training step of a run, in their order."""
+        query = select(cast(_T.global_step, Integer), *_SUMS).where(_T.run_id == run_id)
+        rows = self._rows(query.group_by(_T.global_step).order_by(_T.global_step))
+        return [_tally(str(row[0]), row[1:]) for row in rows]
+
+    def groups_of(
+        self, run_id: str, *, step: int | None = None, page: int = 0, size: int = PAGE
+    ) -> list[Tally]:
+        """Return the sums of each group of a run, or of one step of it, in the order in which they
+        began: those of one page, counted from 0."""
+        where = [_T.run_id == run_id, *([] if step is None else [_T.global_step == step])]
+        query = select(_T.group_key, *_SUMS, func.min(_T.problem)).where(*where)
+        query = query.group_by(_T.group_key).order_by(func.min(_T.id))
+        rows = self._rows(query.limit(size).offset(page * size))
+        problems = self._problems({row[-1] for row in rows})
+        return [_tally(row[0], row[1:-1], problems[row[-1]]) for row in rows]
+
+    def briefs(self, wanted: Wanted, limit: int = PAGE) -> list[Brief]:
+        """Return the latest trajectories of those that are wanted, the latest first."""
+        query = select(schema.trajectories).where(*_where(wanted))
+        return self._briefs(query.order_by(_T.id.desc()).limit(limit))
+
+    def group(self, run_id: str, group_key: str) -> list[StoredTrajectory]:
+        """Return the rollouts of a group with all that they hold, in the order of their numbers."""
+        query = select(schema.trajectories)
+        query = query.where(_T.run_id == run_id, _T.group_key == group_key)
+        return self._read(query.order_by(_T.rollout))
+
+    def groups_without_turns(
+        self, run_id: str, keys: Sequence[str]
+    ) -> dict[str, list[StoredTrajectory]]:
+        """Return group key -> its rollouts, in the order of their numbers, with no turns."""
+        query = select(schema.trajectories).where(_T.run_id == run_id, _T.group_key.in_(keys))
+        with guard(self.name), self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(_T.rollout)).mappings().all()
+        problems = self._problems({row["problem"] for row in rows})
+        found: dict[str, list[StoredTrajectory]] = {}
+        for row in rows:
+            brief = stored(row, problems[row["problem"]], (), (), ())
+            found.setdefault(row["group_key"], []).append(brief)
+        return found
+
+    def neighbours(self, of: StoredTrajectory) -> tuple[int | None, int | None]:
+        """Return the numbers of the rollouts before and behind one: in its group, else in the
+        groups of its run that were stored before and behind it."""
+        table = schema.trajectories
+        of_group = (_T.run_id == of.run_id) & (_T.group_key == of.group_key)
+        rows = self._rows(select(_T.id).where(of_group).order_by(_T.rollout))
+        ids = [row[0] for row in rows]
+        place = ids.index(of.id)
+        before = ids[place - 1] if place else None
+        behind = ids[place + 1] if place + 1 < len(ids) else None
+        others = (_T.run_id == of.run_id) & (_T.group_key != of.group_key)
+        if before is None:
+            query = select(table.c.id).where(others, _T.id < min(ids)).order_by(_T.id.desc())
+            before = self._first(query)
+        if behind is None:
+            query = select(table.c.id).where(others, _T.id > max(ids)).order_by(_T.id)
+            behind = self._first(query)
+        return before, behind
+
+    def id_of(self, run_id: str, group_key: str, rollout: int) -> int | None:
+        """Return the number of the trajectory at a place; None where there is none."""
+        place = (_T.run_id == run_id) & (_T.group_key == group_key) & (_T.rollout == rollout)
+        return self._first(select(_T.id).where(place))
+
+    def at_places(self, run_id: str, keys: Sequence[str]) -> dict[tuple[str, int], Brief]:
+        """Return (group key, rollout) -> the trajectory there, for the groups of these keys."""
+        query = select(schema.trajectories)
+        found = self._briefs(query.where(_T.run_id == run_id, _T.group_key.in_(keys)))
+        return {(brief.group_key, brief.rollout): brief for brief in found}
+
+    def problems_of_run(self, run_id: str) -> list[Problem]:
+        """Return the problems that a run has trajectories of."""
+        digests = select(_T.problem).where(_T.run_id == run_id).distinct()
+        query = select(schema.problems.c.problem).where(schema.problems.c.digest.in_(digests))
+        return [problem_of(row[0]) for row in self._rows(query)]
+
+    def consulted(self, ids: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Return trajectory -> status -> its consultations of that status."""
+        c = schema.consultations.c
+        query = select(c.trajectory_id, c.status, func.count()).where(c.trajectory_id.in_(ids))
+        found: dict[int, dict[str, int]] = {}
+        for trajectory, status, count in self._rows(query.group_by(c.trajectory_id, c.status)):
+            found.setdefault(trajectory, {})[status] = count
+        return found
+
+    def failed_attempts(self, run_id: str, group_key: str) -> list[tuple[int, str, str]]:
+        """Return (rollout, when, error) of what failed in a group and was run again."""
+        table = schema.failed_attempts.c
+        query = select(table.rollout, table.created_at, table.error)
+        query = query.where(table.run_id == run_id, table.group_key == group_key)
+        return [(row[0], row[1], row[2]) for row in self._rows(query.order_by(table.id))]
+
+    def search(
+        self, text: str, *, run_id: str | None = None, limit: int = PAGE, seconds: float = 2.0
+    ) -> Found:
+        """Find a text in questions, answers, turns, queries and replies, whatever its case. The
+        latest trajectories come first, until there are enough hits or the time is over."""
+        deadline = time.monotonic() + seconds
+        of_run = [] if run_id is None else [_T.run_id == run_id]
+        upper = (self._first(select(func.max(_T.id)).where(*of_run)) or 0) + 1
+        hits: list[Hit] = []
+        searched = 0
+        whole = True
+        while upper > 0 and whole:
+            lower = max(0, upper - _BLOCK)
+            block = [*of_run, _T.id >= lower, _T.id < upper]
+            searched += self._first(select(func.count()).where(*block)) or 0
+            hits += self._hits(text, block, limit - len(hits))
+            upper = lower
+            whole = upper == 0 or (len(hits) < limit and time.monotonic() < deadline)
+        return Found(hits=hits[:limit], searched=searched, whole=whole)
+
+    def _hits(self, text: str, block: _Where, limit: int) -> list[Hit]:
+        turns, asked, problems = schema.turns.c, schema.consultations.c, schema.problems.c
+        inside = select(_T.id).where(*block)
+        escaped = json.dumps(text)[1:-1]  # as the store keeps problems
+
+        def of_trajectory(table: Any) -> Select[Any]:  # a table's columns
+            return select(table.trajectory_id).where(table.trajectory_id.in_(inside))
+
+        parts = [
+            of_trajectory(turns).where(_contains(turns.text, text)),
+            of_trajectory(asked).where(
+                or_(_contains(asked.query, text), _contains(asked.reply, text))
+            ),
+            select(_T.id).where(*block, _contains(_T.answer, text)),
+            select(_T.id).where(
+                *block,
+                _T.problem.in_(select(problems.digest).where(_contains(problems.problem, escaped))),
+            ),
+        ]
+        ids = {row[0] for part in parts for row in self._rows(part.distinct().limit(limit))}
+        latest = sorted(ids, reverse=True)[:limit]
+        query = select(schema.trajectories).where(_T.id.in_(latest)).order_by(_T.id.desc())
+        return [_hit(found, text) for found in self._read(query)]
+
+    def _briefs(self, query: Select[Any]) -> list[Brief]:
+        with guard(self.name), self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        problems = self._problems({row["problem"] for row in rows})
+        return [_brief(row, problems[row["problem"]]) for row in rows]
+
+    def _problems(self, digests: set[str]) -> dict[str, Problem]:
+        table = schema.problems.c
+        query = select(table.digest, table.problem).where(table.digest.in_(digests))
+        return {digest: problem_of(text) for digest, text in self._rows(query)}
+
+    def _rows(self, query: Select[Any]) -> Sequence[Any]:
+        with guard(self.name), self._engine.connect() as connection:
+            return connection.execute(query).all()
+
+    def _first(self, query: Select[Any]) -> int | None:
+        with guard(self.name), self._engine.connect() as connection:
+            found = connection.execute(query.limit(1)).scalar_one_or_none()
+        return None if found is None else int(found)
+
+
+def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+_SUMS: tuple[ColumnElement[Any], ...] = (
+    func.count(),
+    func.count(_T.reward),
+    func.avg(_T.reward),
+    func.min(_T.reward),
+    func.max(_T.reward),
+    _one_if(_T.correct.is_(True)),
+    _one_if(_T.error.is_not(None)),
+    _one_if(_T.role == Role.SOLO.value),
+    func.min(_T.id),
+    func.max(_T.id),
+)
+
+
+def _tally(name: str, sums: Sequence[Any], problem: Problem | None = None) -> Tally:
+    num, scored, reward, lowest, highest, correct, failed, solo, first, last = sums
+    return Tally(
+        name=name,
+        num=num,
+        scored=scored,
+        reward=reward,
+        lowest=lowest,
+        highest=highest,
+        correct=correct or 0,
+        failed=failed or 0,
+        solo=solo or 0,
+        first_id=first,
+        last_id=last,
+        problem=problem,
+    )
+
+
+def _where(wanted: Wanted) -> _Where:
+    found: list[ColumnElement[bool]] = []
+    if wanted.run_id is not None:
+        found.append(_T.run_id == wanted.run_id)
+    if wanted.step is not None:
+        found.append(_T.global_step == wanted.step)
+    if wanted.group_key is not None:
+        found.append(_T.group_key == wanted.group_key)
+    if wanted.role:
+        found.append(_T.role == wanted.role)
+    if wanted.before is not None:
+        found.append(_T.id < wanted.before)
+    if wanted.asked:
+        found.append(_T.id.in_(select(schema.consultations.c.trajectory_id)))
+    by_verdict = {
+        "right": _T.correct.is_(True),
+        "wrong": _T.correct.is_(False),
+        "unscored": _T.reward.is_(None) & _T.error.is_(None),
+        "failed": _T.error.is_not(None),
+    }
+    return [*found, *([by_verdict[wanted.verdict]] if wanted.verdict in by_verdict else [])]
+
+
+def _contains(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    return func.lower(column).contains(text.lower(), autoescape=True)
+
+
+def _brief(row: Mapping[str, Any], problem: Problem) -> Brief:
+    names = [name for name in Brief.__dataclass_fields__ if name != "problem"]
+    return Brief(**{name: row[name] for name in names}, problem=problem)
+
+
+def _hit(hit: StoredTrajectory, text: str) -> Hit:
+    found = hit.trajectory
+    places = [("question", found.problem.question), ("answer", found.answer or "")]
+    for turn in found.turns:
+        places.append(("turn", turn.text))
+        for c in turn.consultations:
+            places.append(("query", c.query))
+            if c.status is ConsultationStatus.ACCEPTED:
+                places.append(("reply", c.reply))
+    places.append(("problem", found.problem.id))
+    where, inside = next(
+        ((name, said) for name, said in places if text.lower() in said.lower()), ("metadata", "")
+    )
+    start = max(0, inside.lower().find(text.lower()))
+    first, last = max(0, start - _SNIPPET), start + len(text) + _SNIPPET
+    cut = f"{'…' if first else ''}{inside[first:last]}{'…' if last < len(inside) else ''}"
+    return Hit(brief=brief_of(hit), where=where, snippet=cut)
+
+
+def brief_of(of: StoredTrajectory) -> Brief:
+    """Return a trajectory as lists show it."""
+    found = of.trajectory
+    return Brief(
+        id=of.id,
+        run_id=of.run_id,
+        group_key=of.group_key,
+        rollout=found.rollout,
+        problem=found.problem,
+        graph=found.graph,
+        role=found.role.value,
+        stop_reason=found.stop_reason.value,
+        answer=found.answer,
+        reward=found.reward,
+        correct=found.correct,
+        error=found.error,
+        global_step=found.global_step,
+        duration_s=found.duration_s,
+        created_at=of.created_at,
+    )
