@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Integer, Select, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, or_, select
 
 from eapo_agents.store import schema
 from eapo_agents.store.opening import guard, open_to_read
@@ -95,7 +95,8 @@ class Hit:
     brief: Brief
     where: str
     """question, answer, turn, query or reply."""
-    snippet: str
+    snippet: tuple[str, str, str]
+    """The text before it, the text that was found as it stands there, and what follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class StoreBrowser(TraceStore):
 
     def steps(self, run_id: str) -> list[Tally]:
         """Return the sums of each training step of a run, in their order."""
-        query = select(cast(_T.global_step, Integer), *_SUMS).where(_T.run_id == run_id)
+        query = select(_T.global_step, *_SUMS).where(_T.run_id == run_id)
         rows = self._rows(query.group_by(_T.global_step).order_by(_T.global_step))
         return [_tally(str(row[0]), row[1:]) for row in rows]
 
@@ -187,6 +188,11 @@ class StoreBrowser(TraceStore):
         """Return the number of the trajectory at a place; None where there is none."""
         place = (_T.run_id == run_id) & (_T.group_key == group_key) & (_T.rollout == rollout)
         return self._first(select(_T.id).where(place))
+
+    def first_ids(self, run_id: str, number: int) -> list[int]:
+        """Return the numbers of a run's first trajectories."""
+        query = select(_T.id).where(_T.run_id == run_id).order_by(_T.id).limit(number)
+        return [int(row[0]) for row in self._rows(query)]
 
     def at_places(self, run_id: str, keys: Sequence[str]) -> dict[tuple[str, int], Brief]:
         """Return (group key, rollout) -> the trajectory there, for the groups of these keys."""
@@ -255,7 +261,10 @@ class StoreBrowser(TraceStore):
                 _T.problem.in_(select(problems.digest).where(_contains(problems.problem, escaped))),
             ),
         ]
-        ids = {row[0] for part in parts for row in self._rows(part.distinct().limit(limit))}
+        ids: set[int] = set()
+        for part in parts:
+            latest_first = part.distinct().order_by(part.selected_columns[0].desc())
+            ids |= {row[0] for row in self._rows(latest_first.limit(limit))}
         latest = sorted(ids, reverse=True)[:limit]
         query = select(schema.trajectories).where(_T.id.in_(latest)).order_by(_T.id.desc())
         return [_hit(found, text) for found in self._read(query)]
@@ -344,7 +353,7 @@ def _contains(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
     return func.lower(column).contains(text.lower(), autoescape=True)
 
 
-def _brief(row: Mapping[str, Any], problem: Problem) -> Brief:
+def _brief(row: RowMapping, problem: Problem) -> Brief:
     names = [name for name in Brief.__dataclass_fields__ if name != "problem"]
     return Brief(**{name: row[name] for name in names}, problem=problem)
 
@@ -364,8 +373,10 @@ def _hit(hit: StoredTrajectory, text: str) -> Hit:
     )
     start = max(0, inside.lower().find(text.lower()))
     first, last = max(0, start - _SNIPPET), start + len(text) + _SNIPPET
-    cut = f"{'…' if first else ''}{inside[first:last]}{'…' if last < len(inside) else ''}"
-    return Hit(brief=brief_of(hit), where=where, snippet=cut)
+    end = start + len(text)
+    before = f"{'…' if first else ''}{inside[first:start]}"
+    behind = f"{inside[end:last]}{'…' if last < len(inside) else ''}"
+    return Hit(brief=brief_of(hit), where=where, snippet=(before, inside[start:end], behind))
 
 
 def brief_of(of: StoredTrajectory) -> Brief:

@@ -25,14 +25,29 @@ _KNOWN: Mapping[str, tuple[str, Unit, str]] = {
     "rho": ("Acceptance probability (rho)", "share", "of a reply"),
     "experts/calls": ("Expert calls", "number", "paid for, in a step"),
     "experts/withheld": ("Withheld replies", "number", "in a step, not paid for"),
-    "nonzero_variance_groups": ("Groups whose rewards differ", "share", ""),
+    "nonzero_variance_groups": ("Groups whose rewards differ", "share", "in a step"),
     "entropy": ("Entropy", "number", "nats a token"),
     "train_inference_mismatch": ("Train/inference mismatch", "number", "mean |logprob gap|"),
+    "unscored": ("Unscored rollouts", "number", "in a step"),
     "copied": ("Copied replies", "share", "of the helped answers"),
+    "experts/failed": ("Failed calls", "number", "in a step"),
+    "expert_tokens": ("Expert tokens", "number", "in a step"),
+    "train_inference_mismatch_max": ("Largest mismatch", "number", "|logprob gap| of a token"),
+    "left_out/tokens": ("Tokens left out", "number", "another model's or temperature's"),
+    "left_out/helped_answers": ("Helped answers left out", "number", "help is not apart"),
     "sampled_tokens": ("Sampled tokens", "number", "in a step"),
     "expert_usd": ("Expert cost", "number", "US dollars in a step"),
 }
-_HIDDEN = {"step", "rollouts", "solo/rollouts", "helped/rollouts", "accuracy", "unscored"}
+_ALWAYS = (EVALUATED, "solo/accuracy", "helped/accuracy", "reward", "consultation_rate")
+"""Drawn also where all values are 0."""
+_HIDDEN = {
+    "step",
+    "rollouts",
+    "solo/rollouts",
+    "helped/rollouts",
+    "accuracy",
+    "experts/accepted",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +115,22 @@ def charts_of(runs: Sequence[tuple[str, Training]]) -> list[Chart]:
     have |= {EVALUATED} if first.evals else set()
     known = [name for name in _KNOWN if name in have]
     more = sorted(have - set(_KNOWN) - _HIDDEN)
-    charts = [_chart(name, runs) for name in [*known, *more]]
-    return [chart for chart in charts if chart is not None]
+    return [
+        chart
+        for name in [*known, *more]
+        if (chart := _chart(name, runs)) is not None
+        if name in _ALWAYS or any(value for _, value, _ in _values(name, first))
+    ]
+
+
+def facts_of(figures: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Return the titles and texts of the figures of a step that are known, if there are any."""
+    found = []
+    for name, (title, unit, _) in _KNOWN.items():
+        value = figures.get(name)
+        if value is not None and is_figure(value):
+            found.append((title, f"{value:.1%}" if unit == "share" else short(float(value))))
+    return found
 
 
 def _values(name: str, run: Training) -> list[tuple[int, float, tuple[float, float] | None]]:
@@ -114,7 +143,7 @@ def _values(name: str, run: Training) -> list[tuple[int, float, tuple[float, flo
         ]
     found = []
     for evaluation in run.evals:
-        score: Mapping[str, object] = next(iter(evaluation["scores"].values()), {})  # type: ignore[arg-type]  # it has more than is named
+        score: Mapping[str, object] = next(iter(evaluation["scores"].values()), {})
         value, ci = score.get("score"), score.get("ci95")
         bounds = (float(ci[0]), float(ci[1])) if isinstance(ci, list) and len(ci) == 2 else None
         if isinstance(value, int | float):
@@ -162,7 +191,8 @@ class _Scale:
     @classmethod
     def over(cls, values: Sequence[float], *, first: int, last: int, unit: Unit) -> _Scale:
         if unit == "share":
-            ys = [0.0, 0.25, 0.5, 0.75, 1.0]
+            top = next(one for one in (0.1, 0.2, 0.4, 1.0) if one >= min(1.0, max(values)))
+            ys = [top * n / 4 for n in range(5)]
         else:
             low, high = min(0.0, *values), max(values)
             size = _nice((high - low) / 4 or 1.0)
@@ -191,7 +221,7 @@ class _Scale:
 
     def text(self, value: float, *, axis: bool = False) -> str:
         if self.unit == "share":
-            return f"{value:.0%}" if axis else f"{value:.1%}"
+            return f"{100 * value:.3g}%" if axis else f"{value:.1%}"
         return short(value)
 
 

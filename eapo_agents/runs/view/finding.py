@@ -54,7 +54,9 @@ class Place:
     @property
     def ledger(self) -> Path | None:
         """Return the experts' ledger beside it; None where there is none."""
-        beside = self.folder or (Path(self.store).parent if self.is_file else None)
+        beside = self.folder
+        if beside is None and self.store is not None and self.is_file:
+            beside = Path(self.store).parent
         file = beside / EXPERTS if beside is not None else None
         return file if file is not None and file.is_file() else None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import EapoError
 from eapo_agents.runs.view.conversation import conversation_of, extracted_answer, sampled_tokens
+from eapo_agents.runs.view.curves import facts_of
 from eapo_agents.runs.view.evaluations import unsealed
 from eapo_agents.runs.view.finding import Kind, Place
 from eapo_agents.runs.view.groups import GROUPS_OF_A_PAGE, GroupView, group_view, groups_page
@@ -19,12 +21,14 @@ from eapo_agents.types import RolloutGroup
 if TYPE_CHECKING:
     from eapo_agents.runs.view.tokenizers import TokenTexts
     from eapo_agents.store import RunInfo
-    from eapo_agents.store.browsing import Hit, StoreBrowser
+    from eapo_agents.store.browsing import Found, StoreBrowser
     from eapo_agents.store.table_rows import StoredTrajectory
 
 _TRAINED = ("train", "collect", "chat")
 """Kinds of runs whose rollouts are compared in groups."""
 COLOURS = ("mask", "logprob", "advantage")
+_HITS_OF_ONE, _HITS_OF_EACH = 100, 20
+"""Hits that are shown of a run, alone and among others."""
 _MOST_CONTEXT = 20_000
 """Tokens of a context that are shown as text."""
 
@@ -59,6 +63,7 @@ def step(site: Site, key: str, run_id: str, number: int, page: int = 0) -> Value
         "info": info,
         "step": number,
         "figures": figures,
+        "facts": facts_of(figures),
         "groups": groups,
         "before": before[-1] if before else None,
         "behind": behind[0] if behind else None,
@@ -226,51 +231,34 @@ def _contexts(stored: StoredTrajectory, texts: TokenTexts | None) -> list[str | 
 def search(site: Site, text: str, key: str) -> Values:
     """Return the values of the page with what a search found: in one place, or in all of them."""
     text = text.strip()[:200]
-    wanted = [site.place(key)] if key else list(site.places().values())
-    found: list[tuple[Place, Sequence[Hit]]] = []
+    places = list(site.places().values())
+    at = site.place(key) if key else None
+    # a study's arms are below it
+    wanted = [p for p in places if at is None or p == at or p.key.startswith(f"{at.key}/")]
+    limit = _HITS_OF_ONE if sum(p.store is not None for p in wanted) == 1 else _HITS_OF_EACH
+    found: list[tuple[Place, Found]] = []
     told: list[str] = []
     left = 5.0
-    for at in wanted if text else []:
+    for one in wanted if text else []:
         if left <= 0:
-            told.append("The time for a search is over: choose a run to search it whole.")
+            told.append("The time for a search is over: search one run to search more of it.")
             break
-        left -= _search_place(site, at, text, found, told, min(left, 2.0))
+        began = time.monotonic()
+        try:
+            store = site.store_if_any(one)
+            hits = None if store is None else store.search(text, limit=limit, seconds=min(left, 2))
+        except EapoError as error:
+            told.append(str(error))
+            continue
+        if hits is not None and (hits.hits or not hits.whole):
+            found.append((one, hits))
+        left -= time.monotonic() - began
     return {
         "text": text,
-        "place": wanted[0] if key else None,
-        "places": [at for at in site.places().values() if at.store is not None],
+        "place": at,
         "found": found,
-        "num": sum(len(hits) for _, hits in found),
+        "num": sum(len(hits.hits) for _, hits in found),
+        "more": any(not hits.whole for _, hits in found),
         "told": told,
         "unsealed": unsealed,
     }
-
-
-def _search_place(
-    site: Site,
-    at: Place,
-    text: str,
-    found: list[tuple[Place, Sequence[Hit]]],
-    told: list[str],
-    seconds: float,
-) -> float:
-    """Search a place's store; return the seconds that it took."""
-    import time
-
-    store = site.store_if_any(at)
-    if store is None:
-        return 0.0
-    began = time.monotonic()
-    try:
-        hits = store.search(text, seconds=seconds)
-    except EapoError as error:
-        told.append(str(error))
-        return time.monotonic() - began
-    if hits.hits:
-        found.append((at, hits.hits))
-    if not hits.whole:
-        told.append(
-            f"{at.key}: the latest {hits.searched:,} rollouts were searched, and {len(hits.hits)} "
-            "hits are shown."
-        )
-    return time.monotonic() - began

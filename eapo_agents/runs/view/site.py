@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from eapo_agents.errors import StoreError, UsageError
 from eapo_agents.runs.view.evaluations import Evaluated, Evaluations
 from eapo_agents.runs.view.finding import Kind, Place, find_places
-from eapo_agents.runs.view.state import State
+from eapo_agents.runs.view.state import State, state_of
 from eapo_agents.runs.view.tokenizers import TokenizerShelf
 from eapo_agents.runs.view.training import Training, Trainings
 
@@ -156,11 +156,8 @@ def _training_line(place: Place, run: Training) -> Line:
     metric, score, ci95 = "", None, None
     if run.evaluated is not None:
         step, found = run.evaluated
-        metric, score, ci95 = (
-            f"accuracy, step {step}",
-            _float(found.get("score")),
-            found.get("ci95"),
-        )
+        metric = f"accuracy, step {step}"
+        score, ci95 = _float(found.get("score")), found.get("ci95")
     elif run.history:
         name = "solo/accuracy" if run.latest("solo/accuracy") is not None else "reward"
         metric = {"solo/accuracy": "solo accuracy", "reward": "reward"}[name] + ", last 10 steps"
@@ -202,9 +199,13 @@ def _evaluation_line(place: Place, run: Evaluated) -> Line:
 
 
 def _other_line(place: Place) -> Line:
+    state: State | None = None
+    if place.folder is not None:  # a study or a demo
+        reported = (place.folder / "report.json").exists()
+        state = state_of(place.folder, is_finished=reported)
     return Line(
         place=place,
-        state=None,
+        state=state,
         progress=None,
         done="",
         metric="",

@@ -80,7 +80,7 @@ class TokenTexts:
             return self._renderer
 
     def warm(self) -> None:
-        """Load what renders prompts in the background: whoever reads a rollout may want its rows."""
+        """Load what renders prompts in the background: who reads a rollout may want its rows."""
         if self._renderer is None and not self._lock.locked():
             Thread(target=self._warm, daemon=True).start()
 

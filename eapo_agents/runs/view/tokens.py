@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 TOKENS_OF_A_PAGE = 5_000
 LEVELS = 8
 """Shades of a colour scale."""
-_LEAST_LOGPROB = -6.0
-"""The darkest shade: less likely than one in four hundred."""
+_LOGPROBS = (-0.05, -0.2, -0.5, -1.0, -2.0, -3.5, -5.0)
+"""Where the next shade begins: most tokens are nearly certain."""
 _KINDS = {
     "hint_stripped_weight": "Hint-stripped row",
     "rehearsal_weight": "Rehearsal row",
@@ -51,9 +51,7 @@ class TokenView:
     @property
     def logprob_shade(self) -> int:
         """Return 0 (certain) to LEVELS - 1 (least likely)."""
-        if self.logprob is None:
-            return 0
-        return min(LEVELS - 1, int(max(self.logprob, _LEAST_LOGPROB) / _LEAST_LOGPROB * LEVELS))
+        return 0 if self.logprob is None else sum(self.logprob < least for least in _LOGPROBS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

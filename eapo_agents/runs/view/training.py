@@ -74,7 +74,7 @@ class Training:
     def seconds(self) -> float | None:
         """Return the time that the command which finished it took."""
         found = (self.result or {}).get("seconds")
-        return float(found) if is_figure(found) else None
+        return float(found) if found is not None and is_figure(found) else None
 
 
 def is_figure(value: object) -> bool:
