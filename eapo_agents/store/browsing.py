@@ -8,106 +8,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, RowMapping, Select, case, func, or_, select
 
 from eapo_agents.store import schema
+from eapo_agents.store.briefs import Brief, Found, Hit, Tally, Wanted, hit_of
 from eapo_agents.store.opening import guard, open_to_read
 from eapo_agents.store.table_rows import StoredTrajectory, problem_of, stored
 from eapo_agents.store.trace_store import TraceStore
-from eapo_agents.types import ConsultationStatus, Problem, Role
+from eapo_agents.types import Problem, Role
 
 PAGE = 100
 """Trajectories of a page."""
 _BLOCK = 4_000
 """Trajectories that are searched between two looks at the clock."""
-_SNIPPET = 90
-"""Characters shown before and behind what was found."""
 _T = schema.trajectories.c
 _Where: TypeAlias = Sequence[ColumnElement[bool]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """Sums over some trajectories, such as those of a run, a step or a group."""
-
-    name: str
-    """The step, or the group's key."""
-    num: int
-    scored: int
-    reward: float | None
-    """Mean over the scored ones."""
-    lowest: float | None
-    highest: float | None
-    correct: int
-    failed: int
-    solo: int
-    first_id: int
-    last_id: int
-    problem: Problem | None = None
-    """A group's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
-    """A trajectory in a list: without its turns."""
-
-    id: int
-    run_id: str
-    group_key: str
-    rollout: int
-    problem: Problem
-    graph: str
-    role: str
-    stop_reason: str
-    answer: str | None
-    reward: float | None
-    correct: bool | None
-    error: str | None
-    global_step: int
-    duration_s: float
-    created_at: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which trajectories a list shows."""
-
-    run_id: str | None = None
-    step: int | None = None
-    group_key: str | None = None
-    verdict: str = ""
-    """right, wrong, unscored or failed; empty for all."""
-    role: str = ""
-    asked: bool = False
-    """Only those that asked an expert."""
-    before: int | None = None
-    """Only older ones than this: where the page before this one ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A trajectory in which a text was found."""
-
-    brief: Brief
-    where: str
-    """question, answer, turn, query or reply."""
-    snippet: tuple[str, str, str]
-    """The text before it, the text that was found as it stands there, and what follows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a search gave."""
-
-    hits: Sequence[Hit]
-    searched: int
-    """Trajectories that were looked at, the latest first."""
-    whole: bool
-    """Whether the whole store was searched: neither the time nor the number of hits ran out."""
 
 
 class StoreBrowser(TraceStore):
@@ -267,7 +185,7 @@ class StoreBrowser(TraceStore):
             ids |= {row[0] for row in self._rows(latest_first.limit(limit))}
         latest = sorted(ids, reverse=True)[:limit]
         query = select(schema.trajectories).where(_T.id.in_(latest)).order_by(_T.id.desc())
-        return [_hit(found, text) for found in self._read(query)]
+        return [hit_of(found, text) for found in self._read(query)]
 
     def _briefs(self, query: Select[Any]) -> list[Brief]:
         with guard(self.name), self._engine.connect() as connection:
@@ -356,46 +274,3 @@ def _contains(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
 def _brief(row: RowMapping, problem: Problem) -> Brief:
     names = [name for name in Brief.__dataclass_fields__ if name != "problem"]
     return Brief(**{name: row[name] for name in names}, problem=problem)
-
-
-def _hit(hit: StoredTrajectory, text: str) -> Hit:
-    found = hit.trajectory
-    places = [("question", found.problem.question), ("answer", found.answer or "")]
-    for turn in found.turns:
-        places.append(("turn", turn.text))
-        for c in turn.consultations:
-            places.append(("query", c.query))
-            if c.status is ConsultationStatus.ACCEPTED:
-                places.append(("reply", c.reply))
-    places.append(("problem", found.problem.id))
-    where, inside = next(
-        ((name, said) for name, said in places if text.lower() in said.lower()), ("metadata", "")
-    )
-    start = max(0, inside.lower().find(text.lower()))
-    first, last = max(0, start - _SNIPPET), start + len(text) + _SNIPPET
-    end = start + len(text)
-    before = f"{'…' if first else ''}{inside[first:start]}"
-    behind = f"{inside[end:last]}{'…' if last < len(inside) else ''}"
-    return Hit(brief=brief_of(hit), where=where, snippet=(before, inside[start:end], behind))
-
-
-def brief_of(of: StoredTrajectory) -> Brief:
-    """Return a trajectory as lists show it."""
-    found = of.trajectory
-    return Brief(
-        id=of.id,
-        run_id=of.run_id,
-        group_key=of.group_key,
-        rollout=found.rollout,
-        problem=found.problem,
-        graph=found.graph,
-        role=found.role.value,
-        stop_reason=found.stop_reason.value,
-        answer=found.answer,
-        reward=found.reward,
-        correct=found.correct,
-        error=found.error,
-        global_step=found.global_step,
-        duration_s=found.duration_s,
-        created_at=of.created_at,
-    )

@@ -11,7 +11,8 @@ from eapo_agents.errors import BenchmarkError, EapoError
 from eapo_agents.runs.view.state import State, state_of
 
 if TYPE_CHECKING:
-    from eapo_agents.store.browsing import Brief, StoreBrowser
+    from eapo_agents.store.briefs import Brief
+    from eapo_agents.store.browsing import StoreBrowser
     from evals.compare import Comparison
     from evals.results import Score
     from evals.run_folder import Record, Results, RunSettings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eapo_agents.errors import EapoError
 from eapo_agents.runs.view.conversation import conversation_of, extracted_answer, sampled_tokens
 from eapo_agents.runs.view.curves import facts_of
-from eapo_agents.runs.view.evaluations import unsealed
+from eapo_agents.runs.view.evaluations import Sample, joined, unsealed
 from eapo_agents.runs.view.finding import Kind, Place
 from eapo_agents.runs.view.groups import GROUPS_OF_A_PAGE, GroupView, group_view, groups_page
 from eapo_agents.runs.view.run_pages import stored_runs
@@ -21,7 +21,8 @@ from eapo_agents.types import RolloutGroup
 if TYPE_CHECKING:
     from eapo_agents.runs.view.tokenizers import TokenTexts
     from eapo_agents.store import RunInfo
-    from eapo_agents.store.browsing import Found, StoreBrowser
+    from eapo_agents.store.briefs import Found
+    from eapo_agents.store.browsing import StoreBrowser
     from eapo_agents.store.table_rows import StoredTrajectory
 
 _TRAINED = ("train", "collect", "chat")
@@ -110,7 +111,8 @@ def rollouts(
     before: int | None = None,
 ) -> Values:
     """Return the values of a page of a store's trajectories, the latest first."""
-    from eapo_agents.store.browsing import PAGE, Wanted
+    from eapo_agents.store.briefs import Wanted
+    from eapo_agents.store.browsing import PAGE
 
     at = site.place(key)
     store = site.store(at)
@@ -147,6 +149,7 @@ def rollout(site: Site, key: str, number: int) -> Values:
         "t": trajectory,
         "earned": found.of(number),
         "group": found,
+        "graded": graded(site, at, stored),
         "conversation": conversation_of(trajectory),
         "contexts": _contexts(stored, texts),
         "extracted": None if extracted is None else unsealed(extracted),
@@ -157,6 +160,17 @@ def rollout(site: Site, key: str, number: int) -> Values:
         "recipe": site.recipe(info),
         "unsealed": unsealed,
     }
+
+
+def graded(site: Site, at: Place, stored: StoredTrajectory) -> Sample | None:
+    """Return an evaluation's verdict on one of its rollouts; None where there is none."""
+    if at.kind is not Kind.EVALUATION or at.folder is None:
+        return None
+    place = (stored.trajectory.problem.id, stored.trajectory.rollout)
+    for record in site.evaluations.items(at.folder, stored.run_id):
+        if (record.get("id"), record.get("rollout")) == place:
+            return joined([record], None, stored.run_id)[0]
+    return None
 
 
 def tokens(site: Site, key: str, number: int, *, colour: str, start: int = 0) -> Values:
