@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from eapo_agents.errors import EapoError, UsageError
-from eapo_agents.secrets import read_key
+from eapo_agents.runs.view.keys import learn_keys
 from eapo_agents.types import Problem, Role, RolloutGroup, Trajectory
 
 if TYPE_CHECKING:
@@ -107,25 +107,8 @@ def recipe_of(described: Mapping[str, Any]) -> Recipe | None:
     """
     import json
 
-    for variable in _key_variables(described):
-        try:
-            read_key(variable, wanted_by="the view")
-        except EapoError:
-            continue  # it is not set here, so no text can be compared with it
+    learn_keys(described)
     return _checked(json.dumps(described, sort_keys=True, default=str))
-
-
-def _key_variables(part: object) -> list[str]:
-    if isinstance(part, Mapping):
-        named = [
-            value
-            for key, value in part.items()
-            if str(key).endswith("key_env") and isinstance(value, str)
-        ]
-        return named + [name for value in part.values() for name in _key_variables(value)]
-    if isinstance(part, list | tuple):
-        return [name for value in part for name in _key_variables(value)]
-    return []
 
 
 def needs_turns(recipe: Recipe | None) -> bool:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from eapo_agents.errors import StoreError, UsageError
 from eapo_agents.runs.view.evaluations import Evaluated, Evaluations
 from eapo_agents.runs.view.finding import Kind, Place, find_places
+from eapo_agents.runs.view.keys import learn_keys
 from eapo_agents.runs.view.state import State, state_of
 from eapo_agents.runs.view.tokenizers import TokenizerShelf
-from eapo_agents.runs.view.training import Training, Trainings
+from eapo_agents.runs.view.training import Training, Trainings, read_recipe
 
 if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
@@ -68,7 +69,11 @@ class Site:
         """Return what the folders hold."""
         with self._lock:
             if fresh or time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
-                self._places = find_places(self.roots)
+                found = find_places(self.roots)
+                for key in found.keys() - self._places.keys():
+                    folder = found[key].folder
+                    learn_keys(read_recipe(folder) if folder is not None else {})
+                self._places = found
                 self._looked_at = time.monotonic()
             return self._places
 
@@ -96,7 +101,10 @@ class Site:
             raise NotFoundError(f"'{place.key}' has no trace store.")
         with self._lock:
             if place.store not in self._stores:
-                self._stores[place.store] = StoreBrowser.look_into(place.store)
+                store = StoreBrowser.look_into(place.store)
+                for info in store.runs():
+                    learn_keys(info.recipe)
+                self._stores[place.store] = store
             return self._stores[place.store]
 
     def store_if_any(self, place: Place) -> StoreBrowser | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from eapo_agents.errors import EapoError
@@ -23,6 +23,8 @@ _FILE = "tokenizer.json"
 _PARTS = 4
 """A model's folder is also looked for below the run's own parents, by the end of its path: runs are
 moved with their models."""
+_LOADING = RLock()
+"""transformers must not be imported by two threads at once: its lazy modules fail then."""
 _PENDING = 8
 """Tokens that may make one character together."""
 
@@ -34,8 +36,8 @@ class TokenTexts:
     location: str
     backend: Backend
     template: Mapping[str, object]
-    _lock: Lock = field(default_factory=Lock)
     _renderer: ChatRenderer | None = None
+    _is_warming: bool = False
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token. A character of several tokens stands at the last of
@@ -70,7 +72,7 @@ class TokenTexts:
         Raises:
             ModelError: the model has no chat template that can be used.
         """
-        with self._lock:
+        with _LOADING:
             if self._renderer is None:
                 from eapo_agents.policy.rendering import ChatRenderer
                 from eapo_agents.runs.loading import quiet_libraries
@@ -81,7 +83,8 @@ class TokenTexts:
 
     def warm(self) -> None:
         """Load what renders prompts in the background: who reads a rollout may want its rows."""
-        if self._renderer is None and not self._lock.locked():
+        if self._renderer is None and not self._is_warming:
+            self._is_warming = True
             Thread(target=self._warm, daemon=True).start()
 
     def _warm(self) -> None:
@@ -174,10 +177,11 @@ def _of_package(name: str, template: Mapping[str, object]) -> TokenTexts | None:
         key = f"{source.gguf_file}-{status.st_size}-{status.st_mtime_ns}.json"
         kept = cache_folder() / "tokenizers" / key
         if not kept.is_file():
-            from eapo_agents.runs.loading import quiet_libraries
+            with _LOADING:
+                from eapo_agents.runs.loading import quiet_libraries
 
-            quiet_libraries()
-            write_atomically(kept, _load(name).backend_tokenizer.to_str())
+                quiet_libraries()
+                write_atomically(kept, _load(name).backend_tokenizer.to_str())
         backend = Backend.from_file(str(kept))
     except (EapoError, ImportError, OSError):
         return None
