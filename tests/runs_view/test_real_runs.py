@@ -9,10 +9,14 @@ from itertools import pairwise
 
 import pytest
 
+from eapo_agents.policy.models import load_tokenizer
+from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, RolloutGroup
 from evals.compare import compare_runs
+from graphs.rollout import first_messages
+from trainers.likelihood import StandIn
 from trainers.objective import Objective
 from trainers.rows import trajectory_rows
 
@@ -106,6 +110,7 @@ def test_a_steps_groups_have_the_trainers_advantages(viewed, stored):
         groups[one.group_key].append(one)
     checked = 0
     for key, members in groups.items():
+        members.sort(key=lambda one: one.trajectory.rollout)
         of_group = RolloutGroup(
             problem=members[0].trajectory.problem,
             trajectories_G=tuple(one.trajectory for one in members),
@@ -122,6 +127,7 @@ def test_tokens_are_those_of_the_training_rows_with_mask_logprob_and_advantage(v
     trajectories, _ = stored
     # of a rollout that asked, so that there is context between what was sampled
     one = next(s for s in trajectories if len(s.trajectory.turns) > 1)
+    assert one.trajectory.turns[1].context_ids
     (row,) = trajectory_rows(one.trajectory, advantage=0.0)
     page = viewed.page("/tokens", at="runs/train", id=one.id)
     shown = Spans(page).rows[0]
@@ -142,20 +148,48 @@ def test_tokens_are_those_of_the_training_rows_with_mask_logprob_and_advantage(v
 
 def test_tokens_read_as_the_text_that_was_sampled(viewed, stored):
     trajectories, _ = stored
-    one = next(s for s in trajectories if s.trajectory.answer and "Answer" in s.trajectory.answer)
+    one = max(trajectories, key=lambda s: len(s.trajectory.turns[-1].text))
     page = viewed.page("/tokens", at="runs/train", id=one.id)
-    said = "".join(text for classes, _, text in Spans(page).rows[0] if "m" in classes)
-    assert one.trajectory.turns[-1].text in said
+    said = "".join(text for c, _, text in Spans(page).rows[0] if "m" in c and "e" not in c)
+    text = one.trajectory.turns[-1].text
+    assert len(text) > 10
+    assert text.replace("\ufffd", "") in said.replace("\ufffd", "")
 
 
-def test_likelihood_rows_of_the_recipe_are_shown_where_training_makes_them(viewed, stored):
-    trajectories, recipe = stored
-    assert recipe.train.internalise.rehearsal_weight
-    right = next(s for s in trajectories if s.trajectory.correct)
+def test_likelihood_rows_are_those_that_the_recipe_makes_of_a_rollout(viewed, runs):
+    with TraceStore.open(runs / "train" / "traces.db") as store:
+        (info,) = [one for one in store.runs() if one.run_id == "helped"]
+        members = list(store.trajectories("helped"))
+    recipe = Recipe.model_validate(info.recipe)
+    renderer = ChatRenderer(load_tokenizer(recipe.policy.model))
+    group = RolloutGroup(
+        problem=members[0].trajectory.problem,
+        trajectories_G=tuple(one.trajectory for one in members),
+    )
+    objective = Objective(
+        solo_prompt=lambda p: renderer.prompt(first_messages("", p.question), []),
+        settings=recipe.train,
+        stand_in=StandIn(
+            renderer=renderer,
+            answer_form=recipe.task.answer_form,
+            min_answer_to_reply_ratio=recipe.train.internalise.min_answer_to_reply_ratio,
+        ),
+    )
+    expected = objective.likelihood_rows([group])
+    assert len(expected) == 2  # rehearsed, and hint-stripped
+    right = next(one for one in members if one.trajectory.correct)
     page = viewed.page("/tokens", at="runs/train", id=right.id)
-    assert "Rehearsal row" in page
-    wrong = next(s for s in trajectories if s.trajectory.correct is False)
-    assert "Rehearsal row" not in viewed.page("/tokens", at="runs/train", id=wrong.id)
+    assert re.search(
+        "Rehearsal row.*Hint-stripped row|Hint-stripped row.*Rehearsal row", page, re.S
+    )
+    shown = [
+        tuple(int(re.search(r"id (\d+)", title)[1]) for _, title, _ in row)
+        for row in Spans(page).rows[1:]
+    ]
+    assert set(shown) == {(*row.prompt_ids, *row.completion_ids_T) for row in expected}
+    wrong = next(one for one in members if not one.trajectory.correct)
+    page = viewed.page("/tokens", at="runs/train", id=wrong.id)
+    assert len(Spans(page).rows) == 1
 
 
 def test_a_rollout_shows_its_consultations_with_coin_and_outcome(viewed, stored):
@@ -202,6 +236,7 @@ def test_samples_are_those_of_the_evaluation_by_verdict(viewed, runs):
 
 def test_flips_are_what_eapo_compare_finds(viewed, runs):
     comparison = compare_runs(str(runs / "before"), str(runs / "after"))
+    assert all(len(c.gained) == 3 and len(c.lost) == 1 for c in comparison.benchmarks.values())
     for key, found in comparison.benchmarks.items():
         page = viewed.page("/flips", a="runs/before", b="runs/after", of=key)
         shown = re.findall(r"<b><bdi>([^<]+)</bdi></b>", html.unescape(page))

@@ -66,8 +66,11 @@ class Place:
         return self.store is not None and "://" not in self.store
 
 
-def find_places(roots: Sequence[str]) -> dict[str, Place]:
+def find_places(roots: Sequence[str], *, all_there: bool = True) -> dict[str, Place]:
     """Return what the folders, files and URLs hold, by key, in the order of their names.
+
+    Args:
+        all_there: refuse a root that is not there; it may go away later.
 
     Raises:
         UsageError: one of them is not there.
@@ -80,6 +83,9 @@ def find_places(roots: Sequence[str]) -> dict[str, Place]:
         else:
             path = Path(root)
             if not path.exists():
+                if not all_there:
+                    _free(_base_name(path), taken)
+                    continue
                 raise UsageError(
                     f"There is no '{root}': give folders of runs, studies or evaluations, or trace "
                     "stores."

@@ -4,6 +4,7 @@ characters and without keys."""
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -25,6 +26,7 @@ _TURNS_AROUND = {
     *(chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))),
 }
 """Marks that change the direction of what follows, so that a text reads as another one."""
+_ODD = re.compile(r"[^\n\t -~]")
 
 
 def asset(name: str) -> str:
@@ -34,7 +36,8 @@ def asset(name: str) -> str:
 
 def visible(text: str) -> str:
     """Return a text without keys, whose control characters are shown and do nothing."""
-    return "".join(map(_visible, redact(text)))
+    text = redact(text)
+    return text if _ODD.search(text) is None else "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

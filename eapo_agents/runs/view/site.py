@@ -69,7 +69,7 @@ class Site:
         """Return what the folders hold."""
         with self._lock:
             if fresh or time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
-                found = find_places(self.roots)
+                found = find_places(self.roots, all_there=not self._looked_at)
                 for key in found.keys() - self._places.keys():
                     folder = found[key].folder
                     learn_keys(read_recipe(folder) if folder is not None else {})
