@@ -157,15 +157,13 @@ class StoreBrowser(TraceStore):
         upper = (self._first(select(func.max(_T.id)).where(*of_run)) or 0) + 1
         hits: list[Hit] = []
         searched = 0
-        whole = True
-        while upper > 0 and whole:
+        while upper > 0 and len(hits) <= limit and (not searched or time.monotonic() < deadline):
             lower = max(0, upper - _BLOCK)
             block = [*of_run, _T.id >= lower, _T.id < upper]
             searched += self._first(select(func.count()).where(*block)) or 0
-            hits += self._hits(text, block, limit - len(hits))
+            hits += self._hits(text, block, limit + 1 - len(hits))  # one more tells of more
             upper = lower
-            whole = upper == 0 or (len(hits) < limit and time.monotonic() < deadline)
-        return Found(hits=hits[:limit], searched=searched, whole=whole)
+        return Found(hits=hits[:limit], searched=searched, whole=upper == 0 and len(hits) <= limit)
 
     def _hits(self, text: str, block: _Where, limit: int) -> list[Hit]:
         turns, asked, problems = schema.turns.c, schema.consultations.c, schema.problems.c

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from eapo_agents.errors import EapoError, TraceError
 from eapo_agents.experts.thoughts import split_thought
 from eapo_agents.policy.formats import FAMILIES, HERMES, InvalidCall, ParsedCall, ParsedTurn
+from eapo_agents.runs.view.evaluations import unsealed
 from eapo_agents.types import Consultation, Trajectory, Turn
 
 _LANE, _LINE = 16, 22
@@ -114,7 +115,7 @@ def conversation_of(trajectory: Trajectory) -> Conversation:
 
 def _parsed(turn: Turn) -> ParsedTurn:
     """Return a turn split at its thoughts and calls, in whichever form it has them."""
-    text = turn.text
+    text = unsealed(turn.text)
     found = HERMES.parse(text)
     if found.calls:
         return found
