@@ -43,6 +43,8 @@ class Line:
     metric: str
     """Name of the figure that matters."""
     score: float | None
+    is_share: bool
+    """Whether it is a share, from 0 to 1; a reward need not be."""
     ci95: Sequence[float] | None
     calls: float | None
     cost_usd: float | None
@@ -161,7 +163,7 @@ class Site:
 
 
 def _training_line(place: Place, run: Training) -> Line:
-    metric, score, ci95 = "", None, None
+    metric, score, ci95, name = "", None, None, ""
     if run.evaluated is not None:
         step, found = run.evaluated
         metric = f"accuracy, step {step}"
@@ -178,6 +180,7 @@ def _training_line(place: Place, run: Training) -> Line:
         done=f"step {run.step}{planned}" if run.history else "no step yet",
         metric=metric,
         score=score,
+        is_share=name != "reward",
         ci95=ci95 if isinstance(ci95, list) else None,
         calls=run.total("experts/calls"),
         cost_usd=run.total("expert_usd"),
@@ -197,6 +200,7 @@ def _evaluation_line(place: Place, run: Evaluated) -> Line:
         done=f"{graded:,} answers" if graded else "",
         metric="" if first is None else f"{first.benchmark} {first.condition}, {first.metric}",
         score=None if first is None else first.score,
+        is_share=True,
         ci95=None if first is None else first.ci95,
         calls=sum(s.consultations for s in run.scores.values()) if run.scores else None,
         cost_usd=None,
@@ -218,6 +222,7 @@ def _other_line(place: Place) -> Line:
         done="",
         metric="",
         score=None,
+        is_share=True,
         ci95=None,
         calls=None,
         cost_usd=None,

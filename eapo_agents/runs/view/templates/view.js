@@ -114,6 +114,7 @@
     }
   };
 
+  const before = new Map();  // id -> the figures as they were sent last
   const refresh = async (every) => {
     if (!document.hidden) {
       try {
@@ -122,12 +123,13 @@
           const page = new DOMParser().parseFromString(await answer.text(), "text/html");
           for (const old of document.querySelectorAll("[data-live][id]")) {
             const fresh = page.getElementById(old.id);
-            if (!fresh || fresh.innerHTML === old.dataset.was) continue;
-            const was = fresh.innerHTML;
+            if (!fresh || fresh.innerHTML === before.get(old.id)) continue;
+            const text = fresh.innerHTML;
             if (old.matches(":hover") && old.querySelector(".hit:hover")) continue;
             if (old.dataset.sorted) fresh.dataset.sorted = old.dataset.sorted;
             old.replaceWith(fresh);
-            fresh.dataset.was = was;
+            fresh.dataset.renewed = "";
+            before.set(fresh.id, text);
             if (fresh.matches("[data-sort]")) makeSortable(fresh);
           }
           document.querySelectorAll("input[data-filter]").forEach((input) => { if (input.value) filter(input); });
