@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,7 +16,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from eapo_agents.errors import EapoError
-from eapo_agents.runs.view import rollout_pages, run_pages
 from eapo_agents.runs.view.pages import asset, render
 from eapo_agents.runs.view.site import LIVE_MS, NotFoundError, Site, Values
 from eapo_agents.runs.view.state import State
@@ -108,6 +108,27 @@ def _endpoint(site: Site, page: Callable[[Site, _Query], Page]) -> Callable[[Req
     return respond
 
 
+def _rollout_pages() -> ModuleType:
+    """Return the module, which takes a second to import: the first page does not wait for it."""
+    from eapo_agents.runs.view import rollout_pages
+
+    return rollout_pages
+
+
+def _run_pages() -> ModuleType:
+    """The same of the pages of runs."""
+    from eapo_agents.runs.view import run_pages
+
+    return run_pages
+
+
+def preload() -> None:
+    """Import what the other pages need."""
+    import trainers.objective  # noqa: F401
+
+    _rollout_pages()
+
+
 def _common(site: Site) -> Values:
     return {"live_ms": 0, "place": None, "title": "", "roots": site.roots, "q": ""}
 
@@ -147,19 +168,19 @@ def _run(site: Site, query: _Query) -> Page:
 
 def _step(site: Site, query: _Query) -> Page:
     number = query.number("step")
-    found = rollout_pages.step(
+    found = _rollout_pages().step(
         site, query.text("at"), query.text("run"), number, query.number("page")
     )
     return "step.html", found | {"title": f"Step {number}"}
 
 
 def _group(site: Site, query: _Query) -> Page:
-    found = rollout_pages.group(site, query.text("at"), query.text("run"), query.text("group"))
+    found = _rollout_pages().group(site, query.text("at"), query.text("run"), query.text("group"))
     return "group.html", found | {"title": query.text("group")}
 
 
 def _rollouts(site: Site, query: _Query) -> Page:
-    found = rollout_pages.rollouts(
+    found = _rollout_pages().rollouts(
         site,
         query.text("at"),
         query.text("run") or None,
@@ -173,13 +194,13 @@ def _rollouts(site: Site, query: _Query) -> Page:
 
 def _rollout(site: Site, query: _Query) -> Page:
     number = query.number("id")
-    found = rollout_pages.rollout(site, query.text("at"), number)
+    found = _rollout_pages().rollout(site, query.text("at"), number)
     return "rollout.html", found | {"title": f"Rollout {number}"}
 
 
 def _tokens(site: Site, query: _Query) -> Page:
     number = query.number("id")
-    found = rollout_pages.tokens(
+    found = _rollout_pages().tokens(
         site,
         query.text("at"),
         number,
@@ -190,7 +211,7 @@ def _tokens(site: Site, query: _Query) -> Page:
 
 
 def _samples(site: Site, query: _Query) -> Page:
-    found = run_pages.samples(
+    found = _run_pages().samples(
         site,
         query.text("at"),
         query.text("of"),
@@ -202,21 +223,21 @@ def _samples(site: Site, query: _Query) -> Page:
 
 
 def _flips(site: Site, query: _Query) -> Page:
-    found = run_pages.flips(
+    found = _run_pages().flips(
         site, query.text("a"), query.text("b"), query.text("of"), only=query.text("only")
     )
     return "flips.html", found | {"title": "Flips"}
 
 
 def _ledger(site: Site, query: _Query) -> Page:
-    found = run_pages.ledger(
+    found = _run_pages().ledger(
         site, query.text("at"), expert=query.text("expert"), status=query.text("status")
     )
     return "ledger.html", found | {"title": "Experts"}
 
 
 def _search(site: Site, query: _Query) -> Page:
-    found = rollout_pages.search(site, query.text("q"), query.text("at"))
+    found = _rollout_pages().search(site, query.text("q"), query.text("at"))
     return "search.html", found | {"title": "Search", "q": query.text("q")}
 
 

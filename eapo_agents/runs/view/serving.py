@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Thread
 
 from eapo_agents.errors import ServerError, UsageError
 
@@ -44,7 +45,7 @@ def serve_view(
     try:
         import uvicorn
 
-        from eapo_agents.runs.view.app import make_app
+        from eapo_agents.runs.view.app import make_app, preload
     except ImportError as error:
         raise UsageError(
             f"`eapo view` needs the package {error.name}: pip install 'eapo-agents[serve]'."
@@ -62,6 +63,7 @@ def serve_view(
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
                 on_ready(Served(url=url, num_places=num_places))
+                Thread(target=preload, daemon=True).start()
 
         config = uvicorn.Config(
             make_app(site, token=token, port=own_port),
