@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eapo_agents.runs.view.training import Training, is_figure
+from eapo_agents.runs.view.training import Training, interval_of, is_figure
 
 WIDTH, HEIGHT = 420, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 24
@@ -144,9 +144,9 @@ def _values(name: str, run: Training) -> list[tuple[int, float, tuple[float, flo
     found = []
     for evaluation in run.evals:
         score: Mapping[str, object] = next(iter(evaluation["scores"].values()), {})
-        value, ci = score.get("score"), score.get("ci95")
-        bounds = (float(ci[0]), float(ci[1])) if isinstance(ci, list) and len(ci) == 2 else None
+        value = score.get("score")
         if isinstance(value, int | float):
+            bounds = interval_of(score.get("ci95"))
             found.append((int(evaluation["step"]), float(value), bounds))
     return found
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eapo_agents.errors import EapoError
 from eapo_agents.runs.view.curves import HEIGHT, WIDTH, charts_of
@@ -21,6 +22,7 @@ from eapo_agents.runs.view.evaluations import (
 from eapo_agents.runs.view.finding import PHASES, Kind, Place
 from eapo_agents.runs.view.ledger import read_ledger
 from eapo_agents.runs.view.site import NotFoundError, Site, Values
+from eapo_agents.runs.view.training import interval_of, is_figure
 
 if TYPE_CHECKING:
     from eapo_agents.runs.view.evaluations import Sample
@@ -30,6 +32,17 @@ if TYPE_CHECKING:
 
 _MOST_OVERLAID = 7
 _MOST_FLIPS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A finished phase of a demo."""
+
+    name: str
+    seconds: float | None
+    score: float | None
+    ci95: tuple[float, float] | None
+    calls: float | None
 
 
 def training(site: Site, place: Place, others: Sequence[str]) -> Values:
@@ -94,23 +107,36 @@ def place(site: Site, at: Place) -> Values:
     return {"infos": infos, "told": [told] if told else [], "inside": inside, "phases": phases(at)}
 
 
-def phases(at: Place) -> list[Mapping[str, Any]]:
+def phases(at: Place) -> list[Phase]:
     """Return the finished phases of a demo with their figures."""
     if at.kind is not Kind.DEMO or at.folder is None:
         return []
     try:
         found = json.loads((at.folder / PHASES).read_text(encoding="utf-8"))
-        return [
-            {
-                "name": name,
-                "seconds": phase.get("seconds"),
-                "scores": phase.get("scores") or {},
-                "calls": phase.get("expert_calls"),
-            }
-            for name, phase in found.items()
-        ]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return []
+    return [
+        _phase(str(name), facts)
+        for name, facts in (found.items() if isinstance(found, dict) else ())
+        if isinstance(facts, dict)
+    ]
+
+
+def _phase(name: str, facts: Mapping[str, object]) -> Phase:
+    scores = facts.get("scores")
+    first = next(iter(scores.values()), None) if isinstance(scores, dict) else None
+    score = first if isinstance(first, dict) else {}
+    return Phase(
+        name=name,
+        seconds=_number(facts.get("seconds")),
+        score=_number(score.get("score")),
+        ci95=interval_of(score.get("ci95")),
+        calls=_number(facts.get("expert_calls")),
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and is_figure(value) else None
 
 
 def evaluation(site: Site, at: Place) -> Values:

@@ -14,7 +14,7 @@ from eapo_agents.runs.view.finding import Kind, Place, find_places
 from eapo_agents.runs.view.keys import learn_keys
 from eapo_agents.runs.view.state import State, state_of
 from eapo_agents.runs.view.tokenizers import TokenizerShelf
-from eapo_agents.runs.view.training import Training, Trainings, read_recipe
+from eapo_agents.runs.view.training import Training, Trainings, interval_of, read_recipe
 
 if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
@@ -181,7 +181,7 @@ def _training_line(place: Place, run: Training) -> Line:
         metric=metric,
         score=score,
         is_share=name != "reward",
-        ci95=ci95 if isinstance(ci95, list) else None,
+        ci95=interval_of(ci95),
         calls=run.total("experts/calls"),
         cost_usd=run.total("expert_usd"),
         seconds=run.seconds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from eapo_agents.runs.view.state import State, state_of
 if TYPE_CHECKING:
     from evals.study import Evaluation
 
+_LARGEST = 1e15
+"""Of what is drawn; this leaves out infinity and what is not a number too."""
 RESULTS = ("result.json", RESULT)
 """Of a study's arm, and of a training run."""
 
@@ -42,10 +43,16 @@ class Training:
         return int(self.history[-1]["step"]) if self.history else 0
 
     @property
+    def name(self) -> str:
+        """Return the recipe's name and model; empty where it does not say."""
+        named = [self.recipe.get("name"), section(self.recipe, "policy").get("model")]
+        return " · ".join(str(one) for one in named if isinstance(one, str) and one)
+
+    @property
     def planned(self) -> int | None:
         """Return how many steps the recipe wants; None where it does not say."""
         steps = section(self.recipe, "train").get("steps")
-        return steps if isinstance(steps, int) else None
+        return steps if isinstance(steps, int) and steps > 0 else None
 
     @property
     def progress(self) -> float | None:
@@ -79,7 +86,7 @@ class Training:
 
 def is_figure(value: object) -> bool:
     """Return whether a value can be drawn."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < _LARGEST
 
 
 def section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -134,13 +141,16 @@ def _read(folder: Path) -> Training:
         from evals.guards import findings
 
         (run,) = read_runs(folder)
+        history = [_figures(step) for step in run["history"] if is_figure(step["step"])]
+        evals = [one for one in run["evals"] if _is_evaluation(one)]
+        result = run["result"]
         return Training(
-            history=run["history"],
-            evals=run["evals"],
-            result=run["result"],
+            history=history,
+            evals=evals,
+            result=result if result is None or isinstance(result, dict) else {},
             recipe=recipe,
             state=state,
-            warnings=findings(run["history"], run["evals"]),
+            warnings=findings(history, evals),
         )
     except (EapoError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = str(error) or type(error).__name__
@@ -153,6 +163,30 @@ def _read(folder: Path) -> Training:
             warnings=(),
             problem=f"The figures in '{folder}' cannot be read ({told}).",
         )
+
+
+def _figures(step: Mapping[str, float]) -> dict[str, float]:
+    """Return a step without what is not a number: a file may hold anything."""
+    return {str(name): value for name, value in step.items() if is_figure(value)}
+
+
+def _is_evaluation(found: object) -> bool:
+    """Return whether a line of evals.jsonl has a score for each condition."""
+    if not isinstance(found, dict) or not is_figure(found.get("step")):
+        return False
+    scores = found.get("scores")
+    return (
+        isinstance(scores, dict)
+        and bool(scores)
+        and all(isinstance(s, dict) and is_figure(s.get("score")) for s in scores.values())
+    )
+
+
+def interval_of(found: object) -> tuple[float, float] | None:
+    """Return an interval as a file has it; None where it has none that can be drawn."""
+    if isinstance(found, list | tuple) and len(found) == 2 and all(map(is_figure, found)):
+        return float(found[0]), float(found[1])
+    return None
 
 
 def read_recipe(folder: Path) -> Mapping[str, Any]:
