@@ -109,10 +109,20 @@ class StoreBrowser(TraceStore):
             behind = self._first(query)
         return before, behind
 
-    def id_of(self, run_id: str, group_key: str, rollout: int) -> int | None:
-        """Return the number of the trajectory at a place; None where there is none."""
-        place = (_T.run_id == run_id) & (_T.group_key == group_key) & (_T.rollout == rollout)
-        return self._first(select(_T.id).where(place))
+    def groups_beside(self, rollouts: Sequence[StoredTrajectory]) -> tuple[str | None, str | None]:
+        """Return the keys of the groups before and behind a group of these rollouts, in the order
+        in which the first rollouts of a run's groups were stored."""
+        first = min(rollouts, key=lambda one: one.trajectory.rollout)
+        firsts = _of_run(first.run_id) & (_T.rollout == first.trajectory.rollout)
+        keys = [
+            self._rows(select(_T.group_key).where(firsts, beside).order_by(order).limit(1))
+            for beside, order in (
+                (_T.id < first.id, _T.id.desc()),
+                (_T.id > first.id, _T.id.asc()),
+            )
+        ]
+        before, behind = (str(rows[0][0]) if rows else None for rows in keys)
+        return before, behind
 
     def first_ids(self, run_id: str, number: int) -> list[int]:
         """Return the numbers of a run's first trajectories."""

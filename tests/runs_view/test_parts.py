@@ -127,6 +127,17 @@ def test_neighbours_lead_through_a_run_and_not_into_another(store):
     assert store.neighbours(store.trajectory(ids[0]))[0] is None
 
 
+def test_groups_follow_one_another_in_the_order_in_which_they_began(store):
+    keys = [tally.name for tally in store.groups_of("second")]
+    walked, key = [keys[0]], keys[0]
+    while (following := store.groups_beside(store.group("second", key))[1]) is not None:
+        assert store.groups_beside(store.group("second", following))[0] == key
+        key = following
+        walked.append(key)
+    assert walked == keys
+    assert store.groups_beside(store.group("second", keys[0]))[0] is None
+
+
 def test_a_store_that_is_looked_at_cannot_be_written(store, trajectory):
     with pytest.raises(StoreError):
         store.append(trajectory(()), run_id="first", group_key="9/p")
@@ -191,6 +202,26 @@ def test_figures_that_cannot_be_read_are_said(tmp_path):
     assert "cannot be read" in found.problem
     (tmp_path / "steps.jsonl").write_text('{"step": 1, "reward": 1}\n{"step": 2, "rew')
     assert [step["step"] for step in Trainings().read(tmp_path).history] == [1]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        '{"step": 1e308, "reward": 1}',
+        '{"step": 1, "reward": 1e400, "rho": "x", "entropy": []}',
+        "[1, 2]",
+        "\x00",
+        '{"step": 1, "reward": {"a": 1}}\n{"step": 2, "reward": true}',
+    ],
+)
+def test_a_damaged_history_is_no_obstacle(tmp_path, lines):
+    (tmp_path / "steps.jsonl").write_text(lines)
+    (tmp_path / "evals.jsonl").write_text('{"step": 1, "scores": []}\n{"step": 2, "scores": {}}')
+    (tmp_path / "train.json").write_text("[]")
+    (tmp_path / "recipe.yaml").write_text("name: [1]\ntrain: x\npolicy: 3")
+    found = Trainings().read(tmp_path)
+    charts_of([("r", found)])
+    assert (found.name, found.planned, found.evaluated, found.seconds) == ("", None, None, None)
 
 
 def test_places_are_found_at_any_depth_once_each(tmp_path, store):

@@ -79,7 +79,10 @@ def group(site: Site, key: str, run_id: str, group_key: str) -> Values:
     info = site.run_info(at, run_id)
     found = _group(site, at, info, group_key)
     ids = [stored.id for stored in found.rollouts]
+    before, behind = site.store(at).groups_beside(found.rollouts)
     return {
+        "before": before,
+        "behind": behind,
         "place": at,
         "info": info,
         "group": found,
