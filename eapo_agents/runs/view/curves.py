@@ -124,11 +124,12 @@ def charts_of(runs: Sequence[tuple[str, Training]]) -> list[Chart]:
 
 
 def facts_of(figures: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return the titles and texts of the figures of a step that are known, if there are any."""
+    """Return the titles and texts of a step's figures that are known, those that are 0 only where
+    that tells something."""
     found = []
     for name, (title, unit, _) in _KNOWN.items():
         value = figures.get(name)
-        if value is not None and is_figure(value):
+        if value is not None and is_figure(value) and (value or name in _ALWAYS):
             found.append((title, f"{value:.1%}" if unit == "share" else short(float(value))))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -297,6 +298,15 @@ def categories(
 
 def compared(a: Path, b: Path) -> tuple[Comparison | None, str]:
     """Return what differs between two evaluations, or why they cannot be compared."""
+    from evals.run_folder import RESULTS_FILE, RUN_FILE
+
+    files = [folder / name for folder in (a, b) for name in (RUN_FILE, RESULTS_FILE)]
+    return _compared(a, b, tuple(_stamp(file) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _compared(a: Path, b: Path, stamps: object) -> tuple[Comparison | None, str]:
+    """Return the same for files as they are: intervals and tests take their time."""
     from evals.compare import compare_runs
 
     try:
