@@ -29,7 +29,7 @@ def view(
     ] = True,
     export: Annotated[
         Path | None,
-        typer.Option("--export", help="Write one HTML file of one run and exit."),
+        typer.Option("--export", help="Write one HTML file that needs no server, and exit."),
     ] = None,
     rollouts: Annotated[
         int, typer.Option("--rollouts", min=0, max=1000, help="Rollouts in the exported file.")

@@ -262,7 +262,7 @@ def test_thoughts_calls_and_text_are_told_apart(trajectory):
     )
     (view,) = conversation_of(trajectory((turn(text),))).turns
     assert (view.thought, view.content) == ("hm", "I look it up.")
-    assert [(call.name, call.arguments) for call in view.calls] == [("search", '{"q": "x"}')]
+    assert [(call.name, call.arguments) for call in view.calls] == [("search", [("q", "x")])]
 
 
 def test_sealed_text_stays_sealed(trajectory):

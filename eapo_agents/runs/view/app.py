@@ -63,7 +63,7 @@ def make_app(site: Site, *, token: str, port: int) -> ASGIApp:
     }
     routes = [Route(path, _endpoint(site, page)) for path, page in pages.items()]
     routes.append(Route("/static/{name}", _static))
-    app = Starlette(routes=routes, exception_handlers={404: _nothing_here})
+    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 500: _failed})
     return Guard(app, token=token, port=port)
 
 
@@ -140,6 +140,14 @@ def _told(site: Site, sentence: str, status: int) -> Response:
 
 def _nothing_here(request: Request, error: Exception) -> Response:
     return PlainTextResponse("There is no such page.\n", status_code=404)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return PlainTextResponse(
+        f"The page cannot be made ({type(error).__name__}). This is a fault of eapo view: the "
+        "terminal that it runs in has more. The other pages still work.\n",
+        status_code=500,
+    )
 
 
 def _static(request: Request) -> Response:

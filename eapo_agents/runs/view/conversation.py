@@ -21,7 +21,8 @@ class CallView:
     """A call that a turn made."""
 
     name: str
-    arguments: str
+    arguments: Sequence[tuple[str, str]]
+    """Name and value; JSON where the value is not text."""
     problem: str = ""
     """Why it cannot be sent."""
 
@@ -141,11 +142,17 @@ def _calls(parsed: ParsedTurn, turn: Turn) -> list[CallView]:
     for call in parsed.calls:
         if isinstance(call, InvalidCall):
             if not turn.consultations:
-                found.append(CallView(name="", arguments=call.text, problem=call.reason))
+                found.append(CallView(name="", arguments=[("", call.text)], problem=call.reason))
         elif call.name not in experts:
-            arguments = json.dumps(dict(call.arguments), ensure_ascii=False, default=str)
+            arguments = [(name, _as_text(value)) for name, value in call.arguments.items()]
             found.append(CallView(name=call.name, arguments=arguments))
     return found
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _tree(turns: Sequence[Turn], row_of: dict[int, int]) -> list[Node]:
