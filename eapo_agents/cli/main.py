@@ -35,6 +35,7 @@ from eapo_agents.cli import (
     study,
     traces,
     train,
+    view,
     warm_start,
     watch,
 )
@@ -66,6 +67,7 @@ for command in (
     study.study,
     report.report,
     watch.watch,
+    view.view,
 ):
     app.command()(command)
 app.command(name="eval")(eval.evaluate)

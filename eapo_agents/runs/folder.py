@@ -6,12 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.files import write_atomically
 from eapo_agents.progress import IS_MAIN, SILENT, Progress
-from eapo_agents.recipe import Recipe
-from eapo_agents.recipe_file import fixed_part, load_recipe, to_yaml
+
+if TYPE_CHECKING:
+    from eapo_agents.recipe import Recipe
 
 RECIPE = "recipe.yaml"
 EXPERTS = "experts.db"
@@ -35,6 +37,8 @@ def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> No
         from eapo_agents.policy.devices import refuse_device
 
         refuse_device(recipe.policy.device)
+    from eapo_agents.recipe_file import fixed_part, load_recipe, to_yaml
+
     saved = folder / RECIPE
     if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
         raise RecipeError(
@@ -48,6 +52,8 @@ def save_recipe(recipe: Recipe, folder: Path, progress: Progress = SILENT) -> No
 
 def refuse_other_recipe(recipe: Recipe, folder: Path) -> None:
     """Raise RecipeError if the folder holds a run of another recipe."""
+    from eapo_agents.recipe_file import fixed_part, load_recipe
+
     saved = folder / RECIPE
     if saved.exists() and fixed_part(load_recipe(saved)) != fixed_part(recipe):
         raise RecipeError(

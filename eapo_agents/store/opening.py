@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 import eapo_agents
 from eapo_agents.errors import StoreError
@@ -19,6 +20,7 @@ from eapo_agents.write_ahead import use_write_ahead_log
 
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_TIMEOUT_MS = 60_000
+_LOOKING_TIMEOUT_MS = 2_000
 _CREATING = 0x6561706F
 """Name of the lock under which tables are made."""
 
@@ -37,6 +39,48 @@ def open_engine(at: str | Path, *, create: bool) -> tuple[Engine, str]:
         engine.dispose()  # or SQLite's journal would stay beside a file that was refused
         raise
     return engine, name
+
+
+def open_to_read(at: str | Path) -> tuple[Engine, str]:
+    """Return the same of a store that is only looked at: nothing is written, whoever else works in
+    it, and each connection is closed after its use.
+
+    In this engine `lower` knows every script, where SQLite's own knows ASCII.
+
+    Raises:
+        StoreError: missing, not a store, unreadable, or of another format.
+    """
+    engine, name = _engine_at(str(at))
+    if engine.dialect.name == "postgresql":
+        url = engine.url
+        engine.dispose()
+        engine = create_engine(url, execution_options={"postgresql_readonly": True})
+    elif engine.dialect.name == "sqlite":
+        file = Path(engine.url.database or "")
+        _check_file(file, name, create=False)
+        engine = create_engine("sqlite://", creator=lambda: read_only(file), poolclass=NullPool)
+    with guard(name):
+        refuse_other_format(read_format(engine, name), name)
+    return engine, name
+
+
+def read_only(file: Path) -> sqlite3.Connection:
+    """Return a connection to an SQLite file that cannot write.
+
+    Raises:
+        sqlite3.Error: it cannot be opened.
+    """
+    # without a log beside it nobody writes, and SQLite need not make files of its own to look
+    quiet = not file.with_name(f"{file.name}-wal").exists()
+    uri = f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if quiet else ''}"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+    connection.execute(f"PRAGMA busy_timeout={_LOOKING_TIMEOUT_MS}")
+    connection.create_function("lower", 1, _lower, deterministic=True)
+    return connection
+
+
+def _lower(value: str | bytes | float | None) -> str | bytes | float | None:
+    return value.lower() if isinstance(value, str) else value
 
 
 def connect(at: str | Path, *, create: bool) -> tuple[Engine, str]:
@@ -125,23 +169,27 @@ def _set_up_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _check_format(engine: Engine, name: str, *, create: bool) -> None:
-    found = read_format(engine, name)
+def refuse_other_format(found: int | None, name: str) -> None:
+    """Raise StoreError for a store that this version does not read."""
     if found is None:
-        if not create:
-            raise StoreError(
-                f"'{name}' is empty and not a trace store yet: make one with `eapo collect "
-                "--store`."
-            )
-        _create(engine)
-        found = read_format(engine, name)
+        raise StoreError(
+            f"'{name}' is empty and not a trace store yet: make one with `eapo collect --store`."
+        )
     if found != FORMAT_VERSION:
-        older = found is not None and found < FORMAT_VERSION
+        older = found < FORMAT_VERSION
         raise StoreError(
             f"The store '{name}' has format {found}, and eapo {eapo_agents.__version__} reads "
             f"format {FORMAT_VERSION}: "
             + (f"convert it with `eapo traces convert {name} NEW`." if older else "update eapo.")
         )
+
+
+def _check_format(engine: Engine, name: str, *, create: bool) -> None:
+    found = read_format(engine, name)
+    if found is None and create:
+        _create(engine)
+        found = read_format(engine, name)
+    refuse_other_format(found, name)
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             driver = connection.connection.driver_connection

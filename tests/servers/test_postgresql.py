@@ -7,8 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from eapo_agents.errors import StoreError
 from eapo_agents.store import TraceStore
+from eapo_agents.store.briefs import Wanted
+from eapo_agents.store.browsing import StoreBrowser
 from eapo_agents.store.pulse import SILENT_S, Pulse, is_alive
+from eapo_agents.types import Consultation, ConsultationStatus, PolicyVersion, Sampling, Turn
 
 RECIPE = """
 name: pg
@@ -98,3 +104,58 @@ def test_a_claim_of_a_silent_machine_is_taken_over(database, trajectory):
         assert store.claim("r", "gone")
         assert not store.claim("r", "there")
         engine.dispose()
+
+
+def test_a_store_that_is_looked_at_is_the_same_as_in_a_file_and_cannot_be_written(
+    database, tmp_path, trajectory
+):
+    version = PolicyVersion(model="small", base="base", weights="weights", step=0)
+    asked = Consultation(
+        slot=0,
+        expert="solver",
+        query="Wie spät? ÄRGER",
+        reply="100%_",
+        status=ConsultationStatus.ACCEPTED,
+        rho=1.0,
+        u=0.5,
+    )
+    turn = Turn(
+        context_ids=(1,),
+        completion_ids=(2,),
+        logprobs=(-0.5,),
+        parent=None,
+        text="",
+        finish_reason="stop",
+        consultations=(asked,),
+    )
+    seen = []
+    for at in (database, tmp_path / "t.db"):
+        with TraceStore.open(at, create=True) as store:
+            facts = {"recipe": {}, "sampling": Sampling(), "policy": version}
+            store.start_run("looked at", kind="train", **facts)
+            for step in (1, 11):
+                for rollout in range(3):
+                    one = trajectory((turn,), rollout=rollout, global_step=step)
+                    store.append(one, run_id="looked at", group_key=f"{step}/p0")
+        with StoreBrowser.look_into(at) as store:
+            first = store.first_ids("looked at", 1)[0]
+            seen.append(
+                {
+                    "steps": [(t.name, t.num, t.correct) for t in store.steps("looked at")],
+                    "groups": [t.name for t in store.groups_of("looked at", step=1)],
+                    "all groups": [t.name for t in store.groups_of("looked at")],
+                    "asked": len(store.briefs(Wanted(run_id="looked at", asked=True))),
+                    "solo": len(store.briefs(Wanted(run_id="looked at", role="solo"))),
+                    "found": [h.snippet for h in store.search("ärger", run_id="looked at").hits],
+                    "literally": len(store.search("0%_", run_id="looked at").hits),
+                    "next": store.neighbours(store.trajectory(first))[1] - first,
+                    "consulted": store.consulted([first])[first],
+                    "problems": [p.id for p in store.problems_of_run("looked at")],
+                }
+            )
+            with pytest.raises(StoreError):
+                store.append(trajectory(()), run_id="looked at", group_key="9/p0")
+    assert seen[0] == seen[1]
+    assert seen[0]["groups"] == ["1/p0"]
+    assert (seen[0]["asked"], seen[0]["solo"], seen[0]["literally"]) == (6, 0, 6)
+    assert len(seen[0]["found"]) == 6

@@ -1,0 +1,296 @@
+"""What the pages say of real runs is what the runs' own files and the trainer say."""
+
+import html
+import json
+import re
+from collections import defaultdict
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from eapo_agents.policy.models import load_tokenizer
+from eapo_agents.policy.rendering import ChatRenderer
+from eapo_agents.recipe import Recipe
+from eapo_agents.store import TraceStore
+from eapo_agents.types import ConsultationStatus, RolloutGroup
+from evals.compare import compare_runs
+from graphs.rollout import first_messages
+from trainers.likelihood import StandIn
+from trainers.objective import Objective
+from trainers.rows import trajectory_rows
+
+
+def links(page: str) -> list[str]:
+    return [html.unescape(found) for found in re.findall(r'href="(/[^"]*)"', page)]
+
+
+class Spans(HTMLParser):
+    """The tokens of each row of a page: (class, title, text)."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[tuple[set[str], str, str]]] = []
+        self._token: tuple[set[str], str] | None = None
+        self._text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        facts = dict(attributes)
+        if facts.get("class") == "tokens":
+            self.rows.append([])
+        elif tag == "span" and "t" in (facts.get("class") or "").split() and "title" in facts:
+            self._token = set(facts["class"].split()), facts["title"]
+            self._text = ""
+
+    def handle_data(self, data):
+        self._text += data
+
+    def handle_endtag(self, tag):
+        if tag == "span" and self._token is not None:
+            self.rows[-1].append((*self._token, self._text))
+            self._token = None
+
+
+@pytest.fixture(scope="module")
+def stored(runs):
+    """All trajectories of the training, and their recipe."""
+    with TraceStore.open(runs / "train" / "traces.db") as store:
+        (info,) = [one for one in store.runs() if one.kind == "train"]
+        return list(store.trajectories(info.run_id)), Recipe.model_validate(info.recipe)
+
+
+def test_every_link_leads_to_a_page(viewed):
+    todo, seen, by_page = ["/"], set(), defaultdict(int)
+    while todo:
+        address = todo.pop()
+        path = address.partition("?")[0]
+        if address in seen or by_page[path] >= 15:
+            continue
+        seen.add(address)
+        by_page[path] += 1
+        answer = viewed.client.get(f"{viewed.base}{address}")
+        assert answer.status_code == 200, (address, answer.text[-400:])
+        todo += links(answer.text)
+    pages = {"/", "/run", "/step", "/group", "/rollout", "/tokens", "/rollouts", "/samples"}
+    assert pages | {"/flips", "/ledger"} <= set(by_page)
+
+
+def test_the_list_has_each_run_with_its_state_and_its_score(viewed, runs):
+    page = viewed.page("/")
+    last = json.loads((runs / "train" / "evals.jsonl").read_text().splitlines()[-1])
+    score = next(iter(last["scores"].values()))["score"]
+    assert f"{score:.1%}" in page
+    for name in ("train", "before", "after"):
+        assert f"at=runs%2F{name}" in page
+    assert page.count('class="state finished"') >= 3
+
+
+def test_a_runs_curves_have_a_point_for_each_step_that_leads_to_it(viewed, runs):
+    page = viewed.page("/run", at="runs/train")
+    history = [json.loads(line) for line in (runs / "train" / "steps.jsonl").open()]
+    steps = {int(step["step"]) for step in history}
+    led = {int(found) for found in re.findall(r"/step\?[^\"]*step=(\d+)", page)}
+    assert led == steps
+    reward = history[-1]["reward"]
+    assert re.search(rf"step {max(steps)}: {re.escape(f'{reward:.3g}')}\b", page)
+
+
+def test_curves_of_two_runs_lie_over_each_other(viewed):
+    both = viewed.client.get(f"{viewed.base}/run?at=runs/train&with=runs/train").text
+    assert "legend" not in both  # a run is not laid over itself
+    assert 'class="line c0"' in both or "line raw c0" in both
+
+
+def test_a_steps_groups_have_the_trainers_advantages(viewed, stored):
+    trajectories, recipe = stored
+    objective = Objective(solo_prompt=lambda problem: (), settings=recipe.train)
+    groups = defaultdict(list)
+    for one in trajectories:
+        groups[one.group_key].append(one)
+    checked = 0
+    for key, members in groups.items():
+        members.sort(key=lambda one: one.trajectory.rollout)
+        of_group = RolloutGroup(
+            problem=members[0].trajectory.problem,
+            trajectories_G=tuple(one.trajectory for one in members),
+        )
+        page = viewed.page("/group", at="runs/train", run="train", group=key)
+        shown = re.findall(r"<dt>advantage</dt><dd[^>]*>([^<]+)</dd>", page)
+        expected = [f"{a:+.3f}" if a else "0" for a in objective.advantages(of_group)]
+        assert [text.strip() for text in shown] == expected
+        checked += any(text != "0" for text in expected)
+    assert checked
+
+
+def test_tokens_are_those_of_the_training_rows_with_mask_logprob_and_advantage(viewed, stored):
+    trajectories, _ = stored
+    # of a rollout that asked, so that there is context between what was sampled
+    one = next(s for s in trajectories if len(s.trajectory.turns) > 1)
+    assert one.trajectory.turns[1].context_ids
+    (row,) = trajectory_rows(one.trajectory, advantage=0.0)
+    page = viewed.page("/tokens", at="runs/train", id=one.id)
+    shown = Spans(page).rows[0]
+    ids = [int(re.search(r"id (\d+)", title)[1]) for _, title, _ in shown]
+    assert ids == [*row.prompt_ids, *row.completion_ids_T]
+    mask = [int("m" in classes) for classes, _, _ in shown[len(row.prompt_ids) :]]
+    assert mask == list(row.mask_T)
+    assert not any("m" in classes for classes, _, _ in shown[: len(row.prompt_ids)])
+    for (_, title, _), kept, logprob in zip(
+        shown[len(row.prompt_ids) :], row.mask_T, row.logprobs_T, strict=True
+    ):
+        assert ("logprob" in title) == bool(kept)
+        if kept:
+            assert float(re.search(r"logprob ([-\d.e]+)", title)[1]) == pytest.approx(
+                logprob, rel=1e-2, abs=1e-4
+            )
+
+
+def test_tokens_read_as_the_text_that_was_sampled(viewed, stored):
+    trajectories, _ = stored
+    one = max(trajectories, key=lambda s: len(s.trajectory.turns[-1].text))
+    page = viewed.page("/tokens", at="runs/train", id=one.id)
+    said = "".join(text for c, _, text in Spans(page).rows[0] if "m" in c and "e" not in c)
+    text = one.trajectory.turns[-1].text
+    assert len(text) > 10
+    assert text.replace("\ufffd", "") in said.replace("\ufffd", "")
+
+
+def test_likelihood_rows_are_those_that_the_recipe_makes_of_a_rollout(viewed, runs):
+    with TraceStore.open(runs / "train" / "traces.db") as store:
+        (info,) = [one for one in store.runs() if one.run_id == "helped"]
+        members = list(store.trajectories("helped"))
+    recipe = Recipe.model_validate(info.recipe)
+    renderer = ChatRenderer(load_tokenizer(recipe.policy.model))
+    group = RolloutGroup(
+        problem=members[0].trajectory.problem,
+        trajectories_G=tuple(one.trajectory for one in members),
+    )
+    objective = Objective(
+        solo_prompt=lambda p: renderer.prompt(first_messages("", p.question), []),
+        settings=recipe.train,
+        stand_in=StandIn(
+            renderer=renderer,
+            answer_form=recipe.task.answer_form,
+            min_answer_to_reply_ratio=recipe.train.internalise.min_answer_to_reply_ratio,
+        ),
+    )
+    expected = objective.likelihood_rows([group])
+    assert len(expected) == 2  # rehearsed, and hint-stripped
+    right = next(one for one in members if one.trajectory.correct)
+    page = viewed.page("/tokens", at="runs/train", id=right.id)
+    assert re.search(
+        "Rehearsal row.*Hint-stripped row|Hint-stripped row.*Rehearsal row", page, re.S
+    )
+    shown = [
+        tuple(int(re.search(r"id (\d+)", title)[1]) for _, title, _ in row)
+        for row in Spans(page).rows[1:]
+    ]
+    assert set(shown) == {(*row.prompt_ids, *row.completion_ids_T) for row in expected}
+    wrong = next(one for one in members if not one.trajectory.correct)
+    page = viewed.page("/tokens", at="runs/train", id=wrong.id)
+    assert len(Spans(page).rows) == 1
+
+
+def test_a_rollout_shows_its_consultations_with_coin_and_outcome(viewed, stored):
+    trajectories, _ = stored
+    asked = next(
+        s
+        for s in trajectories
+        if any(
+            c.status is ConsultationStatus.ACCEPTED
+            for t in s.trajectory.turns
+            for c in t.consultations
+        )
+    )
+    (first, *_) = (c for t in asked.trajectory.turns for c in t.consultations)
+    page = html.unescape(viewed.page("/rollout", at="runs/train", id=asked.id))
+    for text in (first.query, first.reply, first.status.value, first.expert, "coin"):
+        assert text in page
+    assert asked.trajectory.problem.answer in page
+
+
+def test_next_and_previous_lead_through_a_group_in_order(viewed, stored):
+    trajectories, _ = stored
+    key = trajectories[0].group_key
+    members = sorted(
+        (s for s in trajectories if s.group_key == key), key=lambda s: s.trajectory.rollout
+    )
+    for one, following in pairwise(members):
+        page = viewed.page("/rollout", at="runs/train", id=one.id)
+        assert re.search(rf'rel="next" href="[^"]*id={following.id}"', page)
+        back = viewed.page("/rollout", at="runs/train", id=following.id)
+        assert re.search(rf'rel="prev" href="[^"]*id={one.id}"', back)
+
+
+def test_samples_are_those_of_the_evaluation_by_verdict(viewed, runs):
+    lines = [json.loads(line) for line in (runs / "after" / "items.jsonl").open()]
+    of = f"{lines[0]['benchmark']} {lines[0]['condition']}"
+    mine = [one for one in lines if f"{one['benchmark']} {one['condition']}" == of]
+    for verdict, wanted in (("right", True), ("wrong", False)):
+        page = viewed.page("/samples", at="runs/after", of=of, verdict=verdict)
+        expected = {one["id"] for one in mine if one["correct"] is wanted}
+        shown = set(re.findall(r"<bdi>(arithmetic/[^<]+)</bdi>", html.unescape(page)))
+        assert shown == expected
+
+
+def test_flips_are_what_eapo_compare_finds(viewed, runs):
+    comparison = compare_runs(str(runs / "before"), str(runs / "after"))
+    assert all(len(c.gained) == 3 and len(c.lost) == 1 for c in comparison.benchmarks.values())
+    for key, found in comparison.benchmarks.items():
+        page = viewed.page("/flips", a="runs/before", b="runs/after", of=key)
+        shown = re.findall(r"<b><bdi>([^<]+)</bdi></b>", html.unescape(page))
+        assert shown == [*found.gained, *found.lost]
+
+
+def test_runs_of_other_settings_are_not_compared(viewed):
+    page = viewed.page("/flips", a="runs/after", b="runs/train", status=404)
+    assert "not an evaluation" in html.unescape(page)
+
+
+def test_the_ledger_counts_every_call(viewed, runs):
+    from eapo_agents.experts.call_store import CallStore
+    from eapo_agents.experts.costs import costs
+
+    store = CallStore(runs / "train" / "experts.db", create=False)
+    lines = costs(store.rows())
+    store.close()
+    page = viewed.page("/ledger", at="runs/train")
+    for line in lines:
+        assert re.search(rf"<bdi>{re.escape(line.expert)}</bdi>.*?>{line.calls:,}<", page, re.S)
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/run", {"at": "../../etc"}),
+        ("/run", {"at": "runs/none"}),
+        ("/rollout", {"at": "runs/train", "id": "999999"}),
+        ("/rollout", {"at": "runs/train", "id": "x"}),
+        ("/rollout", {"at": "runs/train", "id": "9" * 400}),
+        ("/step", {"at": "runs/train", "run": "train", "step": "77"}),
+        ("/step", {"at": "runs/train", "run": "no-such", "step": "1"}),
+        ("/group", {"at": "runs/train", "run": "train", "group": "no-such"}),
+        ("/samples", {"at": "runs/after", "of": "no-such"}),
+        ("/ledger", {"at": "runs/after"}),
+        ("/static/..%2Fbase.html", {}),
+        ("/nothing", {}),
+    ],
+)
+def test_what_is_not_there_is_said_in_a_sentence(viewed, path, query):
+    page = viewed.page(path, status=404, **query)
+    assert "There is no" in page or "has no" in page or "whole number" in page
+
+
+def test_search_finds_replies_whatever_their_case(viewed, stored):
+    trajectories, _ = stored
+    reply = next(
+        c.reply
+        for s in trajectories
+        for t in s.trajectory.turns
+        for c in t.consultations
+        if c.status is ConsultationStatus.ACCEPTED
+    )
+    page = html.unescape(viewed.page("/search", q=reply.upper(), at="runs/train"))
+    assert f"<mark>{reply}</mark>" in page or reply in page
+    assert "Nothing was found" in viewed.page("/search", q="no such text anywhere")
