@@ -30,7 +30,8 @@ def lines(found: QuickDemo) -> Iterator[str]:
     yield from _conversation(helped)
     yield ""
     yield "2. In the training replies are withheld more and more often, and the weights take up"
-    yield f"   what they said ({training.date}, one busy core, {training.seconds / 60:.0f} minutes):"
+    minutes = f"{training.seconds / 60:.0f} minutes"
+    yield f"   what they said ({training.date}, {minutes} of one busy core):"
     yield ""
     yield f"   {'step':>6} {'replies accepted':>17} {'calls so far':>14}   right without help"
     for stretch in training.stretches:
