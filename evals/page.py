@@ -6,7 +6,7 @@ which we draw ourselves, is put in as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,11 @@ class Page:
             blocks += [section.table.markdown() if section.table else []]
             blocks += [[f"- {escaped(bullet)}" for bullet in section.bullets]]
         return "\n\n".join("\n".join(block) for block in blocks if any(block)) + "\n"
+
+    def tables(self, write: Callable[[Table], str]) -> str:
+        """Every table of the report, written in another way; an empty line between two."""
+        found = [section.table for section in self.sections if section.table and section.shown]
+        return "\n".join(map(write, found))
 
     def write(self, folder: Path) -> str:
         """Write report.md and report.html into the folder; return the Markdown."""

@@ -70,6 +70,7 @@ class Figures:
     Accuracies are without experts where nothing else is said."""
 
     before: float | None
+    """None where nothing was evaluated before the first step."""
     after: float | None
     greedy: float | None
     assisted: float | None
@@ -177,12 +178,14 @@ def _run_figures(run: Run) -> RunFigures:
         "sampled_tokens": _total(history, "sampled_tokens"),
     }
     calls = float(spent["expert_calls"])
-    gained = 100 * (curve[-1][1] - curve[0][1]) if curve else None
+    # a training run is evaluated for the first time after some steps: that is no "before"
+    before = curve[0][1] if curve and curve[0][0] == 0 else None
+    gained = None if before is None else 100 * (curve[-1][1] - before)
     return RunFigures(
         seed=run["seed"],
         finished=run["result"] is not None,
         steps=int(history[-1]["step"]) if history else 0,
-        before=curve[0][1] if curve else None,
+        before=before,
         after=curve[-1][1] if curve else None,
         best=max((accuracy for _, accuracy in curve), default=None),
         greedy=_greedy(evals[-1]) if evals else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +45,46 @@ class Table:
             map(escaped, row) for row in (self.header, *(r.values() for r in self.rows))
         )
         return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+
+    def csv(self) -> str:
+        """The table for spreadsheets. Words that one would take for a formula get a `'`."""
+        written = io.StringIO()
+        lines = csv.writer(written, lineterminator="\n")
+        if self.rows:
+            lines.writerow(self.header)
+        for row in self.cells():
+            words, numbers = row[: self.num_text_columns], row[self.num_text_columns :]
+            lines.writerow([f"'{w}" if w[:1] in _FORMULA else w for w in words] + numbers)
+        return written.getvalue()
+
+    def latex(self) -> str:
+        """The table for a paper; it needs the package booktabs."""
+        if not self.rows:
+            return ""
+        sides = "".join(side[0] for side in self.sides)
+        head, *rows = (
+            " & ".join(map(_in_latex, row)) + " \\\\" for row in (self.header, *self.cells())
+        )
+        middle = "\n".join(rows)
+        return (
+            f"\\begin{{tabular}}{{{sides}}}\n\\toprule\n{head}\n\\midrule\n{middle}\n"
+            "\\bottomrule\n\\end{tabular}\n"
+        )
+
+
+_FORMULA = tuple("=+-@")
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
 
 
 def one_line(text: str) -> str:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from eapo_agents.cli.options import JsonOption
+from eapo_agents.cli.options import FormatOption, JsonOption, in_format
 
 
 def compare(
     run_a: Annotated[str, typer.Argument(metavar="RUN_A")],
     run_b: Annotated[str, typer.Argument(metavar="RUN_B")],
+    form: FormatOption = "markdown",
     as_json: JsonOption = False,
 ) -> None:
     """Compare two evaluations problem by problem, B - A. Evaluations whose settings differ are
@@ -21,4 +22,5 @@ def compare(
     from evals.compare import compare_runs, comparison_page
 
     comparison = compare_runs(run_a, run_b)
-    print(json.dumps(comparison.to_json()) if as_json else comparison_page(comparison).markdown())
+    page = comparison_page(comparison)
+    print(json.dumps(comparison.to_json()) if as_json else in_format(page, form))

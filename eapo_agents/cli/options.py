@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from eapo_agents.cli import completion
 
 if TYPE_CHECKING:
     from eapo_agents.recipe import Recipe
+    from evals.page import Page
 
 DEFAULT_RECIPE = "cpu-smol"
 FIRST_LOOK = "quick"
@@ -62,6 +63,13 @@ StoreOption = Annotated[
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or a study.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+FormatOption = Annotated[
+    Literal["markdown", "csv", "latex"],
+    typer.Option(
+        "--format",
+        help="What is printed: the report, or its tables as CSV, or for LaTeX with booktabs.",
+    ),
+]
 RetryFailedOption = Annotated[
     bool,
     typer.Option(
@@ -117,3 +125,11 @@ def retrying(overrides: list[str], retry_failed: bool) -> list[str]:
 def talk_recipe(recipe: str | None, *others: object) -> str:
     """Return the recipe to talk with: one that answers at once where nothing was chosen."""
     return recipe or (DEFAULT_RECIPE if any(others) else FIRST_LOOK)
+
+
+def in_format(page: Page, wanted: str) -> str:
+    """Return a report, or its tables, as --format has it."""
+    from evals.tables import Table
+
+    writers = {"csv": Table.csv, "latex": Table.latex}
+    return page.tables(writers[wanted]) if wanted in writers else page.markdown()

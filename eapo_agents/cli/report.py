@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from eapo_agents.cli.options import JsonOption
+from eapo_agents.cli.options import FormatOption, JsonOption, in_format
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a study or an evaluation.")],
+    form: FormatOption = "markdown",
     as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run, a study or an evaluation as HTML, Markdown and JSON; print it."""
@@ -20,4 +21,4 @@ def report(
     from eapo_agents.runs.studies import report as write
 
     written = write(run)
-    print(json.dumps(written.summary) if as_json else written.markdown)
+    print(json.dumps(written.summary) if as_json else in_format(written.page, form))

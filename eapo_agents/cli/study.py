@@ -67,7 +67,7 @@ def study(
             ),
             progress=TERMINAL,
         )
-    print(json.dumps(written.summary) if as_json else written.markdown)
+    print(json.dumps(written.summary) if as_json else written.page.markdown())
 
 
 def _table(running: Sequence[Job], num_waiting: int) -> Table:

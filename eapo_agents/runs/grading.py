@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evals.compare import Comparison
     from evals.conditions import Condition, Part
     from evals.judge import Judge
+    from evals.page import Page
     from evals.results import Sample, Score
     from evals.run_folder import Results, RunSettings
 
@@ -154,8 +155,8 @@ def is_evaluation(folder: Path) -> bool:
     return (folder / RUN_FILE).exists()
 
 
-def report_evaluation(folder: Path) -> tuple[Evaluation, str]:
-    """Write an evaluation's reports again; return it, and the report as Markdown.
+def report_evaluation(folder: Path) -> tuple[Evaluation, Page]:
+    """Write an evaluation's reports again; return it, and its page.
 
     Raises:
         BenchmarkError: the folder is not that of an evaluation, or nothing is graded in it.
@@ -169,8 +170,9 @@ def report_evaluation(folder: Path) -> tuple[Evaluation, str]:
             f"The evaluation in '{folder}' is unfinished: run its command again to continue, or "
             "grade what there is with `eapo rescore`."
         )
-    markdown = benchmark_page(settings, results).write(folder)
-    return Evaluation(out=folder, settings=settings, results=results), markdown
+    page = benchmark_page(settings, results)
+    page.write(folder)
+    return Evaluation(out=folder, settings=settings, results=results), page
 
 
 def recorded_seconds(out: Path) -> dict[str, float]:

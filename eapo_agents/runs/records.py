@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from eapo_agents.errors import UsageError
-from eapo_agents.runs.folder import EVALS, RESULT, STEPS, read_history
+from eapo_agents.runs.folder import EVALS, RECIPE, RESULT, STEPS, read_history
 
 if TYPE_CHECKING:
     from evals.study import Evaluation, Run
@@ -21,7 +21,7 @@ def read_runs(folder: Path) -> list[Run]:
     """
     settings = folder / "study.json"
     if not settings.exists():
-        return [_read(folder, arm=folder.name, seed=0)]
+        return [_read(folder, arm=folder.name, seed=_seed(folder))]
     arms = json.loads(settings.read_text())["arms"]
     return [
         _read(run, arm=arm, seed=int(seed.name.removeprefix("seed-")))
@@ -29,6 +29,14 @@ def read_runs(folder: Path) -> list[Run]:
         for seed in sorted(folder.glob("seed-*"))
         if _has_something(run := seed / arm)
     ]
+
+
+def _seed(folder: Path) -> int:
+    """Return the seed of a training run's recipe."""
+    import yaml
+
+    saved = folder / RECIPE
+    return int(yaml.safe_load(saved.read_text(encoding="utf-8"))["seed"]) if saved.exists() else 0
 
 
 def _has_something(folder: Path) -> bool:

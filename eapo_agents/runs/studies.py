@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eapo_agents.errors import ErrorBudgetError, RecipeError, UsageError
 from eapo_agents.files import write_atomically
@@ -28,6 +29,9 @@ from eapo_agents.recipe_file import load_recipe, to_yaml
 from eapo_agents.runs.folder import RECIPE
 from eapo_agents.runs.loading import refuse_untrained
 from eapo_agents.runs.lock import locked
+
+if TYPE_CHECKING:
+    from evals.page import Page
 
 SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
 BASE = "base"
@@ -223,7 +227,7 @@ class Report:
 
     summary: dict[str, object]
     """What report.json holds."""
-    markdown: str
+    page: Page
 
 
 def report(folder: Path) -> Report:
@@ -235,12 +239,14 @@ def report(folder: Path) -> Report:
     from evals.study_report import study_page
 
     if is_evaluation(folder):
-        evaluation, markdown = report_evaluation(folder)
-        return Report(summary=evaluation.to_json(), markdown=markdown)
+        evaluation, page = report_evaluation(folder)
+        return Report(summary=evaluation.to_json(), page=page)
     runs = read_runs(folder)
     if not runs:
         raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")
     found = summarise(runs)
     summary = asdict(found)
     write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")
-    return Report(summary=summary, markdown=study_page(found, runs).write(folder))
+    page = study_page(found, runs)
+    page.write(folder)
+    return Report(summary=summary, page=page)

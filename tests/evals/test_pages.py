@@ -1,5 +1,6 @@
 """One page and one table for all reports: what was written by others stays text on them."""
 
+import csv
 import re
 from html.parser import HTMLParser
 
@@ -191,3 +192,21 @@ def test_the_demos_page_compares_with_both_policies_under_every_condition():
     markdown = demo_page(report).markdown()
     assert markdown.startswith("# EAPO demo: m\\|n, recipe r, seed 0")
     assert "| train_live | 1 | - | 50% | 25% | - | 3 | 1 |" in markdown
+
+
+def test_tables_are_written_for_spreadsheets_and_papers():
+    table = Table([{"arm": "=cmd|'x'!A1, a_b", "n": "4,026"}, {"arm": HOSTILE, "n": "1 & 2 % \\"}])
+    page = Page(title="t", sections=[Section(table=table), Section(table=Table([])), Section()])
+
+    header, first, second = csv.reader(page.tables(Table.csv).splitlines())
+    assert header == ["arm", "n"]
+    assert first == ["'=cmd|'x'!A1, a_b", "4,026"]  # no formula
+    assert second[1] == "1 & 2 % \\"
+    assert "\x1b" not in second[0]
+
+    lines = page.tables(Table.latex).splitlines()
+    assert lines[:2] == [r"\begin{tabular}{lr}", r"\toprule"]
+    assert lines[4] == r"=cmd|'x'!A1, a\_b & 4,026 \\"
+    assert lines[5].endswith(r"1 \& 2 \% \textbackslash{} \\")
+    assert r"[x](javascript:y)" in lines[5]
+    assert lines[-2:] == [r"\bottomrule", r"\end{tabular}"]

@@ -145,3 +145,14 @@ def test_a_finding_of_several_seeds_is_one_line():
     several, one = finding_lines(summary)
     assert several.startswith("eapo, seed 2, and likewise 3: Leak: 2 replies")
     assert one.startswith("b, seed 4: Leak: 5 replies")
+
+
+def test_an_evaluation_after_some_steps_is_no_before():
+    (run,) = runs_of("run", 0.9)
+    run["evals"][0]["step"] = 5
+    figures = summarise([run]).arms["run"]
+    assert (figures.before, figures.gained_points, figures.after) == (None, None, 0.9)
+    line = next(
+        line for line in study_page(summarise([run])).markdown().splitlines() if "90" in line
+    )
+    assert "10.0%" not in line
