@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import templates as bench
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
 from eapo_agents.errors import ModelError
 from eapo_agents.policy.protocols import Tokenizer
@@ -223,10 +223,7 @@ _LLAMA_4_TOKENS = (
     *(f"<|{n}|>" for n in ("image_start", "image_end", "image", "patch")),
 )
 
-_TEKKEN_LATER = {32: "[ARGS]", 33: "[CALL_ID]", 34: "[THINK]", 35: "[/THINK]"} | {
-    36: "[MODEL_SETTINGS]",
-    37: "[/MODEL_SETTINGS]",
-}
+_LATER = ("[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]")
 
 
 def vocabularies(more: Mapping[str, str]) -> list[Vocabulary]:
@@ -285,7 +282,7 @@ def vocabularies(more: Mapping[str, str]) -> list[Vocabulary]:
         Vocabulary(
             title="Mistral, tekken, v11 and later",
             file=f"{data}/tekken_240911.json",
-            read=tekken_of(_TEKKEN_LATER),
+            read=tekken_of(dict(enumerate(_LATER, 32))),
             templates=made_by_mistral("v11", "v13", "v15", spm=False),
         ),
         Vocabulary(
@@ -322,10 +319,8 @@ def unfaithful(renderer: ChatRenderer) -> str:
     that of the tokens which the tokenizer gives to the template's whole text."""
     system, asked, said, again = "Be brief.", "What is 3 * 4?", "It is 12.", "And 5 * 4?"
     told = [{"role": "user", "content": asked}]
-    messages = [HumanMessage(asked)]
+    messages: list[BaseMessage] = [HumanMessage(asked)]
     if renderer.template.has_system:
-        from langchain_core.messages import SystemMessage
-
         told.insert(0, {"role": "system", "content": system})
         messages.insert(0, SystemMessage(system))
     ids = renderer.prompt(messages, [])
@@ -375,8 +370,9 @@ def rows(
                 reply = bench.hostile(renderer, draw)
                 found = bench.leaked(renderer, reply)
                 wrong = wrong or (found and f"{found}: {reply!r}")
-            absent = [mark for mark in renderer.format.marks if mark not in renderer.added]
-            yield [vocabulary.title, words, name, renderer.format.name, " ".join(absent)], wrong
+            absent = (mark for mark in renderer.format.marks if mark not in renderer.added)
+            cells = " ".join(f"`{mark}`".replace("|", "\\|") for mark in absent)
+            yield [vocabulary.title, words, name, renderer.format.name, cells], wrong
 
 
 def main() -> None:

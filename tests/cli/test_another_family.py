@@ -68,4 +68,4 @@ def test_a_family_that_calls_by_xml_is_taught_collected_trained_and_evaluated(
     live = run("train", "--policy", "log/policy", "--out", "live")
     assert live["rollouts"] == 32
     scores = run("eval", "--policy", "live/policy", "--out", "eval")
-    assert scores["scores"]["solo"]["n"] == 20
+    assert scores["results"]["arithmetic solo"]["n"] == 20
