@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from eapo_agents.errors import EapoError
-from eapo_agents.runs.view.pages import asset, render
+from eapo_agents.runs.view.pages import asset, environment, render
 from eapo_agents.runs.view.site import LIVE_MS, NotFoundError, Site, Values
 from eapo_agents.runs.view.state import State
 
@@ -123,7 +123,10 @@ def _run_pages() -> ModuleType:
 
 
 def preload() -> None:
-    """Import what the other pages need."""
+    """Load what the other pages need."""
+    made = environment()
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
     import trainers.objective  # noqa: F401
 
     _rollout_pages()
