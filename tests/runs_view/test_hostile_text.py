@@ -24,7 +24,7 @@ from eapo_agents.types import (
 
 EVIL = (
     "</textarea></pre></script><script>alert(1)</script><img src=x onerror=alert(2)>"
-    "\x1b[31mred\x07 \u202egnirts\u202c {{ 7 * 7 }} \" onmouseover=alert(3) ' é 漢 🙂"
+    "\x1b[31mred\x07 \u202egnirts\u202c {{ 7919 * 7907 }} \" onmouseover=alert(3) ' é 漢 🙂"
 )
 POLICY = PolicyVersion(model=EVIL, base="b", weights="w", step=0)
 KEY = "sk-very-secret-key-0123456789"
@@ -148,7 +148,7 @@ def test_hostile_text_is_text_on_every_page(evil_folder, view):
         paths.add(address.partition("?")[0])
         found = assert_harmless(answer.text)
         assert found.scripts == ["/static/view.js"]
-        assert "49" not in found.text  # a template in a text is not run
+        assert "62615533" not in found.text  # a template in a text is not run
         assert KEY not in answer.text
         todo += [html.unescape(one) for one in re.findall(r'href="(/[^"]*)"', answer.text)]
     assert {"/", "/run", "/step", "/group", "/rollout", "/tokens", "/rollouts"} <= paths

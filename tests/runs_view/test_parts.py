@@ -9,6 +9,7 @@ from eapo_agents.errors import StoreError
 from eapo_agents.runs.lock import LOCK, locked
 from eapo_agents.runs.view.conversation import conversation_of, extracted_answer
 from eapo_agents.runs.view.curves import HEIGHT, charts_of, short
+from eapo_agents.runs.view.evaluations import categories, samples_page
 from eapo_agents.runs.view.finding import Kind, find_places
 from eapo_agents.runs.view.groups import group_view
 from eapo_agents.runs.view.state import State, state_of
@@ -241,6 +242,39 @@ def test_places_are_found_at_any_depth_once_each(tmp_path, store):
     (place,) = find_places([url]).values()
     with StoreBrowser.look_into(place.store) as opened:
         assert len(opened.runs()) == 2
+
+
+def test_samples_are_counted_by_subject_and_joined_with_their_questions(tmp_path, trajectory):
+    key = "mmlu solo"
+    items = []
+    with TraceStore.open(tmp_path / "e.db", create=True) as opened:
+        facts = {"kind": "eval", "recipe": {}, "sampling": Sampling(), "policy": POLICY}
+        opened.start_run(key, **facts)
+        for number in range(6):
+            one = trajectory((turn("Answer: 19"),))
+            problem = replace(
+                one.problem,
+                id=f"q{number}",
+                question=f"Question {number}?",
+                metadata={"subject": "law" if number % 2 else "maths"},
+            )
+            opened.append(replace(one, problem=problem), run_id=key, group_key=problem.id)
+            verdict = {0: None, 1: True}.get(number, False)
+            items.append({"id": problem.id, "rollout": 0, "correct": verdict, "extracted": "19"})
+    store = StoreBrowser.look_into(tmp_path / "e.db")
+    name, parts = categories(items, store, key)
+    assert name == "subject"
+    assert [(one.name, one.num, round(one.accuracy, 3)) for one in parts] == [
+        ("law", 3, 0.333),
+        ("maths", 2, 0.0),
+    ]
+    found = samples_page(items, store, key)
+    assert found.counts == {"right": 1, "wrong": 4, "undecided": 1}
+    assert [one.question for one in found.samples] == [f"Question {n}?" for n in range(6)]
+    one_of_them = samples_page(items, store, key, verdict="wrong", wanted="QUESTION 4")
+    assert [one.problem_id for one in one_of_them.samples] == ["q4"]
+    assert samples_page(items, None, key, page=1).samples == []
+    assert categories(items, None, key) == ("", [])
 
 
 def test_forks_are_a_tree_and_each_branch_names_its_row(trajectory):

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import time
 from collections import defaultdict
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -123,6 +124,16 @@ def test_a_steps_groups_have_the_trainers_advantages(viewed, stored):
     assert checked
 
 
+def whole_tokens(viewed, number: int) -> str:
+    """A page of tokens with the rows that take seconds the first time, as it renews itself."""
+    deadline = time.monotonic() + 120
+    while "data-live-ms" in (page := viewed.page("/tokens", at="runs/train", id=number)):
+        assert "More rows are on their way" in page
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return page
+
+
 def test_tokens_are_those_of_the_training_rows_with_mask_logprob_and_advantage(viewed, stored):
     trajectories, _ = stored
     # of a rollout that asked, so that there is context between what was sampled
@@ -188,7 +199,7 @@ def test_likelihood_rows_are_those_that_the_recipe_makes_of_a_rollout(viewed, ru
     ]
     assert set(shown) == {(*row.prompt_ids, *row.completion_ids_T) for row in expected}
     wrong = next(one for one in members if not one.trajectory.correct)
-    page = viewed.page("/tokens", at="runs/train", id=wrong.id)
+    page = whole_tokens(viewed, wrong.id)
     assert len(Spans(page).rows) == 1
 
 

@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from eapo_agents.errors import EapoError
-from eapo_agents.runs.view.pages import asset, render
+from eapo_agents.runs.view.pages import asset, environment, render
 from eapo_agents.runs.view.site import LIVE_MS, NotFoundError, Site, Values
 from eapo_agents.runs.view.state import State
 
@@ -38,6 +38,8 @@ _HEADERS = {
 }
 _ASSETS = {"view.css": "text/css", "view.js": "text/javascript"}
 _LARGEST = 2**62
+_PATIENCE_S, _SOON_MS = 0.5, 1_000
+"""How long a page waits for rows that take long, and when it asks for them again."""
 Page = tuple[str, Values]
 
 
@@ -123,7 +125,10 @@ def _run_pages() -> ModuleType:
 
 
 def preload() -> None:
-    """Import what the other pages need."""
+    """Load what the other pages need."""
+    made = environment()
+    for name in made.list_templates(extensions=["html"]):
+        made.get_template(name)
     import trainers.objective  # noqa: F401
 
     _rollout_pages()
@@ -214,8 +219,11 @@ def _tokens(site: Site, query: _Query) -> Page:
         number,
         colour=query.text("colour"),
         start=query.number("start"),
+        patience_s=_PATIENCE_S,
     )
-    return "tokens.html", found | {"title": f"Tokens of rollout {number}"}
+    more = not getattr(found["rows"], "is_whole", True)
+    live = {"live_ms": _SOON_MS if more else 0}
+    return "tokens.html", found | live | {"title": f"Tokens of rollout {number}"}
 
 
 def _samples(site: Site, query: _Query) -> Page:

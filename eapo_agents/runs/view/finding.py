@@ -47,11 +47,6 @@ class Place:
     """Its trace store: a file or a URL."""
 
     @property
-    def name(self) -> str:
-        """Return the last parts of the key: a study's arms share their last."""
-        return self.key
-
-    @property
     def ledger(self) -> Path | None:
         """Return the experts' ledger beside it; None where there is none."""
         beside = self.folder

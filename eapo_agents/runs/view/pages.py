@@ -134,6 +134,7 @@ def environment(*, linked: bool = True) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,  # an update of the package must not reach a view that is open
     )
     filters: dict[str, Callable[..., str]] = {
         "percent": _percent,

@@ -176,10 +176,22 @@ def graded(site: Site, at: Place, stored: StoredTrajectory) -> Sample | None:
     return None
 
 
-def tokens(site: Site, key: str, number: int, *, colour: str, start: int = 0) -> Values:
-    """Return the values of the page with a rollout's training rows, token by token."""
+def tokens(
+    site: Site,
+    key: str,
+    number: int,
+    *,
+    colour: str,
+    start: int = 0,
+    patience_s: float | None = None,
+) -> Values:
+    """Return the values of the page with a rollout's training rows, token by token.
+
+    Args:
+        patience_s: after so long, rows that are not ready are left for the next time.
+    """
     at, store, stored, info = _stored(site, key, number)
-    rows = token_rows(site, at, info, stored, start)
+    rows = token_rows(site, at, info, stored, start, patience_s)
     before, behind = store.neighbours(stored)
     longest = max((row.num_tokens for row in rows.rows), default=0)
     return {
@@ -199,7 +211,12 @@ def tokens(site: Site, key: str, number: int, *, colour: str, start: int = 0) ->
 
 
 def token_rows(
-    site: Site, at: Place, info: RunInfo, stored: StoredTrajectory, start: int = 0
+    site: Site,
+    at: Place,
+    info: RunInfo,
+    stored: StoredTrajectory,
+    start: int = 0,
+    patience_s: float | None = None,
 ) -> Rows:
     """Return a rollout's training rows."""
     found = _group(site, at, info, stored.group_key)
@@ -218,6 +235,7 @@ def token_rows(
             texts=site.tokenizers.of_run(info.recipe, at.folder or _beside(at)),
             strongest=max(strongest, default=0.0),
             start=start,
+            patience_s=patience_s,
         )
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock, RLock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from eapo_agents.errors import EapoError
@@ -38,6 +38,7 @@ class TokenTexts:
     template: Mapping[str, object]
     _renderer: ChatRenderer | None = None
     _is_warming: bool = False
+    _warmed: Event = field(default_factory=Event)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token. A character of several tokens stands at the last of
@@ -83,13 +84,22 @@ class TokenTexts:
 
     def warm(self) -> None:
         """Load what renders prompts in the background: who reads a rollout may want its rows."""
-        if self._renderer is None and not self._is_warming:
+        if not self._is_warming:
             self._is_warming = True
             Thread(target=self._warm, daemon=True).start()
 
+    def is_warm(self, patience_s: float) -> bool:
+        """Return whether prompts can be rendered at once, or could not ever, after waiting for it
+        for some seconds."""
+        self.warm()
+        return self._warmed.wait(patience_s)
+
     def _warm(self) -> None:
-        with suppress(EapoError):
-            _ = self.renderer
+        try:
+            with suppress(EapoError):
+                _ = self.renderer
+        finally:
+            self._warmed.set()
 
 
 @dataclass(slots=True)

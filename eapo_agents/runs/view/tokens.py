@@ -84,6 +84,8 @@ class Rows:
     rows: Sequence[RowView]
     told: Sequence[str]
     """What is missing, and why."""
+    is_whole: bool = True
+    """Whether nothing more comes when it is asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,8 @@ class Asked:
     strongest: float = 0.0
     start: int = 0
     """First token that is shown of each row."""
+    patience_s: float | None = None
+    """How long to wait for what renders prompts, which takes seconds to load; None: as it takes."""
 
 
 def rows_of(asked: Asked) -> Rows:
@@ -118,9 +122,22 @@ def rows_of(asked: Asked) -> Rows:
         )
         return Rows(rows=[], told=[found])
     rows = list(_relative(asked, told))
-    if asked.is_training and asked.recipe is not None:
+    is_whole = _can_render(asked)
+    if not is_whole:
+        told.append("More rows are on their way: the model's chat template is being read.")
+    elif asked.is_training and asked.recipe is not None:
         rows += _likelihood(asked, asked.recipe, told)
-    return Rows(rows=rows, told=told)
+    return Rows(rows=rows, told=told, is_whole=is_whole)
+
+
+def _can_render(asked: Asked) -> bool:
+    """Return whether the likelihood rows can be made now, if the recipe makes any."""
+    recipe, texts = asked.recipe, asked.texts
+    if asked.patience_s is None or not asked.is_training or recipe is None or texts is None:
+        return True
+    weights = (getattr(recipe.train.internalise, name) for name in _KINDS)
+    is_expert = asked.trajectory.role is Role.EXPERT
+    return not (is_expert or any(weights)) or texts.is_warm(asked.patience_s)
 
 
 def _relative(asked: Asked, told: list[str]) -> Iterator[RowView]:

@@ -90,11 +90,10 @@
   };
 
   const colourTokens = () => {
-    const rows = document.getElementById("rows");
     const links = [...document.querySelectorAll("[data-colour]")];
     links.forEach((link) => link.addEventListener("click", (event) => {
       event.preventDefault();
-      rows.className = `rows by-${link.dataset.colour}`;
+      document.getElementById("rows").className = `rows by-${link.dataset.colour}`;
       links.forEach((one) => one.toggleAttribute("aria-current", one === link));
       history.replaceState(null, "", link.href || location.href);
     }));
@@ -108,9 +107,10 @@
       told.textContent = `${JSON.stringify(token.textContent)} · ${token.title}`;
       told.hidden = false;
     };
-    if (rows) {
-      rows.addEventListener("mouseover", (event) => tell(event.target));
-      rows.addEventListener("click", (event) => tell(event.target));
+    for (const kind of ["mouseover", "click"]) {
+      document.addEventListener(kind, (event) => {
+        if (event.target.closest && event.target.closest("#rows")) tell(event.target);
+      });
     }
   };
 
