@@ -26,7 +26,6 @@ from eapo_agents.cli.options import (
     SetOption,
     resolved,
 )
-from eapo_agents.cli.progress import console
 from eapo_agents.cli.serve_record import Record, serve_record
 from eapo_agents.errors import ServerError, UsageError
 
@@ -172,6 +171,8 @@ def _serving(
     Raises:
         UsageError: the recipe's policy is served elsewhere.
     """
+    from eapo_agents.cli.progress import console
+
     if recipe.policy.api_model is not None and expert is None:
         raise UsageError(
             f"The recipe's policy is an API model, '{recipe.policy.api_model}', which is served "
@@ -195,6 +196,8 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
+    from eapo_agents.cli.progress import console
+
     log = log or Path("runs") / "serve" / f"{serving.port}.log"
     current = _published(follow) if follow else None
     if current:
@@ -222,6 +225,7 @@ def _start(
     vllm: Vllm, serving: Serving, log: Path, key: str | None, timeout_s: float
 ) -> ServerProcess:
     from eapo_agents.cli.output import safe_text
+    from eapo_agents.cli.progress import console
     from eapo_agents.serving.server import ServerProcess
 
     server = ServerProcess(vllm, serving, log, key)
@@ -244,6 +248,8 @@ def _plain(text: str) -> str:
 
 
 def _tell(serving: Serving, server: ServerProcess, *, as_json: bool) -> None:
+    from eapo_agents.cli.progress import console
+
     names = [*serving.names, *(name for name, _ in serving.adapters)]
     if as_json:
         facts = {"url": serving.url, "models": names, "pid": server.pid, "log": str(server.log)}
@@ -354,6 +360,7 @@ def _restarting_alone(run: Path) -> Iterator[None]:
 @contextmanager
 def _stopping_on_signals() -> Iterator[None]:
     """Handle SIGTERM as Ctrl-C: stop the server, so that it is not left behind."""
+    from eapo_agents.cli.progress import console
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
