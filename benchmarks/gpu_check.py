@@ -52,7 +52,10 @@ class Size:
 GPU = Size(22, 2048, 16, 49_152, (1, 16, 64, 256), 8192, 256, ("train.steps=120", "eval.every=40"))
 """1.2 billion parameters."""
 # so short that nothing is learned: only that it runs
-_SHORT = ("train.steps=2", "warm_start.problems=64", "warm_start.epochs=1", "eval.every=2")
+_SHORT = (
+    *("train.steps=2", "warm_start.problems=64", "warm_start.epochs=1"),
+    *("eval.every=2", "eval.problems=20"),
+)
 CPU = Size(2, 64, 4, 2000, (1, 8), 512, 16, _SHORT)
 
 

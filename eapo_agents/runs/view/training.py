@@ -45,7 +45,10 @@ class Training:
     @property
     def name(self) -> str:
         """Return the recipe's name and model; empty where it does not say."""
-        named = [self.recipe.get("name"), section(self.recipe, "policy").get("model")]
+        policy = section(self.recipe, "policy")
+        # the default model's name stands in a recipe whose model was made anew in the run
+        model = "model made anew" if policy.get("fresh") else policy.get("model")
+        named = [self.recipe.get("name"), model]
         return " · ".join(str(one) for one in named if isinstance(one, str) and one)
 
     @property
