@@ -77,7 +77,7 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	for file in $(filter-out benchmarks/conformance.py benchmarks/gpu_check.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/conformance.py benchmarks/gpu_check.py benchmarks/gpu_machine.py benchmarks/trained_pairs.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 
 # On a machine with a CUDA GPU, in at most eight minutes and without a network; on a CPU the same parts, smaller.
 # BIN names an environment that is there already: `make gpu-check BIN=/opt/torch/bin`.
