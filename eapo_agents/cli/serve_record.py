@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from eapo_agents.cli.progress import TERMINAL, console
 from eapo_agents.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ def serve_record(
     Raises:
         UsageError: one of those is given.
     """
+    from eapo_agents.cli.progress import TERMINAL
     from eapo_agents.runs.recorded_serving import RecordedServing, serve_recorded
 
     for option in (option for option, value in others.items() if value is not None):
@@ -67,6 +67,8 @@ def serve_record(
 
 
 def _tell(serving: RecordedServing, as_json: bool) -> None:
+    from eapo_agents.cli.progress import console
+
     url = f"http://{serving.host}:{serving.port}"
     if as_json:
         facts = {"url": url, "model": serving.model}
@@ -82,6 +84,8 @@ def _tell(serving: RecordedServing, as_json: bool) -> None:
 
 
 def _tell_ended(session: Ended) -> None:
+    from eapo_agents.cli.progress import console
+
     reward = "none" if session.reward is None else f"{session.reward:g}"
     why = f", {session.error}" if session.error else ""
     console.print(
