@@ -83,12 +83,14 @@ def test_chat_without_a_recipe_gives_each_question_a_thread(eapo, monkeypatch, t
     assert status == 0, err
     assert TRAINED in err
     assert "a new one for each question" in err
-    assert out.count("Answer: ") == 3
 
     with TraceStore.open(str(tmp_path / "runs/traces.db")) as store:
         kept = [stored.trajectory for stored in store.trajectories()]
     # /solo stays on in the new thread, and after /single the third question is in that thread too
     assert [len(trajectory.turns) for trajectory in kept] == [1, 2]
+    # (what it samples is the model's affair: the last question is of another kind than its own)
+    replies = [turn.text for trajectory in kept for turn in trajectory.turns]
+    assert [reply.strip() in out for reply in replies] == [True] * 3
     assert not any(turn.consultations for trajectory in kept for turn in trajectory.turns)
 
 
