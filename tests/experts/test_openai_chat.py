@@ -114,7 +114,10 @@ def test_another_endpoint_is_asked_at_once_when_one_fails(faulty):
     pool = ExpertPool([expert([faulty.url("500"), faulty.url("ok")])])
     answers = [ask(pool, query=f"endpoint {n}") for n in range(4)]
     assert all(answer.accepted for answer in answers)
-    assert max(answer.latency_s for answer in answers) < 0.4
+    # a wait would be of 0.25 s at least, each time; a busy machine delays some of them
+    again = [answer.latency_s for answer in answers if answer.attempts == 2]
+    assert again
+    assert min(again) < 0.25
 
 
 def test_the_least_busy_endpoint_is_asked_first(faulty):
