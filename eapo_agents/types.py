@@ -57,7 +57,8 @@ class ConsultationStatus(StrEnum):
     ACCEPTED = "accepted"
     """The expert answered and the policy saw the reply."""
     WITHHELD = "withheld"
-    """The coin fell against it before the call: the expert was not called."""
+    """The expert was not called: the coin fell against it before the call, or a person refused it
+    (`Consultation.error` says so then)."""
     FAILED = "failed"
     """The expert raised; the policy saw a notice."""
     TIMEOUT = "timeout"

@@ -145,6 +145,7 @@ def _make_consult_node(
                         u=u,
                         problem=state["problem"],
                         over_limit=state["rank"] >= max_queries,
+                        review=context.review,
                     ),
                 )
         except BudgetError as error:

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+)
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.errors import GraphRecursionError
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from eapo_agents.errors import UsageError
-from eapo_agents.experts.consulting import Consulting, consulting
+from eapo_agents.experts.consulting import Consulting, consulting, query_text
+from eapo_agents.experts.review import RESPOND, Decision, actions_in
 from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.recording import records_on
 from eapo_agents.types import Problem, Role, StopReason, Trajectory, total_known
@@ -46,6 +54,8 @@ class Conversation:
     """Replaces the schedule's acceptance probability."""
     solo: bool = False
     """Whether the policy answers without experts."""
+    review: bool = False
+    """Whether a person approves, edits or refuses each call before it is sent."""
     solo_graph: AnyGraph | None = None
     """What runs then, where the graph is a user's."""
     inputs: Callable[[Problem], Any] | None = None
@@ -78,11 +88,12 @@ class Conversation:
         finally:
             self._fork = None
 
-    async def reply(self, replies: Mapping[str, str]) -> AsyncIterator[Event]:
-        """Continue with people's replies, by the id of `PersonAsked`."""
-        kinds = {one.id: one.expert for one in await self.waiting()}
+    async def reply(self, replies: Mapping[str, str | Sequence[Decision]]) -> AsyncIterator[Event]:
+        """Continue with people's replies, by the id of `PersonAsked`: a decision for each of its
+        actions, or a text."""
+        has_actions = {one.id for one in await self.waiting() if one.actions}
         given = {
-            name: said if kinds.get(name) != GRAPH else _as_written(said)
+            name: _resume_value(said, of_actions=name in has_actions)
             for name, said in replies.items()
         }
         async for event in self._run(Command(resume=given)):
@@ -93,10 +104,40 @@ class Conversation:
         async for event in self._run(None):
             yield event
 
+    async def undo(self) -> str:
+        """Take back the last question and everything since; return the question.
+
+        Raises:
+            UsageError: nothing has been asked.
+        """
+        messages = await self.messages()
+        asked = [i for i, message in enumerate(messages) if isinstance(message, HumanMessage)]
+        if not asked:
+            raise UsageError("Nothing has been asked yet: there is nothing to take back.")
+        question = str(messages[asked[-1]].text)
+        if len(asked) == 1:
+            checkpointer = self.graph.checkpointer
+            assert isinstance(checkpointer, BaseCheckpointSaver)
+            await checkpointer.adelete_thread(self.thread_id)
+            return question
+        async for snapshot in self.graph.aget_state_history(self._config()):
+            source = (snapshot.metadata or {}).get("source")
+            # the checkpoint of an input still waits for that input
+            if source != "input" and len(messages_in(snapshot.values)) <= asked[-1]:
+                config = snapshot.config
+                config["metadata"] = {"rollout": self._rollout}
+                await self.graph.aupdate_state(config, None)
+                return question
+        raise UsageError("The conversation's beginning is not kept: /new starts another thread.")
+
     async def load(self) -> None:
         """Read the state that the thread's last run left."""
-        kept: Mapping[str, object] = (await self.snapshot()).metadata or {}
+        snapshot = await self.snapshot()
+        kept: Mapping[str, object] = snapshot.metadata or {}
         self._rollout = int(str(kept.get("rollout", 0)))
+        messages = messages_in(snapshot.values)
+        if messages and isinstance(messages[0], SystemMessage):
+            self.system_prompt = str(messages[0].text)
 
     async def snapshot(self) -> StateSnapshot:
         """Return the thread's state."""
@@ -159,6 +200,7 @@ class Conversation:
             rollout=self._rollout,
             rho=self.rho,
             watched=True,
+            review=self.review,
             solo=self.solo,
         )
         alone = self.solo_graph if self.solo else None
@@ -240,6 +282,7 @@ async def _with_tools(stream: AsyncIterator[Any], context: RolloutContext) -> As
         rollout=context.rollout,
         rho=context.rho,
         watched=context.watched,
+        review=context.review,
     )
     with consulting(who):
         try:
@@ -254,18 +297,22 @@ async def _with_tools(stream: AsyncIterator[Any], context: RolloutContext) -> As
 
 
 def _asked(found: Interrupt) -> PersonAsked:
-    """Return what a person is asked: a query to an expert, or what a user's graph says."""
-    value = found.value
-    if isinstance(value, Mapping) and "expert" in value and "query" in value:
-        expert, query = str(value["expert"]), str(value["query"])
-    else:
-        said = value if isinstance(value, str) else json.dumps(value, default=str)
-        expert, query = GRAPH, said
-    return PersonAsked(id=found.id, expert=expert, query=query)
+    """Return what a person is asked: about calls, or what a user's graph says."""
+    if actions := actions_in(found.value):
+        first = actions[0]
+        query = query_text(first.arguments)
+        return PersonAsked(id=found.id, expert=first.name, query=query, actions=actions)
+    said = found.value if isinstance(found.value, str) else json.dumps(found.value, default=str)
+    return PersonAsked(id=found.id, expert=GRAPH, query=said)
 
 
-def _as_written(said: str) -> Any:
-    """Return what a person replied to a user's graph: an object, where it is written as JSON."""
+def _resume_value(said: str | Sequence[Decision], *, of_actions: bool) -> Any:
+    """Return what the graph continues with: decisions, or what a person replied to a user's graph,
+    an object where it is written as JSON."""
+    if not isinstance(said, str):
+        return {"decisions": [decision.form() for decision in said]}
+    if of_actions:
+        return {"decisions": [Decision(type=RESPOND, message=said).form()]}
     try:
         found = json.loads(said)
     except ValueError:

@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.messages import AIMessageChunk
 
 from eapo_agents.experts.consulting import ASKING, REPLIED, WRITING
+from eapo_agents.experts.review import Action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class PersonAsked:
     id: str
     expert: str
     query: str
+    actions: tuple[Action, ...] = ()
+    """The calls that wait for a decision; none where a graph waits for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from eapo_agents.errors import TraceError
+from eapo_agents.errors import StoreError, TraceError
 from eapo_agents.policy.recording import records_on
 from eapo_agents.store import TraceStore
-from eapo_agents.types import Problem, Role, StopReason, Trajectory
+from eapo_agents.types import Problem, Role, Sampling, StopReason, Trajectory
 from graphs.turns import turns_of
 
 PERSON = "person"
@@ -29,11 +31,10 @@ def conversation_trajectory(
     records = records_on(messages)
     if not records:
         raise TraceError("The policy has said nothing in this conversation yet: ask it something.")
-    sources = [(record.policy, record.sampling) for record in records]
-    if any(source != sources[0] for source in sources):
+    if any(record.policy != records[0].policy for record in records):
         raise TraceError(
-            "A trace must come from one policy under one sampling, and this conversation was "
-            "continued under another: start a new one."
+            "A trace must come from one policy, and this conversation was continued by another: "
+            "start a new one."
         )
     questions = [str(m.text) for m in messages if isinstance(m, HumanMessage)]
     problem = Problem(
@@ -76,18 +77,25 @@ def keep_trajectory(
     """Puts a conversation into a store, as a further rollout of the group of those that began
     alike; returns (run, group, rollout, trajectories with a reward in the group).
 
+    A chat under other settings (another temperature, system prompt or choice of experts) is a run
+    of its own.
+
     Raises:
         TraceError: the same conversation has been rated before.
-        StoreError: the store holds a chat under other settings.
+        StoreError: the store cannot be written.
     """
+    facts: dict[str, Any] = {
+        "kind": "chat",
+        "recipe": recipe,
+        "sampling": trajectory.sampling,
+        "policy": trajectory.policy,
+    }
     run_id = f"chat-{trajectory.policy.weights[:8]}"
-    store.start_run(
-        run_id,
-        kind="chat",
-        recipe=recipe,
-        sampling=trajectory.sampling,
-        policy=trajectory.policy,
-    )
+    try:
+        store.start_run(run_id, **facts)
+    except StoreError:
+        run_id = f"{run_id}-{_settings_key(recipe, trajectory.sampling)}"
+        store.start_run(run_id, **facts)
     group = trajectory.problem.id
     kept = [s.trajectory for s in store.trajectories(run_id) if s.group_key == group]
     rated = [t for t in kept if t.reward is not None]
@@ -99,3 +107,10 @@ def keep_trajectory(
     rollout = max((t.rollout for t in kept), default=-1) + 1
     store.append(replace(trajectory, rollout=rollout), run_id=run_id, group_key=group)
     return run_id, group, rollout, len(rated) + (trajectory.reward is not None)
+
+
+def _settings_key(recipe: Mapping[str, object], sampling: Sampling) -> str:
+    """Name the settings that shape a conversation."""
+    shaping = {name: recipe.get(name) for name in ("seed", "task", "consult")}
+    said = json.dumps([shaping, asdict(sampling)], sort_keys=True, default=str)
+    return hashlib.blake2b(said.encode(), digest_size=4).hexdigest()

@@ -43,6 +43,8 @@ class RolloutContext:
     """Takes the place of the schedule's rho, where a person sets it."""
     watched: bool = False
     """Somebody watches: experts that can, stream what they write."""
+    review: bool = False
+    """A person approves, edits or refuses each call to an expert before it is sent."""
     solo: bool = False
     """The consult graph without its experts, to compare: none in the prompt, none asked."""
 

@@ -33,6 +33,18 @@ def chat(
     list_threads: Annotated[
         bool, typer.Option("--threads", help="List the conversations and exit.")
     ] = False,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="Find a text in conversations and traces, and exit."),
+    ] = None,
+    experts: Annotated[
+        str | None,
+        typer.Option("--experts", help="Offer only these of the recipe's experts: a,b."),
+    ] = None,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="Approve, edit or refuse each expert call before it is sent."),
+    ] = False,
     single: Annotated[
         bool | None,
         typer.Option(
@@ -50,9 +62,14 @@ def chat(
     chosen = talk_recipe(recipe, overrides, policy, graph)
     chat_session.chat(
         resolved(chosen, overrides, policy, graph),
-        thread=thread,
-        latest=latest,
-        list_threads=list_threads,
-        single=chosen == FIRST_LOOK if single is None else single,
-        store_at=store,
+        chat_session.Wishes(
+            thread=thread,
+            latest=latest,
+            list_threads=list_threads,
+            search=search,
+            experts=experts,
+            ask=ask,
+            single=chosen == FIRST_LOOK if single is None else single,
+            store_at=store,
+        ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -23,20 +24,28 @@ async def run_command(chat: Chat, line: str) -> None:
     """
     name, _, argument = line.partition(" ")
     if name not in COMMANDS:
-        raise UsageError(f"There is no command '{name}': use one of {', '.join(COMMANDS)}.")
+        near = difflib.get_close_matches(name, list(COMMANDS), n=1)
+        hint = f"did you mean {near[0]}?" if near else "/help lists them."
+        raise UsageError(f"There is no command '{name}': {hint}")
     await COMMANDS[name][1](chat, argument.strip())
 
 
 async def _help(chat: Chat, argument: str) -> None:
     for name, (what, _) in COMMANDS.items():
         chat.say(f"{name:10} {what}")
-    chat.say("Alt-Enter breaks the line. Ctrl-C stops a turn. Ctrl-D ends the session.")
+    chat.say(
+        "@FILE in a question puts the file's text into it. Alt-Enter breaks the line. Ctrl-C stops "
+        "a turn, Ctrl-Z the program; Ctrl-D ends the session."
+    )
 
 
 async def _experts(chat: Chat, argument: str) -> None:
     from eapo_agents.cli.turn_view import money, table_of
     from eapo_agents.experts.costs import Costs, costs
 
+    if argument:
+        await _choose_experts(chat, argument)
+        return
     pool = chat.agent.pool
     lines = {line.expert: line for line in costs(pool.store.rows(pool.run_id))}
     rows = []
@@ -58,6 +67,91 @@ async def _experts(chat: Chat, argument: str) -> None:
             }
         )
     chat.console.print(table_of(rows))
+
+
+async def _choose_experts(chat: Chat, argument: str) -> None:
+    from eapo_agents.cli.chat_settings import names_in, with_experts
+    from graphs.agent import make_pool
+
+    names = list(chat.whole.consult.experts) if argument == "all" else names_in(argument)
+    chosen = with_experts(chat.whole, names).consult.experts
+    consult = chat.recipe.consult.model_copy(update={"experts": chosen})
+    recipe = chat.recipe.model_copy(update={"consult": consult})
+    await chat.change(recipe, pool=make_pool(recipe, chat.agent.pool.policy))
+    offered = ", ".join(tool.name for tool in chat.agent.pool.tools)
+    chat.say(f"The policy can ask: {offered}. /experts all offers all of them.")
+
+
+async def _ask(chat: Chat, argument: str) -> None:
+    if chat.prompt is None:
+        raise UsageError("/ask waits for a person at the keyboard: run the chat in a terminal.")
+    chat.talk.review = not chat.talk.review
+    how = "waits for you before it is sent" if chat.talk.review else "is sent at once"
+    chat.say(f"Each call to an expert now {how}.")
+
+
+async def _system(chat: Chat, argument: str) -> None:
+    from eapo_agents.cli.chat_settings import with_system_prompt
+
+    if not argument:
+        chat.say(chat.talk.system_prompt or "There is no system prompt.")
+        return
+    await chat.change(with_system_prompt(chat.recipe, argument))
+    if await chat.talk.messages():
+        await chat.reopen(secrets.token_hex(4))
+        chat.say(f"A new thread begins with this system prompt: {chat.talk.thread_id}.")
+    else:
+        chat.say("This thread begins with this system prompt.")
+
+
+async def _temp(chat: Chat, argument: str) -> None:
+    from eapo_agents.cli.chat_settings import with_temperature
+
+    if argument:
+        rule = "/temp takes a number from 0 (greedy), such as /temp 0.7"
+        await chat.change(with_temperature(chat.recipe, _number(argument, rule)))
+    chat.say(f"temperature {chat.recipe.sampling.temperature:g}")
+
+
+async def _undo(chat: Chat, argument: str) -> None:
+    question = await chat.talk.undo()
+    chat.answers = None
+    chat.say(f"Taken back: {' '.join(question.split())[:200]}")
+
+
+async def _fork(chat: Chat, argument: str) -> None:
+    from graphs.threads import copy_thread
+
+    if not await chat.talk.messages():
+        raise UsageError("Nothing has been said in this thread yet: there is nothing to copy.")
+    old, new = chat.talk.thread_id, secrets.token_hex(4)
+    await copy_thread(chat.checkpointer, old, new)
+    await chat.reopen(new)
+    chat.say(f"This is {new}, a copy of {old}, which stays as it is.")
+
+
+async def _export(chat: Chat, argument: str) -> None:
+    from pathlib import Path
+
+    from eapo_agents.cli.chat_export import export
+
+    if not argument:
+        raise UsageError("/export takes a new .md or .json file, such as /export talk.md.")
+    file = Path(argument).expanduser()
+    export(
+        file,
+        await chat.talk.messages(),
+        thread=chat.talk.thread_id,
+        policy=chat.agent.engine.policy_version,
+        sampling=chat.agent.sampling,
+    )
+    chat.say(f"Written to {file}.")
+
+
+async def _search(chat: Chat, argument: str) -> None:
+    from eapo_agents.cli.chat_lists import print_search
+
+    await print_search(chat.checkpointer, chat.store_at, argument, chat.say)
 
 
 async def _rho(chat: Chat, argument: str) -> None:
@@ -103,11 +197,10 @@ async def _again(chat: Chat, argument: str) -> None:
 
 
 async def _history(chat: Chat, argument: str) -> None:
-    speakers = {"human": "you", "ai": "policy", "tool": "expert", "system": "system"}
+    from graphs.threads import who_says
+
     for message in await chat.talk.messages():
-        who = speakers.get(message.type, message.type)
-        if message.type == "tool" and message.name:
-            who = message.name
+        who = who_says(message)
         text = safe_text(str(message.text))
         for call in getattr(message, "tool_calls", ()):
             text += f"\n-> {call['name']}: {safe_text(str(call['args']))}"
@@ -161,10 +254,9 @@ async def _single(chat: Chat, argument: str) -> None:
 
 
 async def _threads(chat: Chat, argument: str) -> None:
-    from eapo_agents.cli.chat_state import threads
+    from eapo_agents.cli.chat_lists import print_threads
 
-    for thread_id, question in (await threads(chat.checkpointer)).items():
-        chat.say(f"{thread_id}  {' '.join(question.split())[:100]}")
+    await print_threads(chat.checkpointer, chat.say)
 
 
 async def _quit(chat: Chat, argument: str) -> None:
@@ -181,11 +273,17 @@ def _number(text: str, rule: str) -> float:
 Command = Callable[["Chat", str], Awaitable[None]]
 COMMANDS: dict[str, tuple[str, Command]] = {
     "/help": ("list these commands", _help),
-    "/experts": ("show the experts and what they have cost in this thread", _experts),
+    "/experts": ("show the experts and their cost; /experts a,b offers only these", _experts),
+    "/ask": ("approve, edit or refuse each call before it is sent, or no longer", _ask),
+    "/system": ("show or set the system prompt: /system Answer briefly.", _system),
+    "/temp": ("show or set the sampling temperature: /temp 0.7", _temp),
     "/rho": ("show or set the probability that a reply is accepted: /rho 0.3", _rho),
     "/budget": ("show or set what experts may cost: /budget usd 0.5, /budget off", _budget),
     "/solo": ("switch the experts off, and on again", _solo),
     "/again": ("ask the last question again; after /solo, show both answers", _again),
+    "/undo": ("take back the last question and its answer", _undo),
+    "/fork": ("go on with a copy of this thread", _fork),
+    "/export": ("write the conversation to a file: /export talk.md, or .json", _export),
     "/rate": ("save the conversation as a trace with a reward: /rate 1", _rate),
     "/save": ("save the conversation without a reward", _save),
     "/history": ("show everything said so far", _history),
@@ -193,6 +291,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "/new": ("start another thread", _new),
     "/single": ("begin a new thread for each question, or stay in one", _single),
     "/threads": ("list the threads that are kept", _threads),
+    "/search": ("find a text in threads and traces: /search triangle", _search),
     "/quit": ("end the session; it can be continued", _quit),
 }
 """Name -> (what it does, its function)."""

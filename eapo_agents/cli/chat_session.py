@@ -8,11 +8,16 @@ import secrets
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eapo_agents.cli.chat_commands import COMMANDS, run_command
-from eapo_agents.cli.chat_state import Chat, brief, threads
+from eapo_agents.cli.chat_files import with_files
+from eapo_agents.cli.chat_lists import print_search, print_threads
+from eapo_agents.cli.chat_settings import names_in, with_experts
+from eapo_agents.cli.chat_state import Chat
+from eapo_agents.cli.chat_typing import Typing
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.progress import TERMINAL
 from eapo_agents.cli.turn_view import money, screen
@@ -23,7 +28,7 @@ from eapo_agents.runs.folder import store_folder
 from eapo_agents.runs.loading import load_agent
 
 if TYPE_CHECKING:
-    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
     from prompt_toolkit import PromptSession
 
 
@@ -31,60 +36,61 @@ THREADS = "threads.db"
 HISTORY = ".chat_history"
 
 
-def chat(
-    recipe: Recipe,
-    *,
-    thread: str | None,
-    latest: bool,
-    list_threads: bool,
-    single: bool,
-    store_at: str,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """The options of `eapo chat`."""
+
+    thread: str | None
+    latest: bool
+    list_threads: bool
+    search: str | None
+    experts: str | None
+    ask: bool
+    single: bool
+    """Begin a new thread for each question."""
+    store_at: str
+
+
+def chat(recipe: Recipe, wishes: Wishes) -> None:
     """Run a session in the terminal, or read one question a line from a pipe.
 
-    Args:
-        single: begin a new thread for each question.
+    Raises:
+        UsageError: an option does not fit.
     """
-    folder = store_folder(store_at)
-    asyncio.run(_chat(recipe, thread, latest, list_threads, single, store_at, folder))
+    if wishes.ask and not sys.stdin.isatty():
+        raise UsageError("--ask waits for a person at the keyboard: run it in a terminal.")
+    chosen = recipe
+    if wishes.experts is not None:
+        chosen = with_experts(recipe, names_in(wishes.experts))
+    asyncio.run(_chat(recipe, chosen, wishes, store_folder(wishes.store_at)))
 
 
-async def _chat(
-    recipe: Recipe,
-    thread: str | None,
-    latest: bool,
-    list_threads: bool,
-    single: bool,
-    store_at: str,
-    folder: Path,
-) -> None:
+async def _chat(whole: Recipe, recipe: Recipe, wishes: Wishes, folder: Path) -> None:
     async with _open_threads(folder / THREADS) as saver:
-        known = await threads(saver)
-        if list_threads:
-            _print_threads(known)
+        if wishes.list_threads:
+            await print_threads(saver, _print)
             return
-        if thread is not None and thread not in known:
-            raise UsageError(
-                f"There is no thread '{thread}' in '{folder / THREADS}': `eapo chat --threads` "
-                "lists them; without --thread a new one begins."
-            )
-        if latest and not known:
-            raise UsageError("There is no thread to continue yet: start one with `eapo chat`.")
-        if latest and thread is None:
-            thread = next(iter(known))
+        if wishes.search is not None:
+            await print_search(saver, wishes.store_at, wishes.search, _print)
+            return
+        thread = await _chosen_thread(saver, wishes, folder)
         thread_id = thread or secrets.token_hex(4)
         agent = load_agent(recipe, TERMINAL)
+        prompt = _prompt_session(folder) if sys.stdin.isatty() else None
         session = Chat(
             recipe=recipe,
+            whole=whole,
             agent=agent,
             checkpointer=saver,
             folder=folder,
-            store_at=store_at,
+            store_at=wishes.store_at,
             console=screen(),
             talk=conversation(agent, saver, thread_id),
-            prompt=_prompt_session(folder) if sys.stdin.isatty() else None,
-            single=single,
+            prompt=prompt,
+            typing=Typing(prompt.app.input) if prompt is not None else None,
+            single=wishes.single,
         )
+        session.talk.review = wishes.ask
         session.open(thread_id)
         await session.talk.load()
         await _greet(session, resumed=thread is not None)
@@ -93,8 +99,23 @@ async def _chat(
             session.say(f"Continue with `eapo chat --thread {session.talk.thread_id}`.")
 
 
+async def _chosen_thread(saver: AsyncSqliteSaver, wishes: Wishes, folder: Path) -> str | None:
+    """Return the thread to continue; None for a new one."""
+    from graphs.threads import thread_ids
+
+    known = await thread_ids(saver)
+    if wishes.thread is not None and wishes.thread not in known:
+        raise UsageError(
+            f"There is no thread '{wishes.thread}' in '{folder / THREADS}': `eapo chat --threads` "
+            "lists them; without --thread a new one begins."
+        )
+    if wishes.latest and not known:
+        raise UsageError("There is no thread to continue yet: start one with `eapo chat`.")
+    return wishes.thread or (known[0] if wishes.latest else None)
+
+
 @contextlib.asynccontextmanager
-async def _open_threads(file: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
+async def _open_threads(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
     """Open the kept conversations.
 
     Raises:
@@ -115,11 +136,8 @@ async def _open_threads(file: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
         yield saver
 
 
-def _print_threads(known: dict[str, str]) -> None:
-    for thread_id, question in known.items():
-        print(f"{thread_id}  {brief(safe_text(question))[:100]}")
-    if not known:
-        print("There are no threads yet.")
+def _print(text: str) -> None:
+    print(safe_text(text))
 
 
 async def _greet(session: Chat, *, resumed: bool) -> None:
@@ -152,9 +170,20 @@ async def _loop(session: Chat) -> None:
             if said.startswith("/"):
                 await run_command(session, said)
             else:
-                await session.ask(said)
+                await _ask(session, said)
         except EapoError as error:
             session.say(str(error), style="red")
+
+
+async def _ask(session: Chat, said: str) -> None:
+    """Ask a question. Files are read for a person at the keyboard only: a piped text may be
+    anybody's."""
+    notes: list[str] = []
+    if session.prompt is not None:
+        said, notes = with_files(said)
+    for note in notes:
+        session.say(f"in the question: {note}")
+    await session.ask(said)
 
 
 async def _lines(session: Chat) -> AsyncIterator[str]:
@@ -164,6 +193,8 @@ async def _lines(session: Chat) -> AsyncIterator[str]:
             yield line
         return
     while True:
+        if session.typing is not None:
+            session.typing.give()
         try:
             yield await session.prompt.prompt_async(
                 "> ", bottom_toolbar=lambda: _status(session), rprompt=""
@@ -183,6 +214,7 @@ def _status(session: Chat) -> str:
     limits = [f"{limit:g} {what}" for what, _, limit in budget.lines() if limit is not None]
     most = f" of {', '.join(limits)}" if limits else ""
     mode = "solo" if talk.solo else "with experts"
+    mode += ", each call approved by you" * (talk.review and not talk.solo)
     return f" {mode}{rho} · spent {spent}{most} · thread {talk.thread_id} "
 
 
@@ -205,4 +237,5 @@ def _prompt_session(folder: Path) -> PromptSession[str]:
         complete_while_typing=False,
         key_bindings=keys,
         enable_open_in_editor=True,
+        enable_suspend=True,
     )

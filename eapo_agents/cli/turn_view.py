@@ -20,6 +20,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from eapo_agents.cli.output import safe_text
+from eapo_agents.cli.prose import Prose
 
 if TYPE_CHECKING:
     from graphs.events import Asking, Ended, Event, Replied
@@ -56,7 +57,7 @@ class TurnView:
 
     console: Console
     _speaking: str | None = None
-    _begun: bool = False
+    _prose: Prose | None = None
     _asked: dict[int, tuple[Asking, float]] = field(default_factory=dict)
     _written: dict[int, str] = field(default_factory=dict)
     _replied: dict[int, Replied] = field(default_factory=dict)
@@ -93,20 +94,14 @@ class TurnView:
         if turn != self._speaking:
             self._end_line()
             self._speaking = turn
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        if not text:
-            return
-        if not self._begun:
-            self.console.print("policy", style="bold cyan", end="  ")
-            self._begun = True
-        self.console.print(Text(safe_text(text)), end="", soft_wrap=True)
+        if self._prose is None:
+            self._prose = Prose(self.console, "policy")
+        self._prose.write(text)
 
     def _end_line(self) -> None:
-        if self._begun:
-            self.console.print()
-        self._speaking, self._begun = None, False
+        if self._prose is not None:
+            self._prose.end()
+        self._speaking, self._prose = None, None
 
     def _refresh(self) -> None:
         if self.console.is_terminal:
@@ -213,7 +208,8 @@ def _outcome(one: Replied) -> str:
     if one.status == "accepted":
         return safe_text(one.reply) or "(an empty reply)"
     if one.status == "withheld":
-        return "not asked: the coin withheld the reply"
+        why = f". {safe_text(one.error)}" if one.error else ": the coin withheld the reply"
+        return f"not asked{why}"
     return safe_text(one.error or one.reply)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from eapo_agents.cli.chat_asking import ask_person
 from eapo_agents.cli.output import safe_text
 from eapo_agents.cli.turn_view import TurnView
 from eapo_agents.errors import UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
     from rich.console import Console
 
+    from eapo_agents.experts.review import Decision
     from graphs.agent import Agent
     from graphs.conversation import Conversation
     from graphs.events import Event, PersonAsked
@@ -50,7 +52,7 @@ async def to_its_end(
     console: Console,
     view: TurnView | None,
     kept: list[Event],
-    ask_person: Callable[[PersonAsked, Console], Awaitable[str]] | None = None,
+    ask: Callable[[PersonAsked, Console], Awaitable[str | list[Decision]]] | None = None,
 ) -> None:
     """Show a turn, and ask the people that it asks."""
     from graphs.events import PersonAsked
@@ -69,16 +71,20 @@ async def to_its_end(
                 view.close()
         if not waiting:
             return
-        replies = {one.id: await (ask_person or ask_plainly)(one, console) for one in waiting}
+        replies = {one.id: await (ask or ask_plainly)(one, console) for one in waiting}
         events = talk.reply(replies)
 
 
-async def ask_plainly(asked: PersonAsked, console: Console) -> str:
-    """Read a person's reply from the terminal."""
+async def ask_plainly(asked: PersonAsked, console: Console) -> str | list[Decision]:
+    """Read a person's reply or decisions from the terminal."""
     if not sys.stdin.isatty():
         raise UsageError(
-            f"The expert '{asked.expert}' is a person, and nobody can be asked here: run the "
-            "command in a terminal."
+            f"A person has to reply or decide for '{asked.expert}', and nobody can be asked here: "
+            "run the command in a terminal."
         )
-    console.print(Text(f"? {safe_text(asked.expert)} is asked: {safe_text(asked.query)}"))
-    return await asyncio.to_thread(input, "reply> ")
+
+    async def read(prompt: str, given: str) -> str:
+        told = f"{prompt}[{safe_text(given)}] " if given else prompt
+        return await asyncio.to_thread(input, told) or given
+
+    return await ask_person(asked, read, lambda text: console.print(Text(safe_text(text))))

@@ -20,6 +20,7 @@ from typing import Protocol
 from eapo_agents.errors import EapoError, UsageError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.expert import Answer
+from eapo_agents.experts.review import REJECT, Action, decide, refused_because
 from eapo_agents.schedules import AcceptanceSchedule, coin
 from eapo_agents.types import Consultation, ConsultationStatus, Problem
 
@@ -43,7 +44,13 @@ class Askable(Protocol):
         """Ask one expert, or several."""
         ...
 
-    async def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
+    def asks_person(self, name: str) -> bool:
+        """Return whether a person is behind a name."""
+        ...
+
+    async def record(
+        self, name: str, status: ConsultationStatus, site: CallSite, error: str | None = None
+    ) -> None:
         """Enter a query that was not sent into the ledger."""
         ...
 
@@ -61,13 +68,16 @@ class Query:
     """Why it cannot be sent; None if it can."""
     over_limit: bool = False
     """Whether it is beyond the K that one turn may send."""
+    review: bool = False
+    """A person approves, edits or refuses it before it is sent."""
 
 
 async def consult(pool: Askable, query: Query) -> tuple[Consultation, Answer | None]:
     """Return the outcome of a query, and the expert's answer if it was sent.
 
     The order of the checks decides what is paid for: a malformed query, one past K and one that
-    the coin withholds never reach the expert.
+    the coin withholds never reach the expert. Nor does one that a person refuses; one that a person
+    edits is the query that was sent.
 
     Raises:
         BudgetError: the budget is spent.
@@ -88,21 +98,51 @@ async def consult(pool: Askable, query: Query) -> tuple[Consultation, Answer | N
     elif query.over_limit:
         asked = replace(asked, reply=NOT_SENT, status=ConsultationStatus.OVER_LIMIT)
     elif query.u < query.rho:
-        answer = await pool.ask(query.name, query.arguments, query.site)
-        outcome = replace(
-            asked,
-            reply=answer.text if answer.accepted else UNAVAILABLE,
-            status=answer.status,
-            error=answer.error,
-            latency_s=answer.latency_s,
-            tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
-            cost_usd=answer.cost_usd or 0.0,
-        )
-        if (who := _current.get()) is not None:
-            who.last_sent = outcome
-        return outcome, answer
+        name, arguments, refused = _reviewed(pool, query.name, query.arguments, query)
+        asked = replace(asked, expert=name, query=query_text(arguments), error=refused)
+        if refused is None:
+            return await _sent(pool, asked, arguments, query.site)
+        await pool.record(name, asked.status, query.site, refused)
+        return asked, None
     await pool.record(query.name, asked.status, query.site)
     return asked, None
+
+
+async def _sent(
+    pool: Askable, asked: Consultation, arguments: Mapping[str, object], site: CallSite
+) -> tuple[Consultation, Answer]:
+    """Ask the expert."""
+    answer = await pool.ask(asked.expert, arguments, site)
+    outcome = replace(
+        asked,
+        reply=answer.text if answer.accepted else UNAVAILABLE,
+        status=answer.status,
+        error=answer.error,
+        latency_s=answer.latency_s,
+        tokens=answer.usage.prompt_tokens + answer.usage.completion_tokens,
+        cost_usd=answer.cost_usd or 0.0,
+    )
+    if (who := _current.get()) is not None:
+        who.last_sent = outcome
+    return outcome, answer
+
+
+def _reviewed(
+    pool: Askable, name: str, arguments: Mapping[str, object], query: Query
+) -> tuple[str, Mapping[str, object], str | None]:
+    """Return the call as a person lets it go, and why it was refused."""
+    if not query.review or pool.asks_person(name):
+        return name, arguments, None
+    action = Action(
+        name=name,
+        arguments=arguments,
+        description=f"The policy wants to ask '{name}': {query_text(arguments)}",
+    )
+    decision = decide(action, lambda edited: pool.refusal(edited.name, edited.arguments))
+    if decision.edited is not None:
+        return decision.edited.name, decision.edited.arguments, None
+    refused = refused_because(decision.message) if decision.type == REJECT else None
+    return name, arguments, refused
 
 
 def query_text(arguments: Mapping[str, object] | str) -> str:
@@ -146,6 +186,8 @@ class Consulting:
     """Takes the place of the tools' schedule."""
     watched: bool = False
     """Somebody watches: experts that can, stream what they write."""
+    review: bool = False
+    """A person approves, edits or refuses each call before it is sent."""
     last_sent: Consultation | None = None
     """The outcome of the last query that reached an expert."""
     failure: EapoError | None = None

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from langchain_core.tools import BaseTool, StructuredTool
-from langgraph.types import interrupt
 
 from eapo_agents.errors import ExpertError
+from eapo_agents.experts.review import OF_A_PERSON, REJECT, Action, decide, refused_because
 
 
 def human_tool(name: str, *, description: str = "asks a person") -> BaseTool:
     """Make a tool that asks a person; its graph needs a checkpointer.
 
-    The interrupt's value is `{"expert": ..., "query": ...}`. Resume it with the text of the reply.
+    The interrupt has the form of `review`. Resume it with a decision `respond` or `reject`, or with
+    the text of the reply.
     """
 
     async def ask(query: str) -> str:
-        reply = str(interrupt({"expert": name, "query": query})).strip()
+        action = Action(
+            name=name,
+            arguments={"query": query},
+            description=f"The policy asks you, its expert '{name}': {query}",
+            allowed=OF_A_PERSON,
+        )
+        decision = decide(action, lambda edited: None)
+        if decision.type == REJECT:
+            raise ExpertError(refused_because(decision.message))
+        reply = decision.message.strip()
         if not reply:
             raise ExpertError("The person gave no reply.")
         return reply

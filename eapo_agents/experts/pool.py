@@ -197,11 +197,17 @@ class ExpertPool:
             arguments, store=self._store, budget=self.budget, run_id=self._run_id, site=site
         )
 
-    async def record(self, name: str, status: ConsultationStatus, site: CallSite) -> None:
+    def asks_person(self, name: str) -> bool:
+        """Return whether the expert of that name is a person."""
+        return any(one.interactive for one in self.experts if one.name == name)
+
+    async def record(
+        self, name: str, status: ConsultationStatus, site: CallSite, error: str | None = None
+    ) -> None:
         """Enter a query that was not sent into the ledger. A name that is not an expert's becomes
         `?`: the policy writes it, so it could be any text."""
         known = any(tool.name == name for tool in self._offered)
-        row = LedgerRow(expert=name if known else UNKNOWN, status=status.value)
+        row = LedgerRow(expert=name if known else UNKNOWN, status=status.value, error=error)
         await asyncio.to_thread(self._store.record, self._run_id, site, row)
 
     async def _ask_one(self, name: str, arguments: Mapping[str, object], site: CallSite) -> Answer:

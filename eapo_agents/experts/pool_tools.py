@@ -137,6 +137,7 @@ class ExpertTool(BaseTool):
             rho=rho,
             u=u,
             over_limit=limit is not None and place.rank >= limit,
+            review=who.review,
         )
         tell = _stream()
         tell({"event": ASKING, **_asking(query)})
