@@ -77,8 +77,11 @@ def build_consult_graph(
     """
     named = {tool.name for tool in tools}
 
-    def route(state: AgentState) -> list[Send] | str:
-        calls = next_calls(state, tools)
+    def route(state: AgentState, runtime: Runtime[RolloutContext]) -> list[Send] | str:
+        # kept with the call: whoever resumes the run may give another context, and must not send
+        # what waits for a decision
+        review = runtime.context is not None and runtime.context.review
+        calls: list[Call] = [{**call, "review": review} for call in next_calls(state, tools)]
         sends = [Send("tools" if call["name"] in named else "consult", call) for call in calls]
         return sends or END
 
@@ -145,7 +148,7 @@ def _make_consult_node(
                         u=u,
                         problem=state["problem"],
                         over_limit=state["rank"] >= max_queries,
-                        review=context.review,
+                        review=state.get("review", False),
                     ),
                 )
         except BudgetError as error:

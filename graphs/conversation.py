@@ -135,6 +135,8 @@ class Conversation:
         snapshot = await self.snapshot()
         kept: Mapping[str, object] = snapshot.metadata or {}
         self._rollout = int(str(kept.get("rollout", 0)))
+        if snapshot.interrupts and kept.get("review"):
+            self.review = True  # a call that waits for a decision is not sent without it
         messages = messages_in(snapshot.values)
         if messages and isinstance(messages[0], SystemMessage):
             self.system_prompt = str(messages[0].text)
@@ -191,7 +193,7 @@ class Conversation:
     async def _run(self, given: Any) -> AsyncIterator[Event]:
         started = time.perf_counter()
         config = self._config()
-        config["metadata"] = {"rollout": self._rollout}
+        config["metadata"] = {"rollout": self._rollout, "review": self.review}
         if self._fork is not None:
             config["configurable"]["checkpoint_id"] = self._fork
         context = RolloutContext(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from typing import NotRequired, Protocol
 
 from langchain_core.messages import AIMessage, ToolCall
 from langchain_core.tools import BaseTool
@@ -27,6 +27,8 @@ class Call(TypedDict):
     id: str
     problem: str | None
     """Why the call cannot be sent; None if it can."""
+    review: NotRequired[bool]
+    """A person approves, edits or refuses it before it is sent."""
 
 
 class ToolNode(Protocol):

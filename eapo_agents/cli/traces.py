@@ -18,6 +18,8 @@ app = typer.Typer(
     help="Look into a trace store, examine it, export it, convert it.", no_args_is_help=True
 )
 
+SEARCH_S = 60.0
+"""How long a search may take."""
 StoreArgument = Annotated[str, typer.Argument(help="Trace store: a file, or an SQLAlchemy URL.")]
 RunOption = Annotated[str | None, typer.Option("--run-id", help="Only this run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -85,6 +87,45 @@ def show(
     _print(f"\n{found.stop_reason.value}, reward {found.reward}, correct {found.correct}")
     if found.error:
         _print(f"error {found.error}")
+
+
+@app.command()
+def search(
+    store: StoreArgument,
+    text: Annotated[str, typer.Argument(help="What to look for, in any case.")],
+    run_id: RunOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most trajectories shown.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find a text in questions, answers, turns, queries and replies, the latest first."""
+    from contextlib import closing
+
+    from eapo_agents.store.browsing import StoreBrowser
+
+    if not text.strip():
+        raise UsageError("A search needs a text, such as: eapo traces search STORE triangle.")
+    with closing(StoreBrowser.look_into(store)) as opened:
+        _refuse_unknown(opened, run_id)
+        found = opened.search(text, run_id=run_id, limit=limit, seconds=SEARCH_S)
+    hits = [
+        {
+            "id": hit.brief.id,
+            "run_id": hit.brief.run_id,
+            "group_key": hit.brief.group_key,
+            "rollout": hit.brief.rollout,
+            "where": hit.where,
+            "text": "".join(hit.snippet),
+        }
+        for hit in found.hits
+    ]
+    if as_json:
+        _print_json({"hits": hits, "searched": found.searched, "whole": found.whole})
+        return
+    for hit in hits:
+        said = " ".join(str(hit["text"]).split())
+        _print(f"{hit['id']}  {hit['run_id']}  {hit['where']}: {said}")
+    whole = "" if found.whole else " There may be more: raise --limit, or name a run."
+    _print(f"{len(hits)} trajectories hold '{text}', of {found.searched} searched.{whole}")
 
 
 @app.command()

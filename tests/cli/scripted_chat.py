@@ -17,6 +17,14 @@ from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
 from graphs.agent import Agent, make_pool
 
+MARKDOWN = r"""It is **bold**, 2*3*4 = 24 and \(x^2 \le \frac{1}{2}\), <b>as it is</b>.
+
+- one
+- two
+
+These words are long enough that the last one of a line would be broken at the margin of the screen.
+"""
+
 
 def script(key: RolloutKey, prompt: str) -> str:
     """Asks the experts that the question names (`solver: 7 + 3`), then answers with the last
@@ -26,6 +34,8 @@ def script(key: RolloutKey, prompt: str) -> str:
     _, *since = prompt.split("<|im_start|>user\n")
     question = next(part for part in reversed(since) if "->" in part or "?" in part)
     question = question.split("<|im_end|>")[0].strip()
+    if question == "show markdown?":
+        return MARKDOWN
     asked = prompt.rpartition(question)[2].count("<|im_start|>assistant") > 1
     if asked or "->" not in question:
         return f"Well, so be it. Answer: {len(question)}"

@@ -1,8 +1,10 @@
 """`eapo chat` in a real terminal, killed and resumed, and in a pipe. The policy is scripted
 (scripted_chat.py); graph, experts, threads and store are real."""
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -41,20 +43,24 @@ def folder(tmp_path):
 class Terminal:
     """A session on its own screen."""
 
-    def __init__(self, folder, model, columns, *arguments, **environment):
+    def __init__(self, folder, model, columns, *arguments, shell=False, **environment):
         self.screen = pyte.Screen(columns, 60)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         # a width that the test's own runner was given is not this screen's
         own = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+        command = [sys.executable, str(SCRIPT), str(model), "-r", "r.yaml", *arguments]
+        started = ["bash", "--norc", "--noprofile", "-i"] if shell else command
         self.process = pexpect.spawn(
-            sys.executable,
-            [str(SCRIPT), str(model), "-r", "r.yaml", *arguments],
+            started[0],
+            started[1:],
             cwd=folder,
             dimensions=(60, columns),
             env={**own, "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1", **environment},
             timeout=60,
         )
+        if shell:
+            self.say(shlex.join(command))
 
     def lines(self) -> str:
         return "\n".join(line.rstrip() for line in self.screen.display if line.strip())
@@ -152,6 +158,86 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
         ("slow", "accepted"),
         ("me", "accepted"),
     ]
+
+
+def test_calls_are_approved_what_is_typed_ahead_is_kept_and_the_conversation_is_changed(
+    folder, saved_model
+):
+    (folder / "notes.txt").write_text("a word of mine\n")
+    (folder / "picture").write_bytes(b"\x89PNG\0")
+    (folder / "huge.txt").write_text("x" * 70_000)
+    options = ("--ask", "--experts", "solver,slow")
+    chat = Terminal(folder, saved_model, 80, *options, shell=True)  # for Ctrl-Z
+    chat.until("experts: solver, slow · thread", "each call approved by you")
+    chat.say("solver, slow -> 7 + 3")
+    chat.until("The policy wants to ask 'solver': 7 + 3", "Enter sends it, e edits, n refuses)>")
+    chat.say("what")
+    chat.until("That is not one of these")
+    chat.say("e")
+    chat.until("query> 7 + 3")
+    chat.say(" * 4")
+    chat.until("The policy wants to ask 'slow': 7 + 3")
+    chat.say("n")
+    chat.until("reason (Enter for none)>")
+    chat.say("too slow")
+    shown = chat.until("answered · 2 turns", "not asked. A person refused it: too slow")
+    assert "asked 7 + 3 * 4" in shown
+    chat.say("/ask")
+    chat.until("is sent at once")
+
+    chat.say("slow -> a")
+    chat.until("… slow  asking")
+    chat.process.send("solver -> 1 + 1\rhalf a quest")
+    chat.process.send("\x1a")
+    chat.until("]+  Stopped")
+    chat.say("fg")
+    shown = chat.until("1 + 1 = 2.", "> half a quest")  # asked as soon as the answer was there
+    assert "a slow reply" in shown
+    chat.say("ion?")
+    chat.until("policy  Well, so be it. Answer: 16")  # half a question?
+
+    chat.say("what says @notes.txt?")
+    chat.until("in the question: notes.txt: 15 characters", "policy  Well, so be it. Answer: 47")
+    for name, why in (
+        ("missing.txt", "There is no file 'missing.txt'"),
+        ("picture", "is not a text in UTF-8"),
+        ("huge.txt", "is larger than 64 KiB"),
+    ):
+        chat.say(f"what says @{name} ?")
+        chat.until(why)
+    chat.say("/undo")
+    chat.until("Taken back: what says notes.txt? notes.txt: a word of mine")
+    chat.say("show markdown?")
+    shown = chat.until("answered · 1 turn", "• one", "margin of the screen.")
+    assert "It is bold, 2*3*4 = 24 and x² ≤ 1/2, <b>as it is</b>." in shown
+    assert re.search(r"These words .* broken (at|at the)\n *(the )?margin of the screen", shown)
+    chat.say("/budget calls 4")
+    chat.until("4 at most")
+    chat.say("solver -> 2 + 2")
+    chat.until("100% of the budget is spent: 4 of 4 calls.")
+    chat.say("/exprt")
+    chat.until("did you mean /export?")
+    shown = chat.until("· thread ")
+    chat.say("/fork")
+    copied = re.search(r"This is (\w{8}), a copy of", chat.until("which stays as it is."))[1]
+    chat.say("/export talk.json")
+    chat.until("Written to talk.json")
+    chat.say("/quit")
+    chat.until(f"Continue with `eapo chat --thread {copied}`.")
+    chat.say("exit")
+    chat.process.expect(pexpect.EOF)
+
+    talk = json.loads((folder / "talk.json").read_text())
+    assert talk["thread"] == copied
+    consulted = [m["consultation"] for m in talk["messages"] if "consultation" in m]
+    assert [(c["expert"], c["query"], c["status"], c["error"]) for c in consulted] == [
+        ("solver", "7 + 3 * 4", "accepted", None),
+        ("slow", "7 + 3", "withheld", "A person refused it: too slow"),
+        ("slow", "a", "accepted", None),
+        ("solver", "1 + 1", "accepted", None),
+        ("solver", "2 + 2", "accepted", None),
+    ]
+    assert not any("notes.txt" in m["content"] for m in talk["messages"])
 
 
 def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):

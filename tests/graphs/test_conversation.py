@@ -5,10 +5,12 @@ import asyncio
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from eapo_agents.errors import BudgetError, StoreError, TraceError, UsageError
+from eapo_agents.errors import BudgetError, TraceError, UsageError
 from eapo_agents.experts.budget import Budget
+from eapo_agents.experts.consulting import UNAVAILABLE
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.experts.review import Action, Decision
 from eapo_agents.policy.recording import TurnRecord
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
@@ -16,8 +18,9 @@ from eapo_agents.store import TraceStore
 from eapo_agents.types import Sampling
 from graphs.consult import build_consult_graph
 from graphs.conversation import Conversation
-from graphs.events import Asking, Ended, Replied, Wrote
+from graphs.events import Asking, Ended, PersonAsked, Replied, Wrote
 from graphs.ratings import keep_trajectory
+from graphs.threads import copy_thread
 from trainers.rows import trajectory_rows
 from trainers.run import train_traced
 
@@ -220,19 +223,128 @@ async def test_another_model_that_goes_on_reads_the_words_and_not_the_tokens(age
     assert "And now?" in prompt
 
 
-async def test_a_conversation_of_two_policies_is_no_trace(agent, scripted, tmp_path):
+async def test_a_conversation_of_two_policies_is_no_trace(agent, scripted):
+    saver = InMemorySaver()
+    await events_of(talk_of(scripted(["Hello you."]), saver=saver).ask("Hi."))
+    talk = talk_of(agent.policy(Sampling(max_new_tokens=4)), saver=saver)
+    await events_of(talk.ask("And now?"))
+    with pytest.raises(TraceError, match="must come from one policy"):
+        await talk.trajectory(1.0)
+
+
+async def test_another_temperature_is_the_turn_s_own_and_a_chat_under_it_is_a_run_of_its_own(
+    agent, tmp_path
+):
     saver = InMemorySaver()
     talk = talk_of(agent.policy(Sampling(max_new_tokens=4)), saver=saver)
     await events_of(talk.ask("Q1"))
     hotter = Sampling(max_new_tokens=4, temperature=0.5)
     await events_of(talk_of(agent.policy(hotter), saver=saver).ask("Q2"))
-    with pytest.raises(TraceError, match="one policy under one sampling"):
-        await talk.trajectory(1.0)
+    trajectory = await talk.trajectory(1.0)
+    assert trajectory.sampling.temperature == 1.0
+    assert [turn.sampling for turn in trajectory.turns] == [None, hotter]
     other = talk_of(agent.policy(hotter))
     await events_of(other.ask("Q"))
     with TraceStore.open(tmp_path / "traces.db", create=True) as store:
         only = talk_of(agent.policy(Sampling(max_new_tokens=4)))
         await events_of(only.ask("Q"))
         keep_trajectory(store, await only.trajectory(1.0), {})
-        with pytest.raises(StoreError, match="sampling"):
-            keep_trajectory(store, await other.trajectory(1.0), {})
+        again = keep_trajectory(store, await other.trajectory(1.0), {})
+        keep_trajectory(store, await other.trajectory(None), {})
+        runs = {run.run_id: run.sampling for run in store.runs()}
+    assert len(runs) == 2
+    assert runs[again[0]] == hotter
+
+
+async def test_a_question_is_taken_back_with_all_that_came_of_it(scripted):
+    talk = talk_of(scripted(by_question("first", "second", "third")), turns=2)
+    for said in ("first", "second"):
+        await events_of(talk.ask(f"question {said}"))
+    kept = [m.text for m in await talk.messages()][:5]
+    assert await talk.undo() == "question second"
+    assert [m.text for m in await talk.messages()] == kept
+    *_, ended = await events_of(talk.ask("another question"))
+    assert ended.answer == "second"  # the second turn of this conversation, as before
+    assert "question second" not in [m.text for m in await talk.messages()]
+    assert len((await talk.trajectory(None)).turns) == 4
+    assert [await talk.undo() for _ in range(2)] == ["another question", "question first"]
+    assert await talk.messages() == []
+    with pytest.raises(UsageError, match="nothing to take back"):
+        await talk.undo()
+
+
+async def test_a_copy_of_a_thread_goes_on_and_the_thread_stays_as_it_is(scripted):
+    saver = InMemorySaver()
+    policy = scripted(by_question("first", "second", "third"))
+    talk = talk_of(policy, saver=saver, turns=2)
+    await events_of(talk.ask("Q1"))
+    await events_of(talk.ask("Q2"))
+    before = [m.text for m in await talk.messages()]
+    await copy_thread(saver, "t", "copy")
+    copied = talk_of(policy, saver=saver, turns=2)
+    copied.thread_id = "copy"
+    assert [m.text for m in await copied.messages()] == before
+    assert await copied.undo() == "Q2"  # its history came along
+    *_, ended = await events_of(copied.ask("Q3"))
+    assert (ended.answer, len((await copied.trajectory(None)).turns)) == ("second", 4)
+    assert [m.text for m in await talk.messages()] == before
+
+
+async def test_a_person_approves_edits_or_refuses_each_call_before_it_is_sent(scripted):
+    asks = "".join(format_call("a", {"query": f"q{number}"}) for number in range(3))
+    pool = pool_of()
+    talk = talk_of(scripted([asks, "done"]), pool)
+    talk.review = True
+    waiting = [e for e in await events_of(talk.ask("Q")) if isinstance(e, PersonAsked)]
+    assert [one.query for one in waiting] == ["q0", "q1", "q2"]
+    assert pool.store.rows() == []  # nothing is paid for before they have decided
+    assert waiting[0].actions[0].allowed == ("approve", "edit", "reject")
+    edited = Action(name="a", arguments={"wrong": "argument"})
+    decisions = [
+        Decision(type="approve"),
+        Decision(type="edit", edited=edited),
+        Decision(type="reject", message="too dear"),
+    ]
+    given = {one.id: [decision] for one, decision in zip(waiting, decisions, strict=True)}
+    talk.review = False  # as whoever continues it later may have it
+    (again,) = [e for e in await events_of(talk.reply(given)) if isinstance(e, PersonAsked)]
+    assert again.actions[0].description.startswith("a takes these arguments: query.")
+    better = Decision(type="edit", edited=Action(name="a", arguments={"query": "better"}))
+    *_, ended = await events_of(talk.reply({again.id: [better]}))
+    assert ended.answer == "done"
+    (turn, _) = (await talk.trajectory(None)).turns
+    assert "q1" in turn.text  # what the policy wrote stays on record
+    found = [(c.query, c.status.value, c.reply, c.error) for c in turn.consultations]
+    assert found == [
+        ("q0", "accepted", "a reply", None),
+        ("better", "accepted", "a reply", None),
+        ("q2", "withheld", UNAVAILABLE, "A person refused it: too dear"),
+    ]
+    ledger = sorted((row.status, row.error or "") for _, row in pool.store.rows())
+    assert ledger == [
+        ("accepted", ""),
+        ("accepted", ""),
+        ("withheld", "A person refused it: too dear"),
+    ]
+
+
+async def test_a_person_who_is_the_expert_is_asked_in_langchain_s_form(scripted):
+    pool = ExpertPool([make_expert("human", name="a", options={})])
+    talk = talk_of(scripted([ASK, "so it is"]), pool)
+    talk.review = True  # nobody approves a question to themselves
+    (asked,) = [e for e in await events_of(talk.ask("Q")) if isinstance(e, PersonAsked)]
+    (interrupt,) = (await talk.snapshot()).interrupts
+    assert interrupt.value["action_requests"][0] == {
+        "name": "a",
+        "args": {"query": "q"},
+        "description": "The policy asks you, its expert 'a': q",
+    }
+    allowed = interrupt.value["review_configs"][0]["allowed_decisions"]
+    assert allowed == ["respond", "reject"]
+    approved = await events_of(talk.reply({asked.id: [Decision(type="approve")]}))
+    (asked,) = [e for e in approved if isinstance(e, PersonAsked)]
+    assert "A decision is respond or reject" in asked.actions[0].description
+    *_, ended = await events_of(talk.reply({asked.id: "my word"}))
+    assert ended.answer == "so it is"
+    (turn, _) = (await talk.trajectory(None)).turns
+    assert [(c.reply, c.status.value) for c in turn.consultations] == [("my word", "accepted")]

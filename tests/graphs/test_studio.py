@@ -20,16 +20,20 @@ ASKING = """
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
+from eapo_agents.policy.chat_model import PolicyChatModel
+from eapo_agents.policy.scripted import ScriptedEngine
+from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.schedules import AcceptanceSchedule
 from graphs.agent import load_agent
 
 
 def build(policy, tools):
     # a model this small never asks by itself
-    call = {"name": "solver", "args": {"query": "7 + 3 * 4"}, "id": "c", "type": "tool_call"}
-
     async def think(state):
         said = await policy.bind_tools(tools).ainvoke(state["messages"])
+        name, query = ("me", "well?") if "person" in str(state) else ("solver", "7 + 3 * 4")
+        call = {"name": name, "args": {"query": query}, "id": "c", "type": "tool_call"}
         return {"messages": [said.model_copy(update={"tool_calls": [call]})]}
 
     graph = StateGraph(MessagesState).add_node("think", think).add_node("tools", ToolNode(tools))
@@ -38,6 +42,18 @@ def build(policy, tools):
 
 agent = load_agent(load_recipe("recipe.yaml", ["graph=asking:build"]))
 graph = agent.graph(agent.policy(agent.sampling))
+
+
+def script(key, prompt):
+    asks = format_call("solver", {"query": "1 + 1"}) + format_call("me", {"query": "well?"})
+    return asks if key.turn % 2 == 0 else "So it is."
+
+
+ours = load_agent(load_recipe("recipe.yaml"))
+writer = PolicyChatModel(
+    engine=ScriptedEngine(ours.renderer, script), renderer=ours.renderer, sampling=ours.sampling
+)
+reviewed = ours.graph(writer, acceptance=AcceptanceSchedule(kind="constant"))
 """
 
 pytestmark = pytest.mark.skipif(
@@ -51,6 +67,7 @@ def client(saved_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studio")
     config = json.loads((ROOT / "langgraph.json").read_text())
     config["graphs"]["asking"] = "./asking.py:graph"
+    config["graphs"]["reviewed"] = "./asking.py:reviewed"
     (folder / "langgraph.json").write_text(json.dumps(config))
     (folder / "asking.py").write_text(ASKING)
     for name in ("pyproject.toml", "README.md", "graphs", "eapo_agents"):
@@ -59,7 +76,7 @@ def client(saved_model, tmp_path_factory):
     recipe.write_text(
         f"name: studio\npolicy: {{model: {saved_model}}}\nsampling: {{max_new_tokens: 8}}\n"
         "task: {name: arithmetic, system_prompt: Be exact.}\n"
-        "consult: {experts: {solver: {kind: solver}}}\n"
+        "consult: {experts: {solver: {kind: solver}, me: {kind: human}}}\n"
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -102,7 +119,7 @@ def client(saved_model, tmp_path_factory):
 
 def test_both_graphs_are_there_with_their_schemas(client):
     assistants = {a["graph_id"]: a for a in client.assistants.search()}
-    assert set(assistants) == {"agent", "solo", "asking"}
+    assert set(assistants) == {"agent", "solo", "asking", "reviewed"}
     for assistant in (assistants["agent"], assistants["solo"]):
         schemas = client.assistants.get_schemas(assistant["assistant_id"])
         assert "messages" in schemas["input_schema"]["properties"]
@@ -116,6 +133,59 @@ def test_an_expert_is_asked_in_a_graph_of_ones_own(client):
     reply = state["messages"][-1]
     assert (reply["type"], reply["content"]) == ("tool", "3 * 4 = 12. 7 + 12 = 19.")
     assert reply["artifact"]["status"] == "accepted"
+
+
+def waiting_in(client, thread):
+    state = client.threads.get_state(thread)
+    found = [one for task in state["tasks"] for one in task["interrupts"]]
+    return {one["value"]["action_requests"][0]["name"]: one for one in found}
+
+
+def test_a_person_is_asked_by_an_interrupt_and_the_run_resumes_with_the_reply(client):
+    thread = client.threads.create()["thread_id"]
+    said = {"messages": [{"role": "user", "content": "Ask the person."}]}
+    client.runs.wait(thread, "asking", input=said)
+    asked = waiting_in(client, thread)["me"]["value"]
+    assert asked["action_requests"][0]["args"] == {"query": "well?"}
+    assert asked["review_configs"] == [
+        {"action_name": "me", "allowed_decisions": ["respond", "reject"]}
+    ]
+    decisions = {"decisions": [{"type": "respond", "message": "my word"}]}
+    state = client.runs.wait(thread, "asking", command={"resume": decisions})
+    reply = state["messages"][-1]
+    assert (reply["type"], reply["content"]) == ("tool", "my word")
+    assert reply["artifact"]["status"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("decision", "query", "status"),
+    [
+        ({"type": "approve"}, "1 + 1", "accepted"),
+        (
+            {"type": "edit", "edited_action": {"name": "solver", "args": {"query": "2 + 2"}}},
+            "2 + 2",
+            "accepted",
+        ),
+        ({"type": "reject", "message": "not now"}, "1 + 1", "withheld"),
+    ],
+)
+def test_calls_wait_for_decisions_where_the_context_says_so(client, decision, query, status):
+    thread = client.threads.create()["thread_id"]
+    said = {"messages": [{"role": "user", "content": "What is 1 + 1?"}]}
+    client.runs.wait(thread, "reviewed", input=said, context={"review": True})
+    waiting = waiting_in(client, thread)
+    assert set(waiting) == {"solver", "me"}
+    # without the context: what waits for a decision is not sent all the same
+    resume = {
+        waiting["solver"]["id"]: {"decisions": [decision]},
+        waiting["me"]["id"]: {"decisions": [{"type": "reject"}]},
+    }
+    state = client.runs.wait(thread, "reviewed", command={"resume": resume})
+    solver, me = (m["artifact"] for m in state["messages"] if m["type"] == "tool")
+    assert (solver["query"], solver["status"]) == (query, status)
+    assert (solver["error"] or "").endswith("not now" if status == "withheld" else "")
+    assert (me["status"], me["error"]) == ("failed", "A person refused it.")
+    assert state["messages"][-1]["content"] == "So it is."
 
 
 @pytest.mark.parametrize("graph", ["agent", "solo"])
