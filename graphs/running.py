@@ -51,7 +51,15 @@ def context_of(graph: AnyGraph, context: RolloutContext) -> Any:
 async def in_whole(graph: AnyGraph, given: Any, context: RolloutContext, recorder: Recorder) -> Any:
     """Run a graph for a recorder, and until the policy has nothing left to sample for it."""
     config = config_of(graph, thread_id=recorder.name)
-    config["metadata"] = {ROLLOUT: recorder.name}
+    # whatever traces the run (LangSmith, OpenTelemetry) can find it by these
+    config["metadata"] = {
+        ROLLOUT: recorder.name,
+        "eapo_problem_id": context.problem_id,
+        "eapo_rollout_index": context.rollout,
+        "eapo_step": context.global_step,
+        "eapo_seed": context.seed,
+        "eapo_solo": context.solo,
+    }
     marked = _with_ids(given, recorder.name)
     try:
         return await graph.ainvoke(marked, config, context=context_of(graph, context))

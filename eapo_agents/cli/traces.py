@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eapo_agents.cli.traces_exchange import export_to, import_traces
 from eapo_agents.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
@@ -222,11 +223,20 @@ def export(
             "--as", help="trajectories; or sft or dpo: TRL's datasets of tool-free answers."
         ),
     ] = "trajectories",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="langsmith or langfuse: traces of that platform's form, JSONL."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write trajectories, or answers for TRL's SFT or DPO, to Parquet or JSONL."""
     from eapo_agents.store.export import export as write
 
+    if to is not None:
+        with _open(store) as opened:
+            _refuse_unknown(opened, run_id)
+            export_to(opened, file, run_id, form, to, as_json=as_json)
+        return
     if form not in ("trajectories", "sft", "dpo"):
         raise UsageError(f"--as must be trajectories, sft or dpo, got '{form}'.")
     with _open(store) as opened:
@@ -240,6 +250,9 @@ def export(
         _print_json({"file": str(file), what: num_rows})
     else:
         _print(f"{num_rows} {what} in {file}")
+
+
+app.command("import")(import_traces)
 
 
 @app.command()
