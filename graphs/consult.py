@@ -77,13 +77,10 @@ def build_consult_graph(
     """
     named = {tool.name for tool in tools}
 
-    def route(
-        state: AgentState,
-        runtime: Runtime[RolloutContext] | None = None,  # LangGraph gives none to a state's update
-    ) -> list[Send] | str:
+    def route(state: AgentState) -> list[Send] | str:
         # kept with the call: whoever resumes the run may give another context, and must not send
         # what waits for a decision
-        review = bool(runtime and runtime.context and runtime.context.review)
+        review = state.get("review", False)
         calls: list[Call] = [{**call, "review": review} for call in next_calls(state, tools)]
         sends = [Send("tools" if call["name"] in named else "consult", call) for call in calls]
         return sends or END

@@ -65,6 +65,7 @@ def make_policy_node(
             "messages": [message],
             "num_turns": turn + 1,
             "stop_reason": reason.value if reason else None,
+            **({"review": context.review} if context.review or state.get("review") else {}),
         }
 
     return call_policy

@@ -27,6 +27,8 @@ class AgentState(TypedDict):
     """Turns that the policy has taken in the whole conversation."""
     stop_reason: NotRequired[str | None]
     """A `StopReason`, set when the policy is done with what the user said last."""
+    review: NotRequired[bool]
+    """Whether the calls of the last turn wait for a person, as its context said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

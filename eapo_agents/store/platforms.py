@@ -161,7 +161,7 @@ def _langfuse(trace: _Trace) -> Iterator[Record]:
     times = {"startTime": trace.begun.isoformat(), "endTime": trace.ended.isoformat()}
     for index, turn in enumerate(found.turns):
         own = {"traceId": str(trace.id), **times}
-        body = {
+        body: Record = {
             **own,
             "name": "policy",
             "model": found.policy.model,
