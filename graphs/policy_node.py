@@ -65,7 +65,8 @@ def make_policy_node(
             "messages": [message],
             "num_turns": turn + 1,
             "stop_reason": reason.value if reason else None,
-            **({"review": context.review} if context.review or state.get("review") else {}),
+            # a question's later turns too, whatever context it was resumed with
+            "review": context.review or (state.get("review", False) and taken > 1),
         }
 
     return call_policy
