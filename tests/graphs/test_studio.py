@@ -25,6 +25,7 @@ from eapo_agents.policy.scripted import ScriptedEngine
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.schedules import AcceptanceSchedule
+from eapo_agents.types import Sampling
 from graphs.agent import load_agent
 
 
@@ -51,7 +52,9 @@ def script(key, prompt):
 
 ours = load_agent(load_recipe("recipe.yaml"))
 writer = PolicyChatModel(
-    engine=ScriptedEngine(ours.renderer, script), renderer=ours.renderer, sampling=ours.sampling
+    engine=ScriptedEngine(ours.renderer, script),
+    renderer=ours.renderer,
+    sampling=Sampling(max_new_tokens=200),
 )
 reviewed = ours.graph(writer, acceptance=AcceptanceSchedule(kind="constant"))
 """

@@ -1,6 +1,8 @@
 """`train.report_to`: what a run reports is read back with each tracker's own library, offline."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -36,7 +38,7 @@ def run(tmp_path_factory):
     recipe = {
         "name": "small",
         "policy": {"model": str(folder / "model")},
-        "sampling": {"max_new_tokens": 16},
+        "sampling": {"max_new_tokens": 64},
         "task": {"name": "small_task:problems", "reward": "small_task:reward", "system_prompt": ""},
         "consult": {"experts": {"solver": {"kind": "solver"}}},
         "train": {
@@ -71,50 +73,78 @@ def run(tmp_path_factory):
     return folder, read_history(folder / "run")
 
 
-def rewards_of(history):
-    return [pytest.approx(step["reward"], abs=1e-6) for step in history if "reward" in step]
+NAMES = ("reward", "sampled_tokens")
 
 
-def test_tensorboard_has_the_reward_of_each_step(run):
+def expected(history):
+    """Metric -> its value at each step, as the run's own file has it."""
+    assert len(history) == 2
+    assert all(step["sampled_tokens"] > 0 for step in history)
+    return {name: [pytest.approx(step[name], rel=1e-6) for step in history] for name in NAMES}
+
+
+def test_tensorboard_has_the_metrics_of_each_step(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder, history = run
     (events,) = folder.rglob("events.out.tfevents.*")
     read = EventAccumulator(str(events))
     read.Reload()
-    assert [event.value for event in read.Scalars("train/reward")] == rewards_of(history)
+    found = {name: [one.value for one in read.Scalars(f"train/eapo/{name}")] for name in NAMES}
+    assert found == expected(history)
+
+
+def wandb_records(file):
+    """The records of a run that W&B has not uploaded yet: a log as LevelDB writes it."""
+    data = file.read_bytes()
+    assert data[:4] == b":W&B"
+    place, whole = 7, b""
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield whole
+            whole = b""
 
 
 @pytest.mark.skipif("wandb" not in INSTALLED, reason="needs wandb (extra `trackers`)")
-def test_weights_and_biases_has_the_reward_of_each_step(run):
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+def test_weights_and_biases_has_the_metrics_of_each_step(run):
+    from wandb.proto.wandb_internal_pb2 import Record
 
     folder, history = run
     (file,) = folder.rglob("*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(file))
-    found = []
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
+    found = {name: [] for name in NAMES}
+    for data in wandb_records(file):
+        record = Record()
         record.ParseFromString(data)
-        items = {item.key or "/".join(item.nested_key): item for item in record.history.item}
-        if "train/reward" in items:
-            found.append(float(items["train/reward"].value_json))
-    assert found == rewards_of(history)
+        for item in record.history.item:
+            key = item.key or "/".join(item.nested_key)
+            if key.removeprefix("train/eapo/") in found:
+                found[key.removeprefix("train/eapo/")].append(json.loads(item.value_json))
+    assert found == expected(history)
 
 
 @pytest.mark.skipif("mlflow" not in INSTALLED, reason="needs mlflow (extra `trackers`)")
-def test_mlflow_has_the_reward_of_each_step(run):
+def test_mlflow_has_the_metrics_of_each_step(run, monkeypatch):
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     folder, history = run
     client = MlflowClient(tracking_uri=f"file://{folder}/mlruns")
-    found = [
-        one
-        for experiment in client.search_experiments()
-        for one in client.search_runs([experiment.experiment_id])
-    ]
-    (only,) = found
-    measured = sorted(client.get_metric_history(only.info.run_id, "reward"), key=lambda m: m.step)
-    assert [one.value for one in measured] == rewards_of(history)
+    (experiment,) = client.search_experiments()
+    (only,) = client.search_runs([experiment.experiment_id])
+    found = {
+        name: [
+            one.value
+            for one in sorted(
+                client.get_metric_history(only.info.run_id, f"eapo/{name}"), key=lambda m: m.step
+            )
+        ]
+        for name in NAMES
+    }
+    assert found == expected(history)
