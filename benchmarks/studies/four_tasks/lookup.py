@@ -76,6 +76,6 @@ class Practice:
         for n in range(300):
             draw = random.Random(n)
             world = _world(people[3 * n : 3 * n + 3], draw.sample(towns, 3), f"practice {n}")
-            found += [p for p in _problems(world, f"practice/{n}/")]
+            found += list(_problems(world, f"practice/{n}/"))
         questions = {problem.question: problem for problem in found}
         return list(questions.values())
