@@ -39,7 +39,7 @@ def with_files(question: str, folder: Path | None = None) -> tuple[str, list[str
 def _split(written: str, folder: Path | None) -> tuple[str, str]:
     """Return the file's name and the punctuation behind it, which a name may end with too."""
     name = written
-    while name and not _place(name, folder).exists():
+    while name and not _exists(name, folder):
         if name[-1] not in ".,;:!?)":
             return written.rstrip(".,;:!?)") or written, ""
         name = name[:-1]
@@ -52,6 +52,13 @@ def _place(name: str, folder: Path | None) -> Path:
     except RuntimeError:  # ~nobody
         place = Path(name)
     return (folder or Path()) / place
+
+
+def _exists(name: str, folder: Path | None) -> bool:
+    try:
+        return _place(name, folder).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _text_of(name: str, folder: Path | None) -> str:
