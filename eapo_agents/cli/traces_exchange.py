@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eapo_agents.cli.output import safe_text
 from eapo_agents.errors import TraceError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +21,9 @@ def export_to(
     Raises:
         UsageError: there is no such platform, or the file or form does not fit.
     """
+    import json
+
+    from eapo_agents.cli.output import safe_text
     from eapo_agents.store.export import export_rows
     from eapo_agents.store.platforms import PLATFORMS, platform_rows
 
@@ -51,6 +52,9 @@ def import_traces(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make a dataset for TRL's SFT of traces that others recorded: {prompt, completion}."""
+    import json
+
+    from eapo_agents.cli.output import safe_text
     from eapo_agents.store.export import export_rows
     from eapo_agents.store.foreign_traces import import_rows
 
