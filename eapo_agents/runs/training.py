@@ -24,6 +24,7 @@ from eapo_agents.runs.folder import (
     RESULT,
     STEPS,
     TRACES,
+    VERDICTS,
     append_line,
     expert_file,
     read_history,
@@ -263,7 +264,8 @@ def train_logged_into(
 
 def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
     """Return a function of a step: the tool-free scores of the present weights on the recipe's
-    held-out problems, by condition, which it also keeps in the folder's evals.jsonl."""
+    held-out problems, by condition, which it also keeps in the folder's evals.jsonl. The share of
+    right answers of each problem is kept in verdicts.jsonl, for the examples of a report."""
     part = task_part(agent.recipe, pool=agent.pool)
 
     def at(step: int) -> dict[str, Score]:
@@ -272,6 +274,8 @@ def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dic
         scores = score_policy(agent, part, store, f"eval/{step}/{weights}")
         found = {name: score.summary() for name, score in scores.items()}
         append_line(out / EVALS, {"step": step, "scores": found})
+        right = {name: score.per_problem for name, score in scores.items()}
+        append_line(out / VERDICTS, {"step": step, "weights": weights, "right": right})
         return scores
 
     return at
