@@ -96,9 +96,9 @@ _LEDGER = (
 
 def accuracy_table(run: Run) -> Table:
     """A line for each condition of the first and of the last evaluation."""
-    evals = run["evals"][:1] + run["evals"][-1:] if len(run["evals"]) > 1 else run["evals"]
+    evals = run["evals"]
     rows = []
-    for evaluation in evals:
+    for evaluation in [*evals[:1], *evals[1:][-1:]]:
         for condition, score in evaluation["scores"].items():
             known: Mapping[str, Any] = score
             rows.append(
