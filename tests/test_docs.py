@@ -6,6 +6,7 @@ to, else a placeholder.
 """
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -246,3 +247,30 @@ def test_commands_in_the_text_and_their_options_exist(page):
         for word in words[: words.index("--")] if "--" in words else words:
             if re.match(r"--?[a-z]", word):
                 assert word.partition("=")[0] in known, f"{page}: `{text}` has no {word}"
+
+
+def test_links_of_the_pages_outside_docs_lead_to_files():
+    found = [
+        (page.name, link)
+        for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "AGENTS.md")
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 15
+    assert [link for link in found if not (ROOT / link[1]).exists()] == []
+
+
+def test_the_site_refuses_pages_that_load_something_from_elsewhere():
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    page = (
+        '<a href="https://a.example/"></a><link rel="canonical" href="https://a.example/">'
+        '<link rel="stylesheet" href="https://b.example/c.css"><img src="d.png">'
+        '<script src="//e.example/f.js"></script>'
+    )
+    found = hooks.loaded_from_elsewhere(page, ".html")
+    assert found == ["https://b.example/c.css", "//e.example/f.js"]
+    style = (
+        "@import 'https://a.example/b.css'; a { background: url(c.png), url('data:image/png,') }"
+    )
+    assert hooks.loaded_from_elsewhere(style, ".css") == ["https://a.example/b.css"]
