@@ -12,7 +12,7 @@ from words import names
 from eapo_agents.types import Problem
 
 _FORMS = ("x + {n}", "x - {n}", "x * {n}", "x % {n}", "x // {n}", "{n} - x")
-OPERATIONS = 16
+OPERATIONS = 20
 
 
 def _library(words: Sequence[str], draw: random.Random) -> dict[str, str]:
