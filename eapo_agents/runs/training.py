@@ -70,6 +70,9 @@ class Trained:
     history: Sequence[Mapping[str, float]]
     """The figures of each training step."""
     seconds: float
+    collected: Mapping[str, int] | None = None
+    """What the traces had cost that it is on, and how often it went through them; None for a run
+    with rollouts."""
 
 
 def train(
@@ -100,9 +103,11 @@ def train(
     else:
         agent, folder = _live(recipe, out, progress)
     history = read_history(out)
+    # each pass over traces has what they had cost again
+    passes = recipe.train.epochs if groups is not None else 1
 
     def total(name: str) -> int:
-        return round(sum(step[name] for step in history))
+        return round(sum(step[name] for step in history) / passes)
 
     version = agent.engine.policy_version
     trained = Trained(
@@ -115,6 +120,13 @@ def train(
         sampled_tokens=total("sampled_tokens"),
         history=history,
         seconds=time.perf_counter() - started,
+        collected={
+            "expert_calls": total("experts/calls"),
+            "sampled_tokens": total("sampled_tokens"),
+            "passes": passes,
+        }
+        if groups is not None
+        else None,
     )
     write_atomically(out / RESULT, json.dumps(asdict(trained), indent=1) + "\n")
     return trained
