@@ -14,8 +14,9 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import tool as as_tool
 from pydantic import ValidationError
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import UsageError, innermost
 from eapo_agents.experts.threads import invoke
+from eapo_agents.mcp_servers import McpServer, server_tools
 from eapo_agents.registry import Registry
 from eapo_agents.secrets import redact
 
@@ -119,16 +120,20 @@ TOOLS = Registry[list[BaseTool]](
 )
 
 
-def make_tools(names: Iterable[str], experts: Iterable[str] = ()) -> list[BaseTool]:
-    """Return the tools of these names.
+def make_tools(named: Iterable[str | McpServer], experts: Iterable[str] = ()) -> list[BaseTool]:
+    """Return the tools of these names and of these MCP servers, which are asked for them.
 
     Args:
         experts: names that the policy knows already.
 
     Raises:
-        UsageError: there is no such tool, or two have the same name.
+        UsageError: there is no such tool or server, or two tools have the same name.
     """
-    made = [tool for name in names for tool in TOOLS.find(name)]
+    made = [
+        tool
+        for one in named
+        for tool in (server_tools(one) if isinstance(one, McpServer) else TOOLS.find(one))
+    ]
     taken = set(experts)
     for tool in made:
         if tool.name in taken:
@@ -138,6 +143,11 @@ def make_tools(names: Iterable[str], experts: Iterable[str] = ()) -> list[BaseTo
             )
         taken.add(tool.name)
     return made
+
+
+def is_outside(named: str | McpServer) -> bool:
+    """Return whether a recipe's tool is somebody's code or server, and not one of ours."""
+    return isinstance(named, McpServer) or named not in TOOLS
 
 
 async def use_tool(tools: Sequence[BaseTool], call: ToolCall) -> ToolMessage:
@@ -156,7 +166,8 @@ async def use_tool(tools: Sequence[BaseTool], call: ToolCall) -> ToolMessage:
         except ValidationError:
             text = f"{tool.name} takes these arguments: {', '.join(tool.args)}."
         except Exception as error:  # whatever a tool raises
-            text = f"{tool.name} failed: {type(error).__name__}: {error}"
+            cause = innermost(error)
+            text = f"{tool.name} failed: {type(cause).__name__}: {cause}"
     text = redact(text).encode(errors="replace").decode()  # no half characters
     if len(text) > MAX_CHARS:
         text = f"{text[:MAX_CHARS]} [cut]"
