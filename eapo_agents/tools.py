@@ -94,9 +94,17 @@ def python() -> BaseTool:
     )
 
 
+def try_actions() -> BaseTool:
+    """Return a tool that plays actions in the problem's environment, from its start."""
+    from eapo_agents.tasks.environments import try_actions
+
+    return try_actions()
+
+
 def _accepted(found: object) -> list[BaseTool] | None:
-    if found is calculator or found is python:
-        return [calculator() if found is calculator else python()]
+    for make in (calculator, python, try_actions):
+        if found is make:
+            return [make()]
     every = found if isinstance(found, list | tuple) else [found]
     made = [one if isinstance(one, BaseTool) else _as_tool(one) for one in every]
     return [one for one in made if one is not None] if None not in made else None
@@ -114,7 +122,7 @@ def _as_tool(found: object) -> BaseTool | None:
 
 TOOLS = Registry[list[BaseTool]](
     "tool",
-    {"calculator": calculator, "python": python},
+    {"calculator": calculator, "python": python, "try_actions": try_actions},
     accept=_accepted,
     rule="a LangChain tool, a function with a docstring and types, or a list of these",
 )
