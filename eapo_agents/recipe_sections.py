@@ -197,7 +197,10 @@ class WarmStartSection(Settings):
     after the reply. `operations`: also each operation by itself, with direct answers that are wrong
     (for a fresh model)."""
     problems: int = Field(32, ge=1)
-    """Most problems of the training split."""
+    """Most problems of the training split, or of `practice`."""
+    practice: str | None = None
+    """Other problems that the episodes are about, as `task.name` takes them: the training problems'
+    answers are not shown then. `null`: the first training problems."""
     epochs: int = Field(1, ge=1)
     """Passes over the episodes."""
     learning_rate: float = Field(1e-3, gt=0)

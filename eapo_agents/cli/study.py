@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,11 @@ from eapo_agents.cli import completion
 from eapo_agents.cli.options import GraphOption, JsonOption, SetOption, with_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.table import Table
 
-    from eapo_agents.runs.studies import Job
+    from eapo_agents.runs.studies import Job, Study
 
 
 def study(
@@ -48,26 +49,46 @@ def study(
     import json
     import os
 
-    from rich.live import Live
-
-    from eapo_agents.cli.progress import TERMINAL, console
+    from eapo_agents.cli.progress import TERMINAL
     from eapo_agents.runs.studies import Study
     from eapo_agents.runs.studies import study as run
 
-    with Live(console=console, refresh_per_second=1, transient=True) as live:
-        written = run(
-            Study(
-                recipe=recipe,
-                overrides=with_graph(overrides, graph),
-                arms=[arm.strip() for arm in arms.split(",") if arm.strip()],
-                seeds=seeds,
-                folder=out,
-                at_once=jobs or os.cpu_count() or 1,
-                on_look=lambda running, num_waiting: live.update(_table(running, num_waiting)),
-            ),
-            progress=TERMINAL,
-        )
+    wanted = Study(
+        recipe=recipe,
+        overrides=with_graph(overrides, graph),
+        arms=[arm.strip() for arm in arms.split(",") if arm.strip()],
+        seeds=seeds,
+        folder=out,
+        at_once=jobs or os.cpu_count() or 1,
+    )
+    with _shown(wanted):
+        written = run(wanted, progress=TERMINAL)
     print(json.dumps(written.summary) if as_json else written.page.markdown())
+
+
+@contextmanager
+def _shown(wanted: Study) -> Iterator[None]:
+    """Show the jobs that run: a table in a terminal, else a line every few seconds."""
+    from rich.live import Live
+
+    from eapo_agents.cli.progress import TERMINAL, console
+
+    if console.is_terminal and not TERMINAL.quiet and not TERMINAL.events:
+        with Live(console=console, refresh_per_second=1, transient=True) as live:
+            wanted.on_look = lambda running, waiting: live.update(_table(running, waiting))
+            yield
+        return
+    every: list[Job] = []
+    with TERMINAL.bar("Study (jobs)", None) as bar:
+
+        def tell(running: Sequence[Job], num_waiting: int) -> None:
+            if not every:  # not before: the study says what is wrong with its arms
+                every.extend([*wanted.bases(), *wanted.jobs(wanted.arms)])
+            states = [f"{job.name}: {' '.join(_state(job)).strip()}" for job in running]
+            bar.at(sum(job.done for job in every), len(every), "; ".join(states))
+
+        wanted.on_look = tell
+        yield
 
 
 def _table(running: Sequence[Job], num_waiting: int) -> Table:

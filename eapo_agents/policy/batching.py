@@ -25,6 +25,9 @@ from eapo_agents.types import Sampling
 
 IDLE_GATHER_S = 0.005
 """How long a lone request, outside any cohort, waits for company."""
+IDLE_END_S = 1.0
+"""How long the worker waits for a request. Then it ends, and the next request starts another: a
+thread that waited on would keep its engine, and so the model, alive for good."""
 STOP_S = 30.0
 """How long the end of the program waits for the batch under way to notice it."""
 
@@ -76,6 +79,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
         self.stopping = False
         """Set when the program ends: whoever runs a batch should give it up."""
+        atexit.register(_stop, weakref.ref(self))
 
     async def submit(self, request: Request) -> Completion:
         """Waits for its turn in a batch; cancelling drops the request, or stops its sampling."""
@@ -84,7 +88,6 @@ class Batcher:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="eapo-engine", daemon=True)
                 self._thread.start()
-                atexit.register(_stop, weakref.ref(self))
             self._waiting.append((request, future))
             self._changed.notify_all()
         try:
@@ -116,9 +119,12 @@ class Batcher:
             self._live -= num_rollouts
             self._changed.notify_all()
 
-    def _gather(self) -> list[tuple[Request, concurrent.futures.Future[Completion]]]:
+    def _gather(self) -> list[tuple[Request, concurrent.futures.Future[Completion]]] | None:
+        """Return what waits, once it is a batch; None where nothing came and the thread ends."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self.stopping)
+            if not self._changed.wait_for(lambda: self._waiting or self.stopping, IDLE_END_S):
+                self._thread = None  # under the lock: whoever submits next sees it
+                return None
             deadline = time.monotonic() + (self._gather_timeout_s if self._live else IDLE_GATHER_S)
             while not self.stopping and (len(self._waiting) < self._live or not self._live):
                 remaining_s = deadline - time.monotonic()
@@ -130,7 +136,10 @@ class Batcher:
 
     def _loop(self) -> None:
         while not self.stopping:
-            gathered = sorted(self._gather(), key=lambda pair: pair[0].order)
+            waiting = self._gather()
+            if waiting is None:
+                return
+            gathered = sorted(waiting, key=lambda pair: pair[0].order)
             for start in range(0, len(gathered), self._max_batch_size):
                 chunk = [
                     pair
@@ -145,9 +154,10 @@ class Batcher:
         abort the process."""
         with self._changed:
             self.stopping = True
+            thread = self._thread
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(STOP_S)
+        if thread is not None:
+            thread.join(STOP_S)
 
     def _run_chunk(
         self, chunk: list[tuple[Request, concurrent.futures.Future[Completion]]]

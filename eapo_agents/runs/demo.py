@@ -22,7 +22,13 @@ from eapo_agents.runs.collection import collect_into, tally_of
 from eapo_agents.runs.evaluation import score_policy
 from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import expert_file, read_history, save_recipe
-from eapo_agents.runs.loading import load_agent, logged_groups, problems_of, refuse_untrained
+from eapo_agents.runs.loading import (
+    load_agent,
+    logged_groups,
+    problems_of,
+    refuse_untrained,
+    warm_start_problems,
+)
 from eapo_agents.runs.lock import locked
 from eapo_agents.runs.training import train_live_into, train_logged_into
 from eapo_agents.runs.warm_starting import warm_start_into
@@ -134,9 +140,7 @@ def _evaluate(run: DemoRun, name: str, examples: Sequence[tuple[str, str]] = ())
 
 
 def _warm(run: DemoRun) -> Phase:
-    settings = run.recipe.warm_start
-    assert settings is not None
-    problems = problems_of(run.recipe, "train", settings.problems)
+    problems = warm_start_problems(run.recipe)
     policy, num_episodes = warm_start_into(
         run.agent, problems, run.folder / "warm_start", run.progress
     )
@@ -144,7 +148,8 @@ def _warm(run: DemoRun) -> Phase:
 
 
 def _collect(run: DemoRun) -> Phase:
-    skipped = run.recipe.warm_start.problems if run.recipe.warm_start else 0
+    settings = run.recipe.warm_start
+    skipped = settings.problems if settings and settings.practice is None else 0
     wanted = run.recipe.collect.problems
     problems = problems_of(run.recipe, "train", skipped + wanted)[skipped:]
     experts = expert_file(run.recipe, run.folder)

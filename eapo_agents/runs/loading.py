@@ -54,6 +54,31 @@ def problems_of(
     return found[:limit]
 
 
+def warm_start_problems(recipe: Recipe, progress: Progress = SILENT) -> list[Problem]:
+    """Return the problems that the warm start's episodes are about.
+
+    Raises:
+        RecipeError: the recipe does not say what to teach.
+        TaskError: a problem to practise on is held out.
+    """
+    settings = recipe.warm_start
+    if settings is None:
+        raise RecipeError("The recipe has no warm_start section: add one, it says what to teach.")
+    if settings.practice is None:
+        return problems_of(recipe, "train", settings.problems, progress)
+    from eapo_agents.tasks import HELD_OUT_SHARE, refuse_overlap
+
+    other = {"name": settings.practice, "held_out": HELD_OUT_SHARE}
+    practised = recipe.model_copy(update={"task": recipe.task.model_copy(update=other)})
+    found = problems_of(practised, "all", settings.problems, progress)
+    if not recipe.task.allow_overlap:
+        trained_on = {problem.id for problem in recipe.task.load("train", recipe.seed)}
+        every = recipe.task.load("all", recipe.seed)
+        held_out = [problem for problem in every if problem.id not in trained_on]
+        refuse_overlap(found, held_out, f"warm_start.practice '{settings.practice}'")
+    return found
+
+
 def refuse_people(pool: ExpertPool, command: str) -> None:
     """Raise RecipeError if an expert is a person: nobody is there to reply."""
     for expert in pool.experts:

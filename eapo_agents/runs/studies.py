@@ -103,6 +103,11 @@ class Study:
             for arm in arms
         ]
 
+    def bases(self) -> list[Job]:
+        """Return the jobs that make the policies which the arms begin with: none without a warm
+        start."""
+        return [job for job in self.jobs([BASE]) if job.recipe.warm_start is not None]
+
 
 def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
     """Run or continue a study, and write its report.
@@ -127,8 +132,7 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
 
 
 def _run(wanted: Study, jobs: Sequence[Job], progress: Progress) -> Report:
-    if jobs[0].recipe.warm_start is not None:
-        run_jobs(wanted, wanted.jobs([BASE]), progress)
+    run_jobs(wanted, wanted.bases(), progress)
     lost = {job.seed for job in wanted.failed}
     run_jobs(wanted, [job for job in jobs if job.seed not in lost], progress)
     written = report(wanted.folder)

@@ -25,7 +25,7 @@ from eapo_agents.runs.collection import collect_into, tally_of
 from eapo_agents.runs.evaluation import score_policy
 from eapo_agents.runs.evaluation_plan import task_part
 from eapo_agents.runs.folder import RECIPE, STEPS, TRACES, expert_file, read_history
-from eapo_agents.runs.loading import load_agent, logged_groups, problems_of
+from eapo_agents.runs.loading import load_agent, logged_groups, problems_of, warm_start_problems
 from eapo_agents.runs.studies import BASE, RESULT
 from eapo_agents.runs.training import evaluator, train_live_into, train_logged_into
 from eapo_agents.runs.warm_starting import warm_start_into, with_fresh_model
@@ -49,8 +49,7 @@ def run_job(folder: Path, arm: str) -> None:
 
 
 def _make_base(recipe: Recipe, folder: Path) -> JsonObject:
-    assert recipe.warm_start is not None
-    problems = problems_of(recipe, "train", recipe.warm_start.problems)
+    problems = warm_start_problems(recipe)
     agent = load_agent(with_fresh_model(recipe, problems, folder))
     _, num_episodes = warm_start_into(agent, problems, folder)
     return {"episodes": num_episodes}

@@ -14,7 +14,7 @@ from eapo_agents.policy.fresh import FRESH, fresh_model_of, read_chat_template
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.folder import expert_file, save_recipe
-from eapo_agents.runs.loading import load_agent, problems_of, refuse_untrained
+from eapo_agents.runs.loading import load_agent, refuse_untrained, warm_start_problems
 from eapo_agents.runs.lock import locked
 from eapo_agents.types import Problem
 
@@ -50,10 +50,8 @@ def warm_start(recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> War
         UsageError: another process works in the folder.
     """
     refuse_untrained(recipe)
-    if recipe.warm_start is None:
-        raise RecipeError("The recipe has no warm_start section: add one, it says what to teach.")
     started = time.perf_counter()
-    problems = problems_of(recipe, "train", recipe.warm_start.problems, progress)
+    problems = warm_start_problems(recipe, progress)
     from trainers.warm_start_episodes import refuse_misfit
 
     refuse_misfit(recipe, problems)

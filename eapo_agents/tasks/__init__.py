@@ -91,7 +91,8 @@ def load_problems(
             "what is."
         )
     if split != "all" and not allow_overlap and not source.is_known_to_be_apart:
-        refuse_overlap(found, source.other(split), name)
+        where = f"the task '{name}', in its splits 'train' and 'heldout',"
+        refuse_overlap(found, source.other(split), where)
     found.sort(key=lambda problem: counter_key("order", seed, problem.id))
     if limit is not None and limit > len(found):
         raise TaskError(
@@ -102,15 +103,19 @@ def load_problems(
     return found[:limit]
 
 
-def refuse_overlap(problems: Sequence[Problem], others: Sequence[Problem], name: str) -> None:
-    """Raise TaskError if problems of the two splits have the same id, or the same question but for
-    case, white space and the way in which a character is written."""
+def refuse_overlap(problems: Sequence[Problem], others: Sequence[Problem], where: str) -> None:
+    """Raise TaskError if problems that are trained on and those that are held out have the same id,
+    or the same question but for case, white space and the way in which a character is written.
+
+    Args:
+        where: what both are in.
+    """
     ids, questions = {p.id for p in others}, {_plain(p.question) for p in others}
     both = [p.id for p in problems if p.id in ids or _plain(p.question) in questions]
     if both:
         raise TaskError(
-            f"No problem may be both trained on and evaluated, and {len(both)} of the task "
-            f"'{name}' are in its splits 'train' and 'heldout' (the first is '{both[0]}'): take "
+            f"No problem may be both trained on and evaluated, and {len(both)} of "
+            f"{where} are (the first is '{both[0]}'): take "
             "them out of one, or set task.allow_overlap=true."
         )
 

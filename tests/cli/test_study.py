@@ -3,6 +3,7 @@ middle and resumed; its report; `eapo watch`."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,12 @@ def test_a_killed_study_goes_on_without_doing_anything_twice(study):
         keys = [(s.group_key, s.trajectory.rollout) for s in store.trajectories(run_id="train")]
     recipe_rollouts = 4 * 4 * 4  # steps, problems a step, rollouts a problem
     assert len(keys) == len(set(keys)) == recipe_rollouts
+
+
+@pytest.mark.long
+def test_a_study_that_is_piped_says_which_jobs_run_and_how_far_they_are(study):
+    said = (study[0].parent / "log").read_text()
+    assert re.search(r"Study \(jobs\): 0 of 4, \d+ s, base, seed 0: starting", said)
 
 
 @pytest.mark.long

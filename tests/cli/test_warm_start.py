@@ -5,9 +5,9 @@ import json
 import pytest
 
 from eapo_agents.cli.progress import TERMINAL
-from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.errors import RecipeError, TaskError, TraceError
 from eapo_agents.recipe_file import load_recipe
-from eapo_agents.runs.loading import load_agent, problems_of
+from eapo_agents.runs.loading import load_agent, problems_of, warm_start_problems
 from eapo_agents.runs.warm_starting import WARM, warm_start, with_fresh_model
 from eapo_agents.types import ConsultationStatus as S
 from eapo_agents.types import Role
@@ -67,6 +67,32 @@ def test_any_task_is_taught_by_the_experts_own_replies(recipe_of, tmp_path):
     # without a reply nothing but the answer is shown
     alone = [t for t in episodes if helped.get(t.problem.id) is not t]
     assert {t.turns[-1].text for t in alone} == {"Answer: word0", "Answer: word1", "Answer: word2"}
+
+
+def test_practice_on_other_problems_shows_no_answer_of_the_tasks_own(recipe_of, tmp_path):
+    lines = [
+        {"id": f"p{n}", "question": f"Which number has word {n}?", "answer": n, "grader": "exact"}
+        for n in range(5)
+    ]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    recipe = recipe_of({}, "no idea", "warm_start.practice=other.jsonl")
+    problems = warm_start_problems(recipe)
+    assert {problem.id for problem in problems} < {f"p{n}" for n in range(5)}
+    assert len(problems) == 3  # warm_start.problems
+
+    agent = load_agent(with_fresh_model(recipe, problems, tmp_path / "run"))
+    episodes = scripted_episodes(agent, problems, TERMINAL)
+    shown = " ".join(turn.text for episode in episodes for turn in episode.turns)
+    assert "Answer: " in shown
+    assert "word0" not in shown
+
+    # what is held out is no practice either, whatever its id
+    held_out = {"id": "h", "question": "WHICH number has word 1?", "answer": "1", "grader": "exact"}
+    with (tmp_path / "words.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({**held_out, "split": "heldout"}))
+    every = recipe_of({}, "no idea", "warm_start.practice=other.jsonl", "warm_start.problems=5")
+    with pytest.raises(TaskError, match=r"1 of warm_start\.practice 'other\.jsonl' are"):
+        warm_start_problems(every)
 
 
 def test_experts_that_fail_are_told_of_and_all_failing_is_an_error(recipe_of, tmp_path, capsys):

@@ -1,11 +1,14 @@
 """The embedded engine on the real small model."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 import torch
 
 from eapo_agents.errors import EngineError
+from eapo_agents.policy.batching import IDLE_END_S
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.types import Sampling
@@ -135,3 +138,24 @@ async def test_a_straggler_holds_nobody_up_for_longer_than_the_timeout(loaded_po
             engine.generate(prompts[0], Sampling(max_new_tokens=2), key(0)), timeout=20
         )
     assert done.completion_ids
+
+
+async def test_an_engine_that_nobody_has_any_more_leaves_the_memory(loaded_policy, prompts):
+    """So does its copy of the model: a notebook that loads one agent after another runs on."""
+    engine = TransformersEngine(
+        loaded_policy.model, name="s", stop_ids=[2], gather_timeout_s=0.2, base="b"
+    )
+    sampling = Sampling(max_new_tokens=2)
+    assert (await engine.generate(prompts[0], sampling, key(0))).completion_ids
+    await asyncio.sleep(2 * IDLE_END_S)
+    # its thread has ended for want of work, and the next request starts another
+    assert (await engine.generate(prompts[0], sampling, key(1))).completion_ids
+
+    gone = weakref.ref(engine)
+    del engine
+    for _ in range(100):
+        gc.collect()
+        if gone() is None:
+            break
+        await asyncio.sleep(0.2)
+    assert gone() is None
