@@ -8,7 +8,7 @@ STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup studio-env vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
+.PHONY: setup docs studio-env vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,10 @@ conformance: setup
 	$(BIN)/python -m pytest tests/parity -s > $(VENV)/parity.txt
 	$(BIN)/python benchmarks/conformance.py --parity $(VENV)/parity.txt --write
 
+# The site of docs/ in site/. It fails on a warning, a broken link or a page that would load something from elsewhere.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -87,4 +91,4 @@ gpu-check: $(if $(filter $(VENV)/bin,$(BIN)),setup)
 	$(BIN)/python3 benchmarks/gpu_check.py --out gpu-check.json
 
 clean:
-	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build *.egg-info
+	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build site *.egg-info

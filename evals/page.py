@@ -6,6 +6,7 @@ which we draw ourselves, is put in as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,14 @@ class Page:
         """Every table of the report, written in another way; an empty line between two."""
         found = [section.table for section in self.sections if section.table and section.shown]
         return "\n".join(map(write, found))
+
+    def plots(self) -> dict[str, str]:
+        """Every plot as SVG, by a name for a file, such as `rollouts-that-ask`."""
+        return {
+            re.sub(r"\W+", "-", section.heading.lower()).strip("-"): section.svg
+            for section in self.sections
+            if section.svg
+        }
 
     def write(self, folder: Path) -> str:
         """Write report.md and report.html into the folder; return the Markdown."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.page import Section
+from eapo_agents.errors import UsageError
+from evals.page import Page, Section
 
 if TYPE_CHECKING:
     import altair
@@ -44,6 +47,41 @@ def study_plots(summary: Summary, runs: Sequence[Run]) -> list[Section]:
     return _drawn(
         lambda: ((heading, _curves(points, arms, x)) for heading, points, x in wanted if points)
     )
+
+
+def write_plots(page: Page, folder: Path, form: str) -> list[Path]:
+    """Write every plot of a report into the folder as files, on white; return them.
+
+    Args:
+        form: `svg` or `png`, which has twice the pixels of the page.
+
+    Raises:
+        UsageError: the `bench` extra is not installed, or the folder cannot be written.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise UsageError(
+            "Plots are drawn with altair and vl-convert, which are not installed: "
+            "pip install 'eapo-agents[bench]'."
+        ) from error
+    written = []
+    for name, svg in page.plots().items():
+        # on a page the plot has the page's paper, in a file it has none
+        on_white = re.sub(
+            r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', svg, count=1
+        )
+        data = vl_convert.svg_to_png(on_white, scale=2) if form == "png" else on_white.encode()
+        file = folder / f"{name}.{form}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        except OSError as error:
+            raise UsageError(
+                f"The plot '{file}' cannot be written ({error.strerror}): give another folder."
+            ) from error
+        written.append(file)
+    return written
 
 
 def _drawn(charts: Callable[[], Iterator[tuple[str, altair.TopLevelMixin]]]) -> list[Section]:

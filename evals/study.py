@@ -42,6 +42,8 @@ class Collected(TypedDict):
 
     expert_calls: float
     sampled_tokens: float
+    passes: NotRequired[int]
+    """How often the history has it."""
 
 
 class RunResult(TypedDict, total=False):
@@ -178,6 +180,7 @@ def _run_figures(run: Run) -> RunFigures:
         "sampled_tokens": _total(history, "sampled_tokens"),
     }
     calls = float(spent["expert_calls"])
+    passes = collected.get("passes", 1) if collected else 1
     # a training run is evaluated for the first time after some steps: that is no "before"
     before = curve[0][1] if curve and curve[0][0] == 0 else None
     gained = None if before is None else 100 * (curve[-1][1] - before)
@@ -193,9 +196,9 @@ def _run_figures(run: Run) -> RunFigures:
         asks=assisted.get("asked") if assisted else None,
         gained_points=gained,
         expert_calls=calls,
-        calls_withheld=_total(history, "experts/withheld"),
-        expert_tokens=_total(history, "expert_tokens"),
-        expert_usd=_total(history, "expert_usd"),
+        calls_withheld=_total(history, "experts/withheld") / passes,
+        expert_tokens=_total(history, "expert_tokens") / passes,
+        expert_usd=_total(history, "expert_usd") / passes,
         sampled_tokens=float(spent["sampled_tokens"]),
         calls_a_point=calls / gained if gained and gained > 0 and calls else None,
         spread=_mean([step.get("nonzero_variance_groups") for step in history]),

@@ -59,4 +59,5 @@ def train(
         return
     trained = training.train(whole, out, from_traces=from_traces, run_id=run_id, progress=TERMINAL)
     facts = asdict(trained)
-    show({k: v for k, v in facts.items() if as_json or k != "history"}, as_json=as_json)
+    of_programs = () if as_json else ("history", "collected")
+    show({k: v for k, v in facts.items() if k not in of_programs}, as_json=as_json)

@@ -20,6 +20,8 @@ EXPERTS = "experts.db"
 TRACES = "traces.db"
 STEPS = "steps.jsonl"
 EVALS = "evals.jsonl"
+VERDICTS = "verdicts.jsonl"
+"""Of each evaluation on the way: which problems were right, by condition."""
 RESULT = "train.json"
 """What a training run left."""
 

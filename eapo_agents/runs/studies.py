@@ -239,6 +239,8 @@ def report(folder: Path) -> Report:
     evaluation report.md and report.html, since it has results.json."""
     from eapo_agents.runs.grading import is_evaluation, report_evaluation
     from eapo_agents.runs.records import read_runs
+    from eapo_agents.runs.run_reports import run_facts
+    from evals.run_report import run_page
     from evals.study import summarise
     from evals.study_report import study_page
 
@@ -250,7 +252,12 @@ def report(folder: Path) -> Report:
         raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")
     found = summarise(runs)
     summary = asdict(found)
+    if (folder / SETTINGS).exists():
+        page = study_page(found, runs)
+    else:
+        facts = run_facts(folder)
+        summary |= {"run": asdict(facts)}
+        page = run_page(runs[0], found, facts)
     write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")
-    page = study_page(found, runs)
     page.write(folder)
     return Report(summary=summary, page=page)

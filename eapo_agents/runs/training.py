@@ -24,6 +24,7 @@ from eapo_agents.runs.folder import (
     RESULT,
     STEPS,
     TRACES,
+    VERDICTS,
     append_line,
     expert_file,
     read_history,
@@ -69,6 +70,9 @@ class Trained:
     history: Sequence[Mapping[str, float]]
     """The figures of each training step."""
     seconds: float
+    collected: Mapping[str, int] | None = None
+    """What the traces had cost that it is on, and how often it went through them; None for a run
+    with rollouts."""
 
 
 def train(
@@ -99,9 +103,11 @@ def train(
     else:
         agent, folder = _live(recipe, out, progress)
     history = read_history(out)
+    # each pass over traces has what they had cost again
+    passes = recipe.train.epochs if groups is not None else 1
 
     def total(name: str) -> int:
-        return round(sum(step[name] for step in history))
+        return round(sum(step[name] for step in history) / passes)
 
     version = agent.engine.policy_version
     trained = Trained(
@@ -114,6 +120,13 @@ def train(
         sampled_tokens=total("sampled_tokens"),
         history=history,
         seconds=time.perf_counter() - started,
+        collected={
+            "expert_calls": total("experts/calls"),
+            "sampled_tokens": total("sampled_tokens"),
+            "passes": passes,
+        }
+        if groups is not None
+        else None,
     )
     write_atomically(out / RESULT, json.dumps(asdict(trained), indent=1) + "\n")
     return trained
@@ -263,7 +276,8 @@ def train_logged_into(
 
 def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
     """Return a function of a step: the tool-free scores of the present weights on the recipe's
-    held-out problems, by condition, which it also keeps in the folder's evals.jsonl."""
+    held-out problems, by condition, which it also keeps in the folder's evals.jsonl. The share of
+    right answers of each problem is kept in verdicts.jsonl, for the examples of a report."""
     part = task_part(agent.recipe, pool=agent.pool)
 
     def at(step: int) -> dict[str, Score]:
@@ -272,6 +286,8 @@ def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dic
         scores = score_policy(agent, part, store, f"eval/{step}/{weights}")
         found = {name: score.summary() for name, score in scores.items()}
         append_line(out / EVALS, {"step": step, "scores": found})
+        right = {name: score.per_problem for name, score in scores.items()}
+        append_line(out / VERDICTS, {"step": step, "weights": weights, "right": right})
         return scores
 
     return at

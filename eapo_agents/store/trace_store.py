@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Select, func, inspect, select
@@ -94,7 +94,7 @@ class TraceStore:
         """
         return cls(*open_engine(at, create=create))
 
-    def __enter__(self) -> TraceStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -156,3 +156,17 @@ def test_an_evaluation_after_some_steps_is_no_before():
         line for line in study_page(summarise([run])).markdown().splitlines() if "90" in line
     )
     assert "10.0%" not in line
+
+
+def test_what_the_traces_of_a_run_had_cost_counts_once_however_often_it_goes_through_them():
+    step = {"experts/calls": 4, "experts/withheld": 2, "expert_tokens": 30, "expert_usd": 0.5}
+    run = {
+        "arm": "logged",
+        "seed": 0,
+        "history": [{"step": number, "sampled_tokens": 9, **step} for number in (1, 2, 3, 4)],
+        "evals": [],
+        "result": {"collected": {"expert_calls": 8, "sampled_tokens": 18, "passes": 2}},
+    }
+    (found,) = summarise([run]).arms["logged"].seeds
+    assert (found.expert_calls, found.sampled_tokens, found.calls_withheld) == (8, 18, 4)
+    assert (found.expert_tokens, found.expert_usd) == (60, 1.0)

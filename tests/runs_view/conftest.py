@@ -29,7 +29,7 @@ SMALL = {
     "train.problems_per_step": 4,
     "train.minibatches_per_step": 1,
     "train.save_steps": 2,
-    "eval.every": 2,
+    "eval.every": 1,
     "eval.problems": 12,
 }
 RIGHT = 3

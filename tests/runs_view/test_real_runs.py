@@ -3,16 +3,20 @@
 import html
 import json
 import re
+import shutil
 import time
 from collections import defaultdict
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from typer.testing import CliRunner
 
+from eapo_agents.cli.main import app
 from eapo_agents.policy.models import load_tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.studies import report
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, RolloutGroup
 from evals.compare import compare_runs
@@ -310,3 +314,56 @@ def test_search_finds_replies_whatever_their_case(viewed, stored):
     page = html.unescape(viewed.page("/search", q=reply.upper(), at="runs/train"))
     assert f"<mark>{reply}</mark>" in page or reply in page
     assert "Nothing was found" in viewed.page("/search", q="no such text anywhere")
+
+
+def test_the_report_of_a_run_says_what_the_runs_own_files_say(runs, tmp_path):
+    folder = tmp_path / "train"
+    shutil.copytree(runs / "train", folder)
+    first, last = (json.loads(line) for line in (folder / "verdicts.jsonl").open())
+    gained, lost, *_ = last["right"]["solo"]
+    first["right"]["solo"] |= {gained: 0.0, lost: 1.0}
+    last["right"]["solo"] |= {gained: 1.0, lost: 0.0}
+    (folder / "verdicts.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+
+    written = report(folder)
+    page, found = written.page.markdown(), written.summary["run"]
+    history = [json.loads(line) for line in (folder / "steps.jsonl").open()]
+    calls, withheld = (
+        round(sum(step[f"experts/{name}"] for step in history)) for name in ("calls", "withheld")
+    )
+    assert f"| expert calls | {calls:,} |" in page
+    assert calls == json.loads((folder / "train.json").read_text())["expert_calls"]
+    assert sum(expert["calls"] for expert in found["experts"]) == calls
+    assert sum(expert["withheld"] for expert in found["experts"]) == withheld
+    low, high = json.loads((folder / "evals.jsonl").open().readlines()[-1])["scores"]["solo"][
+        "ci95"
+    ]
+    assert f"[{low:.1%}, {high:.1%}]" in page
+    for share in re.findall(r"\[(-?[\d.]+)%, (-?[\d.]+)%\]", page):
+        assert all(0 <= float(bound) <= 100 for bound in share)
+
+    assert [example["id"] for example in found["improved"]] == [gained]
+    assert found["failed"][0]["id"] == lost
+    assert len(found["failed"]) == 3
+    with TraceStore.open(folder / "traces.db") as store:
+        answers = {
+            (step["step"], one.trajectory.problem.id): one.trajectory.answer
+            for step in (first, last)
+            for one in store.trajectories(f"eval/{step['step']}/{step['weights']}/solo")
+        }
+    for example in (*found["improved"], *found["failed"]):
+        shown = example["before"], example["after"]
+        assert shown == tuple(answers[step["step"], example["id"]] for step in (first, last))
+
+    differing = {d["key"]: (d["here"], d["base"]) for d in found["differences"]}
+    assert found["base"] == "scale-model"
+    assert differing["train.steps"] == ("2", "300")
+    assert differing["consult.solo_share"] == ("0.5", "0.0")
+    assert "train.learning_rate" not in differing
+
+    for form, start in (("png", b"\x89PNG"), ("svg", b"<svg")):
+        ended = CliRunner().invoke(app, ["report", str(folder), "--plots", form])
+        assert ended.exit_code == 0, ended.output
+        plots = list((folder / "plots").glob(f"*.{form}"))
+        assert {"accuracy-without-experts", "rollouts-that-ask"} <= {file.stem for file in plots}
+        assert all(file.read_bytes().startswith(start) for file in plots)
