@@ -66,7 +66,7 @@ def judge_reward(section: JudgeSection, pool: ExpertPool) -> Score:
 
     async def score(text: str | None, problem: Problem, trajectory: Trajectory | None) -> Value:
         if not text or not text.strip():
-            return 0.0, False  # nobody is asked about nothing
+            return Value(0.0, False)  # nobody is asked about nothing
         prompt = _PROMPT.format(
             rubric=section.rubric,
             question=problem.question,
@@ -88,7 +88,7 @@ def judge_reward(section: JudgeSection, pool: ExpertPool) -> Score:
                 f"The judge '{section.expert}' must reply with a JSON object with a score from 0 "
                 f"to 1, and replied {answer.text[:200]!r}."
             )
-        return found, found >= section.threshold
+        return Value(found, found >= section.threshold)
 
     return score
 

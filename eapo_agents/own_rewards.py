@@ -13,15 +13,28 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from eapo_agents.errors import GradingError, UndecidedError, UsageError
 from eapo_agents.registry import describe
 from eapo_agents.threads import LoopThread, in_thread
 from eapo_agents.types import Problem, Trajectory
 
-Value: TypeAlias = tuple[float | None, bool | None]
-"""(reward, whether right), each None where the function does not say."""
+_NO_PARTS: Mapping[str, float] = MappingProxyType({})
+
+
+class Value(NamedTuple):
+    """What a reward gives for one answer."""
+
+    number: float | None
+    """None where it gives no score."""
+    right: bool | None
+    """Whether the answer is right; None where it does not say."""
+    parts: Mapping[str, float] = _NO_PARTS
+    """Its parts by name, before they are weighed; none where it is one number."""
+
+
 Score = Callable[[str | None, Problem, Trajectory | None], Awaitable[Value]]
 _OURS = ("answer", "problem", "trajectory")
 _OTHERS = {"prompt", "completion", "state", "solution_str", "ground_truth", "info", "parser"}
@@ -160,16 +173,17 @@ def _only(found: object) -> object:
 
 
 def _value(found: object, weights: Mapping[str, float]) -> Value:
-    """Return (reward, whether right) of what a function returned."""
+    """Return what a function returned, checked and added up."""
     value, right = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    parts = _NO_PARTS
     if isinstance(value, Mapping):
         parts = {str(key): _number(part, str(key)) for key, part in value.items()}
         number = sum(weights.get(key, 1.0) * part for key, part in parts.items())
     elif value is None:
-        return None, None
+        return Value(None, None)
     else:
         number = _number(value, "reward")
-    return number, number >= 1 if right is None else bool(right)
+    return Value(number, number >= 1 if right is None else bool(right), parts)
 
 
 def _number(value: Any, what: str) -> float:

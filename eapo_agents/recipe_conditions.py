@@ -47,6 +47,8 @@ def refuse_unfit_rewards(recipe: RecipeSections) -> None:
         raise ValueError(
             f"task.reward_weights has '{unknown[0]}', and the rewards are {', '.join(names)}"
         )
+    if "try_actions" in recipe.tools and not recipe.task.name.startswith("gymnasium:"):
+        raise ValueError("the tool 'try_actions' needs a task.name 'gymnasium:ID'")
     if "judge" not in names:
         return
     if judge is None:
@@ -95,10 +97,10 @@ TASK_CONDITIONS = (
         "a task.name that is a file, a data set or your own",
     ),
     Condition(
-        lambda r: not r.task.name.startswith("reasoning-gym:"),
+        lambda r: not r.task.name.startswith(("reasoning-gym:", "gymnasium:")),
         ("task.name",),
         ("task.options",),
-        "a task.name 'reasoning-gym:family'",
+        "a task.name 'reasoning-gym:family' or 'gymnasium:ID'",
     ),
     Condition(
         lambda r: r.graph in ("workflow", "leap") or (r.graph == "solo" and not r.tools),

@@ -106,7 +106,7 @@ def _keys(section: type[object]) -> list[Key]:
         keys.append(
             Key(
                 name=name,
-                takes=f"{_type_name(takes)}{bounds}" if inner is None else "a section",
+                takes=f"{_type_name(takes)}{bounds}" if inner is None else _sections_name(takes),
                 default=(_default if inner is None else _section_default)(section, name),
                 meaning=" ".join(meanings.get(name, "").split()),
             )
@@ -138,6 +138,10 @@ def _type_name(annotation: object) -> str:
     named = {str: "text", int: "integer", float: "number", bool: "`true`, `false`"}
     assert isinstance(annotation, type)
     return named[annotation]
+
+
+def _sections_name(annotation: object) -> str:
+    return "list" if get_origin(annotation) is list else "a section"
 
 
 def _bounds(section: type[object], name: str) -> str:

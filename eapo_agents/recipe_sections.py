@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from eapo_agents.experts.budget import BudgetLimits
 from eapo_agents.experts.expert import CallSettings, ExpertSettings
+from eapo_agents.mcp_servers import McpServer
 from eapo_agents.policy.fresh import Architecture
 from eapo_agents.policy.models import EMBEDDED
 from eapo_agents.recipe_task import TaskSection
@@ -244,6 +245,16 @@ class EvalSection(Settings):
     the answer's form."""
 
 
+def _kind_of_tool(given: object) -> str:
+    return "mcp" if isinstance(given, dict | McpServer) else "name"
+
+
+OneTool = Annotated[
+    Annotated[str, Tag("name")] | Annotated[McpServer, Tag("mcp")], Discriminator(_kind_of_tool)
+]
+"""A tool by its name, or an MCP server."""
+
+
 class RecipeSections(Settings):
     """Everything that a recipe can say. `eapo_agents.recipe.Recipe` adds the rules."""
 
@@ -257,10 +268,11 @@ class RecipeSections(Settings):
     experts and the recipe's tools; without experts, the tools alone."""
     graph_options: Options = Field(default_factory=dict)
     """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
-    tools: list[str] = Field(default_factory=list)
+    tools: list[OneTool] = Field(default_factory=list)
     """Ordinary tools, which the policy has with and without experts, in training and evaluation:
-    `calculator`, `python` (in the sandbox), or `package.module:object`: a LangChain tool, a
-    function, or a list of these."""
+    `calculator`, `python` (in the sandbox), `try_actions` (of a `gymnasium:ID` task),
+    `package.module:object` (a LangChain tool, a function, or a list of these), or a mapping: an
+    MCP server."""
     solo_graph: OwnFunction | None = None
     """`package.module:function`: (policy) -> compiled graph. What a graph of your own is without
     experts. `null`: the same builder, with no tools."""

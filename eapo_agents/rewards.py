@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from eapo_agents.errors import GradingError, RewardWarning, UndecidedError, UsageError
 from eapo_agents.grading import Grade, grade, runs_elsewhere
@@ -54,6 +54,15 @@ def score_text(
     return reward(graded, format_reward=format_reward), graded.correct
 
 
+class Scored(NamedTuple):
+    """What an answer earned."""
+
+    reward: float
+    right: bool
+    parts: Mapping[str, float]
+    """The parts of the reward by name, before they are weighed."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TaskReward:
     """The reward of a task that is more than the paper's: functions of a user's own and a judge,
@@ -68,14 +77,19 @@ class TaskReward:
 
     def __call__(self, text: str | None, problem: Problem) -> tuple[float, bool]:
         """Return (reward, whether right) of an answer. Blocks."""
+        found = self.score_now(text, problem)
+        return found.reward, found.right
+
+    def score_now(self, text: str | None, problem: Problem) -> Scored:
+        """Return what an answer earns. Blocks; raises as `score` does."""
         from eapo_agents.experts.pool_tools import BLOCKING
 
         return BLOCKING.run(lambda: self.score(text, problem, None))
 
     async def score(
         self, text: str | None, problem: Problem, trajectory: Trajectory | None
-    ) -> tuple[float, bool]:
-        """Return (reward, whether right) of an answer, with its trajectory where there is one.
+    ) -> Scored:
+        """Return what an answer earns, with its trajectory where there is one.
 
         Raises:
             UndecidedError: a part failed or gave no score.
@@ -86,16 +100,16 @@ class TaskReward:
             found = {
                 name: await part(text, problem, trajectory) for name, part in self.parts.items()
             }
-            given = {name: value for name, (value, _) in found.items() if value is not None}
+            given = {n: v.number for n, v in found.items() if v.number is not None}
             if not given:
                 raise UndecidedError(f"No reward gave a score for problem '{problem.id}'.")
         except UndecidedError as error:
             self._failed(error)
             raise
         self.num_scored += 1
-        right = next((right for _, right in found.values() if right is not None), False)
+        right = next((value.right for value in found.values() if value.right is not None), False)
         total = sum(self.weights.get(name, 1.0) * value for name, value in given.items())
-        return total, right
+        return Scored(total, right, _named_parts(found))
 
     def _failed(self, error: UndecidedError) -> None:
         self.num_failed += 1
@@ -110,6 +124,20 @@ class TaskReward:
                 RewardWarning,
                 stacklevel=2,
             )
+
+
+def _named_parts(found: Mapping[str, Value]) -> dict[str, float]:
+    """Return the parts of what the rewards gave: each of a list, and within it each that it names,
+    before they are weighed. One reward that is one number has no parts."""
+    if len(found) == 1:
+        (only,) = found.values()
+        return dict(only.parts)
+    parts: dict[str, float] = {}
+    for name, value in found.items():
+        if value.number is not None:
+            parts[name] = value.number
+        parts |= {f"{name}/{part}": number for part, number in value.parts.items()}
+    return parts
 
 
 def scored(reward: Reward, text: str | None, problem: Problem) -> tuple[float | None, bool | None]:
@@ -189,8 +217,8 @@ def find_reward(
 def _paper_part(paper: Reward) -> Score:
     async def score(text: str | None, problem: Problem, trajectory: Trajectory | None) -> Value:
         if may_be_slow(paper, problem):
-            return await asyncio.to_thread(paper, text, problem)
-        return paper(text, problem)
+            return Value(*await asyncio.to_thread(paper, text, problem))
+        return Value(*paper(text, problem))
 
     return score
 

@@ -14,8 +14,9 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.tools import tool as as_tool
 from pydantic import ValidationError
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import UsageError, innermost
 from eapo_agents.experts.threads import invoke
+from eapo_agents.mcp_servers import McpServer, server_tools
 from eapo_agents.registry import Registry
 from eapo_agents.secrets import redact
 
@@ -93,9 +94,17 @@ def python() -> BaseTool:
     )
 
 
+def try_actions() -> BaseTool:
+    """Return a tool that plays actions in the problem's environment, from its start."""
+    from eapo_agents.tasks.environments import try_actions
+
+    return try_actions()
+
+
 def _accepted(found: object) -> list[BaseTool] | None:
-    if found is calculator or found is python:
-        return [calculator() if found is calculator else python()]
+    for make in (calculator, python, try_actions):
+        if found is make:
+            return [make()]
     every = found if isinstance(found, list | tuple) else [found]
     made = [one if isinstance(one, BaseTool) else _as_tool(one) for one in every]
     return [one for one in made if one is not None] if None not in made else None
@@ -113,22 +122,26 @@ def _as_tool(found: object) -> BaseTool | None:
 
 TOOLS = Registry[list[BaseTool]](
     "tool",
-    {"calculator": calculator, "python": python},
+    {"calculator": calculator, "python": python, "try_actions": try_actions},
     accept=_accepted,
     rule="a LangChain tool, a function with a docstring and types, or a list of these",
 )
 
 
-def make_tools(names: Iterable[str], experts: Iterable[str] = ()) -> list[BaseTool]:
-    """Return the tools of these names.
+def make_tools(named: Iterable[str | McpServer], experts: Iterable[str] = ()) -> list[BaseTool]:
+    """Return the tools of these names and of these MCP servers, which are asked for them.
 
     Args:
         experts: names that the policy knows already.
 
     Raises:
-        UsageError: there is no such tool, or two have the same name.
+        UsageError: there is no such tool or server, or two tools have the same name.
     """
-    made = [tool for name in names for tool in TOOLS.find(name)]
+    made = [
+        tool
+        for one in named
+        for tool in (server_tools(one) if isinstance(one, McpServer) else TOOLS.find(one))
+    ]
     taken = set(experts)
     for tool in made:
         if tool.name in taken:
@@ -138,6 +151,11 @@ def make_tools(names: Iterable[str], experts: Iterable[str] = ()) -> list[BaseTo
             )
         taken.add(tool.name)
     return made
+
+
+def is_outside(named: str | McpServer) -> bool:
+    """Return whether a recipe's tool is somebody's code or server, and not one of ours."""
+    return isinstance(named, McpServer) or named not in TOOLS
 
 
 async def use_tool(tools: Sequence[BaseTool], call: ToolCall) -> ToolMessage:
@@ -156,7 +174,8 @@ async def use_tool(tools: Sequence[BaseTool], call: ToolCall) -> ToolMessage:
         except ValidationError:
             text = f"{tool.name} takes these arguments: {', '.join(tool.args)}."
         except Exception as error:  # whatever a tool raises
-            text = f"{tool.name} failed: {type(error).__name__}: {error}"
+            cause = innermost(error)
+            text = f"{tool.name} failed: {type(cause).__name__}: {cause}"
     text = redact(text).encode(errors="replace").decode()  # no half characters
     if len(text) > MAX_CHARS:
         text = f"{text[:MAX_CHARS]} [cut]"

@@ -223,6 +223,8 @@ class Trajectory:
     global_step: int
     """Training step s (from 1) whose schedules applied; 0 outside training."""
     duration_s: float = 0.0
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """Parts of the reward by name, before they are weighed; none where it is one number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,8 +241,7 @@ async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> 
         error=None,
         duration_s=time.perf_counter() - started,
     )
-    reward, correct = await score_trajectory(unscored, how.reward)
-    return replace(unscored, reward=reward, correct=correct)
+    return await score_trajectory(unscored, how.reward)
 
 
 def failed(facts: Mapping[str, Any], error: str, duration_s: float) -> Trajectory:
@@ -299,21 +298,22 @@ async def _run_graph(
     return own[0].policy, turns, *_outcome(graph, state, turns, how.answer_of)
 
 
-async def score_trajectory(
-    trajectory: Trajectory, reward: Reward | None
-) -> tuple[float | None, bool | None]:
-    """Return (reward, whether right) of a trajectory; None twice where it cannot be scored."""
+async def score_trajectory(trajectory: Trajectory, reward: Reward | None) -> Trajectory:
+    """Return a trajectory with its reward; without one where it cannot be scored."""
     answer, problem = trajectory.answer, trajectory.problem
     if reward is None:
-        return None, None
+        return trajectory
     if isinstance(reward, TaskReward):
         try:
-            return await reward.score(answer, problem, trajectory)
+            value, right, parts = await reward.score(answer, problem, trajectory)
         except UndecidedError:
-            return None, None
+            return trajectory
+        return replace(trajectory, reward=value, correct=right, reward_parts=parts)
     if may_be_slow(reward, problem):  # not in the loop that serves other rollouts
-        return await asyncio.to_thread(scored, reward, answer, problem)
-    return scored(reward, answer, problem)
+        number, correct = await asyncio.to_thread(scored, reward, answer, problem)
+    else:
+        number, correct = scored(reward, answer, problem)
+    return replace(trajectory, reward=number, correct=correct)
 
 
 def _outcome(

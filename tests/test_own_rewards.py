@@ -144,6 +144,30 @@ def judging(says, **settings) -> ExpertPool:
     return ExpertPool([Expert(tool=tool, offered=False, **settings)])
 
 
+def test_parts_are_kept_by_name_and_before_they_are_weighed(rewards):
+    name = rewards(
+        "def shape(answer): return {'brief': 0.5, 'kind': 1}\n"
+        "def none(answer): return None\n"
+        "def plain(answer): return 0.25\n"
+    )
+
+    def parts(*functions, **weights):
+        names = [one if one == "paper" else f"{name}:{one}" for one in functions]
+        return find_reward(*names, weights=weights).score_now("Answer: 7", PROBLEM)
+
+    assert parts("shape", brief=2.0)[::2] == (2.0, {"brief": 0.5, "kind": 1.0})
+    assert parts("plain").parts == {}
+    several = parts("paper", "shape", "none", "plain", kind=0.0)
+    assert several[:2] == (1.75, True)
+    assert several.parts == {
+        "paper": 1.0,
+        f"{name}:shape": 0.5,
+        f"{name}:shape/brief": 0.5,
+        f"{name}:shape/kind": 1.0,
+        f"{name}:plain": 0.25,
+    }
+
+
 def judged(pool: ExpertPool, **settings) -> TaskReward:
     part = judge_reward(JudgeSection(expert="judge", **settings), pool)
     made = find_reward("judge", judge=part)

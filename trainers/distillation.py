@@ -102,7 +102,7 @@ class ExpertSolutions:
         form = self.recipe.task.answer_form
         rewarded = reward_of(self.recipe, self.pool)
         text = in_form(answer.text, problem, form, rewarded) if answer.accepted else ""
-        reward, correct = scored(rewarded, text, problem)
+        reward, correct = scored(rewarded, text, problem)  # without parts: the expert's own
         consultation = Consultation(
             slot=0,
             expert=name,

@@ -271,6 +271,9 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         metrics["consultation_rate"] = asked / len(helped)
     if scored:
         metrics["reward"] = sum(scored) / len(scored)
+    for name in sorted({name for t in trajectories for name in t.reward_parts}):
+        parts = [t.reward_parts[name] for t in trajectories if name in t.reward_parts]
+        metrics[f"reward/{name}"] = sum(parts) / len(parts)
     if consultations:
         metrics["rho"] = sum(c.rho for c in consultations) / len(consultations)
     return metrics
@@ -318,7 +321,7 @@ def merge_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _weight(name: str, part: Mapping[str, float]) -> float:
-    if name == "reward":
+    if name == "reward" or name.startswith("reward/"):
         return part["rollouts"] - part["unscored"]
     if name in ("solo/accuracy", "helped/accuracy", "copied", "consultation_rate"):
         part_of = "solo/rollouts" if name.startswith("solo") else "helped/rollouts"

@@ -86,6 +86,8 @@ def show(
             if c.error:
                 _print(f"    error   {c.error}")
     _print(f"\n{found.stop_reason.value}, reward {found.reward}, correct {found.correct}")
+    for name, value in found.reward_parts.items():
+        _print(f"  {name}: {value:g}")
     if found.error:
         _print(f"error {found.error}")
 

@@ -123,6 +123,7 @@ def _holds(text: str, answer: str) -> bool:
 def _reward(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tuple[Verdict, str]]:
     """Grades gold answers, and answers to other problems, in the form that the task asks for."""
     from eapo_agents.rewards import reward_of, scored
+    from eapo_agents.tasks.environments import GRADER as ENVIRONMENT
     from graphs.agent import make_pool
 
     form, judge = recipe.task.answer_form, recipe.task.judge
@@ -132,6 +133,9 @@ def _reward(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tup
     reward = reward_of(recipe, make_pool(recipe) if judge is not None else None)
     looked_at = train[: _LOOKED_AT if judge is None else _JUDGED]
     if not looked_at:
+        return
+    if all(problem.grader == ENVIRONMENT for problem in looked_at):
+        yield "ok", "an environment scores answers, so that there are no gold answers to grade"
         return
 
     def rights(pairs: Sequence[tuple[Problem, str]]) -> list[Problem]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eapo_agents.errors import UsageError
 from eapo_agents.files import write_atomically
-from eapo_agents.tasks.files import is_file
+from eapo_agents.tasks.files import ENDINGS, is_file
 from eapo_agents.tasks.records import read_problems
 
 _WORDS = (
@@ -98,6 +98,11 @@ def new_project(
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(
             f"A project begins in a new folder, and '{folder}' has files: name another."
+        )
+    if problems is not None and not (is_file(str(problems)) or problems.exists()):
+        raise UsageError(
+            f"A project begins with a file of problems ({', '.join(ENDINGS)}), got '{problems}': "
+            "leave --problems out, and set task.name in recipe.yaml afterwards (docs/tasks.md)."
         )
     known = read_problems(problems) if problems is not None else None
     have_solutions = known is None or all(p.metadata.get("solution") for p in known)

@@ -86,7 +86,7 @@ class StoreBrowser(TraceStore):
         problems = self._problems({row["problem"] for row in rows})
         found: dict[str, list[StoredTrajectory]] = {}
         for row in rows:
-            brief = stored(row, problems[row["problem"]], (), (), ())
+            brief = stored(row, problems[row["problem"]], (), (), (), ())
             found.setdefault(row["group_key"], []).append(brief)
         return found
 

@@ -28,6 +28,9 @@ def as_record(stored: StoredTrajectory) -> Record:
     problem = stored.trajectory.problem
     record = asdict(stored.trajectory)
     record["problem"] = {**record["problem"], "metadata": json.dumps(dict(problem.metadata))}
+    # as a list, since names differ between rows and columns may not
+    parts = stored.trajectory.reward_parts
+    record["reward_parts"] = [{"name": name, "value": value} for name, value in parts.items()]
     return {
         "id": stored.id,
         "run_id": stored.run_id,
@@ -171,5 +174,6 @@ def _schema() -> pa.Schema:
             ("rollout", pa.int32()),
             ("global_step", whole),
             ("duration_s", real),
+            ("reward_parts", pa.list_(pa.struct([("name", text), ("value", real)]))),
         ]
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -226,13 +226,13 @@ def read_format(engine: Engine, name: str) -> int | None:
     return int(value)
 
 
-def make_api_turns(connection: Connection) -> None:
-    """Make the table of API models' turns where it is missing."""
-    if inspect(connection).has_table(schema.api_turns.name):
+def make_table(connection: Connection, table: Table) -> None:
+    """Make one of the tables that stores of before do not have, where it is missing."""
+    if inspect(connection).has_table(table.name):
         return
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_CREATING)))
-    schema.api_turns.create(connection, checkfirst=True)
+    table.create(connection, checkfirst=True)
 
 
 def _create(engine: Engine) -> None:

@@ -116,6 +116,16 @@ api_turns = Table(
     Column("cost_usd", Float),
 )
 
+reward_parts = Table(
+    # parts of a reward by name, in their order; made with the first of them, as `api_turns` is
+    "reward_parts",
+    MetaData(),
+    Column("trajectory_id", Integer, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("value", Float, nullable=False),
+)
+
 consultations = Table(
     "consultations",
     metadata,

@@ -115,6 +115,14 @@ def api_turn_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
     ]
 
 
+def reward_part_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
+    """Return a row for each part of the reward."""
+    return [
+        {"trajectory_id": trajectory_id, "place": place, "name": _text(name), "value": value}
+        for place, (name, value) in enumerate(trajectory.reward_parts.items())
+    ]
+
+
 def consultation_rows(trajectory: Trajectory, trajectory_id: int) -> list[Values]:
     """Return a row for each consultation."""
     return [
@@ -140,8 +148,7 @@ def by_trajectory(
     found: dict[int, list[RowMapping]] = {}
     if not inspect(connection).has_table(table.name):
         return found
-    order = [table.c.trajectory_id, table.c.turn]
-    order += [table.c.slot] if "slot" in table.c else []
+    order = [table.c[key] for key in ("trajectory_id", "turn", "slot", "place") if key in table.c]
     query = select(table).where(table.c.trajectory_id.in_(ids)).order_by(*order)
     for row in connection.execute(query).mappings():
         found.setdefault(row["trajectory_id"], []).append(row)
@@ -154,6 +161,7 @@ def stored(
     turns: Sequence[RowMapping],
     asked: Sequence[RowMapping],
     billed: Sequence[RowMapping],
+    parts: Sequence[RowMapping],
 ) -> StoredTrajectory:
     """Return a trajectory as its rows have it; turns and consultations in their order."""
     bill_of = {one["turn"]: _billed(one) for one in billed}
@@ -184,6 +192,7 @@ def stored(
             rollout=row["rollout"],
             global_step=row["global_step"],
             duration_s=row["duration_s"],
+            reward_parts={part["name"]: part["value"] for part in parts},
         ),
     )
 

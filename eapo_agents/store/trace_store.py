@@ -23,7 +23,7 @@ from eapo_agents.errors import StoreError
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import fixed_part
 from eapo_agents.store import schema
-from eapo_agents.store.opening import guard, make_api_turns, open_engine
+from eapo_agents.store.opening import guard, make_table, open_engine
 from eapo_agents.store.pulse import Pulse, is_alive, this_process
 from eapo_agents.store.table_rows import (
     StoredTrajectory,
@@ -34,6 +34,7 @@ from eapo_agents.store.table_rows import (
     policy_of,
     problem_of,
     problem_row,
+    reward_part_rows,
     sampling_of,
     stored,
     trajectory_row,
@@ -180,8 +181,11 @@ class TraceStore:
             if asked := consultation_rows(trajectory, new_id):
                 connection.execute(schema.consultations.insert(), asked)
             if billed := api_turn_rows(trajectory, new_id):
-                make_api_turns(connection)
+                make_table(connection, schema.api_turns)
                 connection.execute(schema.api_turns.insert(), billed)
+            if parts := reward_part_rows(trajectory, new_id):
+                make_table(connection, schema.reward_parts)
+                connection.execute(schema.reward_parts.insert(), parts)
         self._known_problems.add(digest)
         return True
 
@@ -189,11 +193,9 @@ class TraceStore:
         """Group key -> rollouts that are committed."""
         table = schema.trajectories.c
         found: dict[str, set[int]] = {}
+        query = select(table.group_key, table.rollout).where(table.run_id == run_id)
         with guard(self.name), self._engine.connect() as connection:
-            rows = connection.execute(
-                select(table.group_key, table.rollout).where(table.run_id == run_id)
-            )
-            for group_key, rollout in rows:
+            for group_key, rollout in connection.execute(query):
                 found.setdefault(group_key, set()).add(rollout)
         return found
 
@@ -346,10 +348,7 @@ class TraceStore:
         with guard(self.name), self._engine.connect() as connection:
             rows = connection.execute(query).mappings().all()
             ids = [row["id"] for row in rows]
-            of_turns = [
-                by_trajectory(connection, table, ids)
-                for table in (schema.turns, schema.consultations, schema.api_turns)
-            ]
+            of_tables = [by_trajectory(connection, table, ids) for table in _OF_ONE]
             digests = {row["problem"] for row in rows}
             known = connection.execute(
                 select(schema.problems).where(schema.problems.c.digest.in_(digests))
@@ -359,7 +358,7 @@ class TraceStore:
             stored(
                 row,
                 problems[row["problem"]],
-                *(found.get(row["id"], []) for found in of_turns),
+                *(found.get(row["id"], []) for found in of_tables),
             )
             for row in rows
         ]
@@ -372,6 +371,10 @@ class TraceStore:
         return this_process()
 
 
+_OF_ONE = (schema.turns, schema.consultations, schema.api_turns, schema.reward_parts)
+"""Tables with rows of one trajectory, as `stored` takes them."""
+
+
 def _move_failed(connection: Connection, run_id: str, group_key: str, rollout: int) -> None:
     """Take a failed trajectory out of its place; its error stays on record."""
     t, record = schema.trajectories, schema.failed_attempts
@@ -381,11 +384,10 @@ def _move_failed(connection: Connection, run_id: str, group_key: str, rollout: i
     moved = select(*(t.c[name] for name in kept)).where(failed)
     connection.execute(record.insert().from_select(kept, moved))
     ids = select(t.c.id).where(failed).scalar_subquery()
-    tables = [schema.consultations, schema.turns]
-    if inspect(connection).has_table(schema.api_turns.name):
-        tables.append(schema.api_turns)
-    for table in tables:
-        connection.execute(table.delete().where(table.c.trajectory_id.in_(ids)))
+    there = inspect(connection)
+    for table in _OF_ONE:
+        if there.has_table(table.name):
+            connection.execute(table.delete().where(table.c.trajectory_id.in_(ids)))
     connection.execute(t.delete().where(failed))
 
 

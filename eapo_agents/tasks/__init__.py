@@ -35,8 +35,8 @@ TASKS = Registry[Load](
     rule="a function from a split ('train', 'heldout' or 'all') to a list of problems",
     error=TaskError,
 )
-"""Ours. Any other name is a file, a data set of the hub, a family of reasoning-gym, or
-`package.module:object`."""
+"""Ours. Any other name is a file, a data set of the hub, a family of reasoning-gym, an environment
+of Gymnasium, or `package.module:object`."""
 NAMED = {
     "dapo-math": ("dapo_math/*.jsonl", "hub:open-r1/DAPO-Math-17k-Processed/en", "math"),
     "hotpotqa": ("hotpotqa/hotpot_*.json", "hub:hotpotqa/hotpot_qa/distractor", "hotpotqa"),
@@ -45,6 +45,8 @@ NAMED = {
     "mmlu": ("mmlu/*.parquet", "hub:cais/mmlu/all", "choice"),
 }
 """Data sets that are known: where EAPO_DATA has them, where the hub has them, and their form."""
+WITH_OPTIONS = ("reasoning-gym:", "gymnasium:")
+"""Begin the names of tasks that take `task.options`."""
 SPLITS = ("train", "heldout", "all")
 HELD_OUT_SHARE = 0.1
 """Of a source that does not say which problems are held out."""
@@ -64,15 +66,15 @@ def load_problems(
     """Return a task's problems in an order that `seed` decides, or the first `limit` of them.
 
     Args:
-        name: `arithmetic`, `gsm8k`, a file, `hub:owner/name`, `reasoning-gym:family` or
-            `package.module:object`.
+        name: `arithmetic`, `gsm8k`, a file, `hub:owner/name`, `reasoning-gym:family`,
+            `gymnasium:ID` or `package.module:object`.
         split: `train`, `heldout` or `all`.
         held_out: a file that is the held-out split, whatever the task; or the share of a source
             that is held out where it says no split. A hash of the question decides, so a problem's
             side depends on nothing but itself.
         allow_overlap: whether a problem may be in both splits.
         reading: how records are read.
-        options: of a family of reasoning-gym.
+        options: of a family of reasoning-gym, or of an environment of Gymnasium.
 
     Raises:
         TaskError: unknown task or split, unreadable data, no problems, fewer than `limit`, or
@@ -130,10 +132,7 @@ def _plain(question: str) -> str:
 def is_known(name: str) -> bool:
     """Return whether a name is that of a task, and not of a user's object."""
     return (
-        name in TASKS
-        or name in NAMED
-        or is_file(name)
-        or name.startswith(("hub:", "reasoning-gym:"))
+        name in TASKS or name in NAMED or is_file(name) or name.startswith(("hub:", *WITH_OPTIONS))
     )
 
 
@@ -150,8 +149,10 @@ class _Source:
     ) -> None:
         self.name, self._held_out = name, held_out
         self._reading, self._options = reading, options
-        if options and not name.startswith("reasoning-gym:"):
-            raise TaskError(f"task.options are those of reasoning-gym, and '{name}' takes none.")
+        if options and not name.startswith(WITH_OPTIONS):
+            raise TaskError(
+                f"task.options are those of reasoning-gym and gymnasium, and '{name}' takes none."
+            )
         self._all: list[Problem] | None = None
 
     @property
@@ -204,6 +205,11 @@ class _Source:
 
             records = read_family(name, self._options)
             return problems_of(records, f"'{name}'", name, reading), False
+        if name.startswith("gymnasium:"):
+            from eapo_agents.tasks.environments import read_environment
+
+            records = read_environment(name, self._options)
+            return problems_of(records, f"'{name}'", name, reading), False
         if is_file(name):
             return read_problems(name, reading), False
         if ":" not in name:
@@ -211,7 +217,7 @@ class _Source:
                 f"Unknown task '{name}'. {did_you_mean(name, [*TASKS, *NAMED])}Use "
                 f"{', '.join([*TASKS, *NAMED])}, a file "
                 f"({', '.join(ENDINGS)}) of id, question, answer, grader, hub:owner/name, "
-                "reasoning-gym:family, or your own as package.module:object."
+                "reasoning-gym:family, gymnasium:ID, or your own as package.module:object."
             )
         from eapo_agents.tasks.own import own_problems
 

@@ -249,7 +249,7 @@ class Sessions:
         if reward is not None:
             correct = reward > 0.5 if correct is None else correct
         elif session.problem.id in self._by_id:
-            reward, correct = await score_trajectory(unscored, self.reward)
+            return await score_trajectory(unscored, self.reward)
         return replace(unscored, reward=reward, correct=correct)
 
     async def end_idle(self) -> None:

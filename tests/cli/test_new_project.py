@@ -54,6 +54,8 @@ def test_problems_of_ones_own_are_taken_and_decide_on_the_expert(project, tmp_pa
     assert "kind: openai-chat" in (tmp_path / "mine" / "recipe.yaml").read_text()
     status, _, err = run_command("init", ".")
     assert (status, "has files: name another" in err) == (2, True)
+    status, _, err = run_command("init", "other", "--problems", "gymnasium:FrozenLake-v1")
+    assert (status, "set task.name in recipe.yaml afterwards" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ def test_problems_of_ones_own_are_taken_and_decide_on_the_expert(project, tmp_pa
         ("policy.model=./nowhere", "model", "There is no model folder"),
         ("consult.experts.helper.options.field=plan", "experts", "has no 'plan'"),
         ("consult.experts={me: {kind: human}}", "experts", "is a person"),
+        ("tools=[{command: /nonexistent/server}]", "experts", "in tools does not answer"),
     ],
 )
 def test_what_would_fail_later_is_found_by_the_doctor(

@@ -1,6 +1,9 @@
 """Ordinary tools beside the experts: experts fade, tools remain."""
 
+import json
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from langchain_core.tools import tool
@@ -245,3 +248,71 @@ def test_tools_without_effect_are_refused_and_turns_belong_to_them_too():
         load_recipe("cpu-smol", ["graph=workflow", "tools=[calculator]"])
     recipe = load_recipe("cpu-smol", ["graph=solo", "tools=[calculator]", "consult.turns.start=5"])
     assert recipe.consult.turns.start == 5
+
+
+MCP_SERVER = str(Path(__file__).parents[1] / "experts" / "mcp_server.py")
+
+
+def mcp_setting(**more):
+    return f"tools={json.dumps([{'command': sys.executable, 'args': [MCP_SERVER], **more}])}"
+
+
+def test_tools_of_an_mcp_server_stay_in_training_and_in_evaluation(agent_of, monkeypatch):
+    def adds(key, prompt):
+        if key.turn == 0:
+            return format_call("add", {"a": 7, "b": 12})
+        return "Answer: 19"
+
+    agent, shown = agent_of(adds, mcp_setting(only=["add"]), *ON[1:])
+    evaluated = group_of(agent, agent.evaluated_graph, 1).trajectories_G
+    for trajectory in (*group_of(agent).trajectories_G, *evaluated):
+        assert (trajectory.stop_reason, len(trajectory.turns)) == (StopReason.ANSWERED, 2)
+        said = agent.renderer.tokenizer.decode(list(trajectory.turns[1].context_ids))
+        assert "19" in said
+    assert all("- add(" in prompt and "whoami" not in prompt for prompt in shown)
+
+    # the command gets the variables that are named, and no others
+    monkeypatch.setenv("WANTED", "sk-wanted")
+    monkeypatch.setenv("UNWANTED", "sk-unwanted")
+    recipe = load_recipe("cpu-smol", [*GIVEN, mcp_setting(env=["WANTED"])])
+    tools = make_tools(recipe.tools)
+    assert [tool.name for tool in tools] == ["add", "whoami"]
+
+    def call(name, args):
+        return run_to_end(
+            use_tool(tools, {"name": name, "args": args, "id": "c", "type": "tool_call"})
+        )
+
+    told = call("whoami", {}).text.split()
+    assert "WANTED" in told
+    assert "UNWANTED" not in told
+    assert "validation error" in call("add", {"a": "x", "b": 12}).text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"only": ["subtract"]}, "has no tool 'subtract': it has add, whoami"),
+        ({"command": "/nonexistent/server"}, "does not answer"),
+        ({"env": ["NOT_SET_ANYWHERE"]}, "NOT_SET_ANYWHERE"),
+    ],
+)
+def test_an_mcp_server_that_cannot_be_used_is_one_sentence(given, said):
+    assert "NOT_SET_ANYWHERE" not in os.environ
+    recipe = load_recipe("cpu-smol", [*GIVEN, mcp_setting(**given)])
+    with pytest.raises(UsageError, match=said):
+        make_tools(recipe.tools)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("[{comand: x}]", "no key 'tools.0.mcp.comand': did you mean 'command'"),
+        ("[{}]", "needs either command or url"),
+        ("[{url: x, api_key: sk}]", "did you mean 'api_key_env'"),
+        ("[{url: x, args: [a]}]", "args and env are a command's"),
+    ],
+)
+def test_a_recipe_that_describes_an_mcp_server_wrongly_is_refused(given, said):
+    with pytest.raises(RecipeError, match=said):
+        load_recipe("cpu-smol", [*GIVEN, f"tools={given}"])

@@ -8,7 +8,7 @@ import pytest
 from eapo_agents.errors import StoreError
 from eapo_agents.runs.lock import LOCK, locked
 from eapo_agents.runs.view.conversation import conversation_of, extracted_answer
-from eapo_agents.runs.view.curves import HEIGHT, charts_of, short
+from eapo_agents.runs.view.curves import HEIGHT, charts_of, facts_of, short
 from eapo_agents.runs.view.evaluations import categories, samples_page
 from eapo_agents.runs.view.finding import Kind, find_places
 from eapo_agents.runs.view.groups import group_view
@@ -336,3 +336,15 @@ def test_a_recipes_own_advantage_function_is_not_run(recipe, trajectory):
     assert [e.advantage for e in group_view(members, recipe).earned] == pytest.approx(
         [-0.707, 0.707], abs=1e-3
     )
+
+
+def test_a_rollouts_page_and_the_curves_show_the_parts_of_its_reward(tmp_path, view, trajectory):
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        store.start_run("r", kind="collect", recipe={}, sampling=Sampling(), policy=POLICY)
+        parts = {"right": 1.0, "<b>brief</b>": 0.125}
+        made = trajectory((turn("hi"),), reward=1.125, reward_parts=parts)
+        store.append(made, run_id="r", group_key="g")
+    page = view(tmp_path / "t.db").page("/rollout", at="t.db", id=1)
+    assert '<bdi>right</bdi></dt><dd class="num">1' in page
+    assert '<bdi>&lt;b&gt;brief&lt;/b&gt;</bdi></dt><dd class="num">0.125' in page
+    assert facts_of({"reward/brief": 0.125}) == [("Reward brief", "0.125")]

@@ -45,8 +45,11 @@ def store(tmp_path, trajectory):
         # the first rows have nothing where later ones have something
         for rollout, made in enumerate([(), turns, (*turns, changed)]):
             reward = 1.0 if made else None
+            parts = {"right": 1.0, "brief": 0.25} if rollout == 2 else {}
             opened.append(
-                trajectory(made, rollout=rollout, reward=reward), run_id="run", group_key="g"
+                trajectory(made, rollout=rollout, reward=reward, reward_parts=parts),
+                run_id="run",
+                group_key="g",
             )
         yield opened
 
@@ -68,6 +71,9 @@ def test_the_jsonl_export_has_one_object_a_line(store, tmp_path):
     lines = (tmp_path / "new" / "out.jsonl").read_text().splitlines()
     assert [json.loads(line)["reward"] for line in lines] == [None, 1.0, 1.0]
     assert json.loads(lines[1])["turns"][0]["consultations"][0]["status"] == "accepted"
+    parts = [json.loads(line)["reward_parts"] for line in lines]
+    assert parts[:2] == [[], []]
+    assert parts[2] == [{"name": "right", "value": 1.0}, {"name": "brief", "value": 0.25}]
 
 
 def test_an_export_that_fails_leaves_the_old_file_and_no_other(store, tmp_path):

@@ -275,3 +275,23 @@ def test_processes_that_make_one_store_and_write_to_it_at_once_lose_nothing(tmp_
         assert {key: len(found) for key, found in store.have("run").items()} == dict.fromkeys(
             "abc", 200
         )
+
+
+def test_parts_of_rewards_are_kept_and_a_store_without_them_is_read_as_before(tmp_path, trajectory):
+    at = {"run_id": "r", "group_key": "g"}
+    policy = PolicyVersion(model="m", base="b", weights="w", step=0)
+    with TraceStore.open(tmp_path / "t.db", create=True) as store:
+        store.start_run("r", kind="collect", recipe={}, sampling=Sampling(), policy=policy)
+        store.append(trajectory((), rollout=0, reward=1.0), **at)
+        with sqlite3.connect(tmp_path / "t.db") as seen:
+            tables = {row[0] for row in seen.execute("SELECT name FROM sqlite_master")}
+        assert "reward_parts" not in tables  # as in a store of before
+        assert [one.trajectory.reward_parts for one in store.trajectories()] == [{}]
+        parts = {"right": 1.0, "a/brief": -0.5}
+        store.append(trajectory((), rollout=1, reward=0.5, reward_parts=parts), **at)
+        failed = trajectory((), rollout=2, error="x", reward=None, reward_parts=parts)
+        store.append(failed, **at)
+        store.append(trajectory((), rollout=2, reward=0.0), replaces_failed=True, **at)
+        found = [one.trajectory.reward_parts for one in store.trajectories()]
+    assert found == [{}, parts, {}]
+    assert list(found[1]) == ["right", "a/brief"]

@@ -11,10 +11,11 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
+from eapo_agents.types import RolloutGroup
 from graphs.concurrency import Concurrency
 from graphs.consult import build_consult_graph
 from graphs.rollout import Rollouts
-from trainers.sources import LiveRollouts
+from trainers.sources import LiveRollouts, group_metrics, merge_metrics
 
 
 def live(policy, pool, acceptance, problem, store) -> LiveRollouts:
@@ -140,3 +141,17 @@ def test_problems_that_are_settled_are_passed_over_and_a_resumed_run_passes_over
         third = drawn(unbroken.groups([0, 2, 3], 3))
         assert drawn(source(store, 1.0).groups([0, 2, 3], 3)) == third
         assert drawn(source(store, 0.0).groups([0, 1, 4], 2)) == ["p0", "p1", "p4"]
+
+
+def test_the_mean_of_each_part_of_a_reward_is_among_a_steps_figures(problem, trajectory):
+    given = [{"right": 1.0, "brief": 0.5}, {"right": 0.0, "brief": 0.0}, {"right": 0.5}]
+    trajectories = [
+        trajectory((), rollout=n, reward=sum(parts.values()), reward_parts=parts)
+        for n, parts in enumerate(given)
+    ]
+    group = RolloutGroup(problem=problem, trajectories_G=tuple(trajectories))
+    figures = group_metrics([group])
+    assert (figures["reward/right"], figures["reward/brief"]) == (0.5, 0.25)
+    other = group_metrics([RolloutGroup(problem=problem, trajectories_G=(trajectories[0],))])
+    merged = merge_metrics([figures, other])
+    assert merged["reward/right"] == 0.625  # weighed by rollouts

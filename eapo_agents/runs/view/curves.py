@@ -15,6 +15,8 @@ _MOST_POINTS = 400
 _SMOOTH_FROM = 24
 """Steps from which a curve also shows its mean over a window."""
 EVALUATED = "evaluated"
+PART = "reward/"
+"""Begins the names of a reward's parts."""
 Unit = Literal["share", "number"]
 _KNOWN: Mapping[str, tuple[str, Unit, str]] = {
     EVALUATED: ("Accuracy, evaluated", "share", "tool-free, held-out problems, 95% interval"),
@@ -131,6 +133,9 @@ def facts_of(figures: Mapping[str, float]) -> list[tuple[str, str]]:
         value = figures.get(name)
         if value is not None and is_figure(value) and (value or name in _ALWAYS):
             found.append((title, f"{value:.1%}" if unit == "share" else short(float(value))))
+    for name, value in figures.items():
+        if name.startswith(PART) and is_figure(value):
+            found.append((f"Reward {name.removeprefix(PART)}", short(float(value))))
     return found
 
 
@@ -153,7 +158,10 @@ def _values(name: str, run: Training) -> list[tuple[int, float, tuple[float, flo
 
 
 def _chart(name: str, runs: Sequence[tuple[str, Training]]) -> Chart | None:
-    title, unit, subtitle = _KNOWN.get(name, (name, "number", ""))
+    is_part = name.startswith(PART)
+    other = f"Reward {name.removeprefix(PART)}" if is_part else name
+    told = "mean of this part, not weighed" if is_part else ""
+    title, unit, subtitle = _KNOWN.get(name, (other, "number", told))
     values = [_values(name, run) for _, run in runs]
     every = [value for found in values for value in found]
     if not every or not values[0]:

@@ -271,12 +271,14 @@ def _solo_prompt(texts: TokenTexts, recipe: Recipe) -> Callable[[Problem], Seque
     from langchain_core.utils.function_calling import convert_to_openai_tool
 
     from eapo_agents.recipe_rules import is_own
-    from eapo_agents.tools import make_tools
+    from eapo_agents.tools import is_outside, make_tools
     from graphs.rollout import first_messages
 
     def prompt(problem: Problem) -> Sequence[int]:
-        if is_own(recipe.graph) or any(":" in name for name in recipe.tools):
-            raise EapoError("the prompt comes from code of yours, which a page does not run.")
+        if is_own(recipe.graph) or any(is_outside(one) for one in recipe.tools):
+            raise EapoError(
+                "the prompt comes from code or a server of yours, which a page does not run."
+            )
         tools = [convert_to_openai_tool(tool) for tool in make_tools(recipe.tools)]
         messages = first_messages(recipe.task.system_prompt, problem.question)
         return texts.renderer.prompt(messages, tools)
