@@ -23,9 +23,9 @@ def _library(words: Sequence[str], draw: random.Random) -> dict[str, str]:
 def _problem(key: str, pair: tuple[str, str], library: dict[str, str]) -> Problem:
     first, second = (library[name] for name in pair)
     code = f"def f(x):\n    x = {first}\n    return {second}"
-    made: dict[str, object] = {}
-    exec(code, made)
-    f = made["f"]
+    defined: dict[str, object] = {}
+    exec(code, defined)
+    f = defined["f"]
     assert callable(f)
     checks = "\n".join(f"    assert candidate({x}) == {f(x)}" for x in (0, 3, 10, 17))
     return Problem(
@@ -37,7 +37,6 @@ def _problem(key: str, pair: tuple[str, str], library: dict[str, str]) -> Proble
             "test": f"def check(candidate):\n{checks}\n",
             "entry_point": "f",
             "documents": [f"To {name} x is {made}." for name, made in library.items()],
-            "notes": f"To {pair[0]} x is {first}. To {pair[1]} x is {second}.",
             "solution": code,
         },
     )
