@@ -107,9 +107,9 @@ def _state(job: Job) -> tuple[str, str]:
     history = read_history(job.folder) if (job.folder / STEPS).exists() else []
     if not history:
         return "starting", ""
-    last = history[-1]
-    return (
-        f"step {last['step']:.0f} of {job.recipe.train.steps}",
-        f"solo {last.get('solo/accuracy', float('nan')):.0%} "
-        f"asking {last['consultation_rate']:.0%} rho {last.get('rho', 0):.2f}",
-    )
+    last, settings = history[-1], job.recipe.train
+    # a training on traces goes through them `epochs` times, however many steps that are
+    of = "" if settings.method == "logged" else f" of {settings.steps}"
+    found = [f"solo {last['solo/accuracy']:.0%}"] if "solo/accuracy" in last else []
+    found += [f"asking {last['consultation_rate']:.0%}", f"rho {last.get('rho', 0):.2f}"]
+    return f"step {last['step']:.0f}{of}", " ".join(found)

@@ -53,8 +53,10 @@ class Training:
 
     @property
     def planned(self) -> int | None:
-        """Return how many steps the recipe wants; None where it does not say."""
-        steps = section(self.recipe, "train").get("steps")
+        """Return how many steps the recipe wants; None where it does not say, or trains on traces:
+        then it goes through them, however many steps that are."""
+        settings = section(self.recipe, "train")
+        steps = None if settings.get("method") == "logged" else settings.get("steps")
         return steps if isinstance(steps, int) and steps > 0 else None
 
     @property
