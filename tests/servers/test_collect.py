@@ -20,7 +20,7 @@ def collecting(recipe_file, store, *urls):
 
 
 def wait_for_trajectories(store, count):
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline:
         try:
             with TraceStore.open(store) as opened:
@@ -51,7 +51,7 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(serve, recipe_f
     time.sleep(2)
     assert process.poll() is None, "it waits"
     server.start()
-    _, told = process.communicate(timeout=240)
+    _, told = process.communicate(timeout=900)
     assert process.returncode == 0, told
     assert_all_there_once(store)
 
@@ -64,6 +64,6 @@ def test_when_one_of_two_servers_is_killed_the_other_does_the_work(serve, recipe
     logs = [server.log.read_text().count("POST /v1/completions") for server in servers]
     assert min(logs) > 0, "both were given work"
     servers[0].kill()
-    _, told = process.communicate(timeout=240)
+    _, told = process.communicate(timeout=900)
     assert process.returncode == 0, told
     assert_all_there_once(store)
