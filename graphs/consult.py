@@ -124,12 +124,7 @@ def _make_consult_node(
             turn=state["turn"],
             slot=state["slot"],
         )
-        # an adaptive schedule's rho comes with the rollout: it depends on the group's solo rollouts
-        rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
-        # one coin per turn or rollout: all its queries draw the number of its first query
-        turn = 0 if acceptance.per == "rollout" else site.turn
-        slot = site.slot if acceptance.per == "reply" else 0
-        u = coin(context.seed, site.problem_id, site.global_step, site.rollout, turn, slot)
+        rho, u = _drawn(acceptance, context, site)
         asking = {"slot": site.slot, "expert": state["name"], "query": query_text(state["args"])}
         runtime.stream_writer({"event": ASKING, **asking})
 
@@ -165,6 +160,18 @@ def _make_consult_node(
         return {"messages": [message]}
 
     return consult
+
+
+def _drawn(
+    acceptance: AcceptanceSchedule, context: RolloutContext, site: CallSite
+) -> tuple[float, float]:
+    """Return a query's acceptance probability and its random number."""
+    # an adaptive schedule's rho comes with the rollout: it depends on the group's solo rollouts
+    rho = acceptance.rho(context.global_step) if context.rho is None else context.rho
+    # one coin per turn or rollout: all its queries draw the number of its first query
+    turn = 0 if acceptance.per == "rollout" else site.turn
+    slot = site.slot if acceptance.per == "reply" else 0
+    return rho, coin(context.seed, site.problem_id, site.global_step, site.rollout, turn, slot)
 
 
 def build(policy: RecordedChatModel, parts: Parts) -> Graph:

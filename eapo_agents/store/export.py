@@ -121,39 +121,9 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     text, real, whole = pa.string(), pa.float64(), pa.int64()
-    tokens = pa.list_(pa.int32())
-    consultation = pa.struct(
-        [
-            ("slot", pa.int32()),
-            *((name, text) for name in ("expert", "query", "reply", "status")),
-            *((name, real) for name in ("rho", "u", "latency_s")),
-            ("tokens", whole),
-            ("cost_usd", real),
-            ("error", text),
-        ]
-    )
     sampling = [("temperature", real), ("top_p", real), ("max_new_tokens", whole)]
     policy = [("model", text), ("base", text), ("weights", text), ("step", whole)]
-    turn = pa.struct(
-        [
-            ("context_ids", tokens),
-            ("completion_ids", tokens),
-            ("logprobs", pa.list_(pa.float32())),
-            ("parent", pa.int32()),
-            ("text", text),
-            ("finish_reason", text),
-            ("consultations", pa.list_(consultation)),
-            ("policy", pa.struct(policy)),
-            ("sampling", pa.struct(sampling)),
-            ("id", text),
-            (
-                "billed",
-                pa.struct(
-                    [("prompt_tokens", whole), ("completion_tokens", whole), ("cost_usd", real)]
-                ),
-            ),
-        ]
-    )
+    turn = _turn_type(pa.struct(policy), pa.struct(sampling))
     problem = [(name, text) for name in ("id", "question", "answer", "grader", "metadata")]
     return pa.schema(
         [
@@ -175,5 +145,43 @@ def _schema() -> pa.Schema:
             ("global_step", whole),
             ("duration_s", real),
             ("reward_parts", pa.list_(pa.struct([("name", text), ("value", real)]))),
+        ]
+    )
+
+
+def _turn_type(policy: pa.DataType, sampling: pa.DataType) -> pa.DataType:
+    """Return the type of a turn."""
+    import pyarrow as pa
+
+    text, real, whole = pa.string(), pa.float64(), pa.int64()
+    tokens = pa.list_(pa.int32())
+    consultation = pa.struct(
+        [
+            ("slot", pa.int32()),
+            *((name, text) for name in ("expert", "query", "reply", "status")),
+            *((name, real) for name in ("rho", "u", "latency_s")),
+            ("tokens", whole),
+            ("cost_usd", real),
+            ("error", text),
+        ]
+    )
+    return pa.struct(
+        [
+            ("context_ids", tokens),
+            ("completion_ids", tokens),
+            ("logprobs", pa.list_(pa.float32())),
+            ("parent", pa.int32()),
+            ("text", text),
+            ("finish_reason", text),
+            ("consultations", pa.list_(consultation)),
+            ("policy", policy),
+            ("sampling", sampling),
+            ("id", text),
+            (
+                "billed",
+                pa.struct(
+                    [("prompt_tokens", whole), ("completion_tokens", whole), ("cost_usd", real)]
+                ),
+            ),
         ]
     )
