@@ -109,6 +109,34 @@ def scripted(renderer):
     return make
 
 
+SMALL_TASK = """
+from eapo_agents.types import Problem
+
+def problems(split):
+    return [
+        Problem(id=f"{split}-{n}", question=f"What is {split} {n}?", answer=str(n), grader="exact")
+        for n in range(4)
+    ]
+
+def reward(answer, problem):
+    return 0.0 if answer is None else (1 + sum(map(ord, answer)) % 4) / 4
+"""
+
+
+@pytest.fixture(scope="session")
+def small_task():
+    """small_task(folder) puts a model of a few thousand weights and a task, small_task, into it."""
+
+    def make(folder: Path) -> None:
+        from eapo_agents.policy.fresh import make_model
+
+        texts = ["What is 1 + 2 * 3? Answer: 7 4 5 6 8 9 0"] * 20
+        make_model(folder / "model", texts, layers=1, width=16, heads=2, vocabulary=300, seed=0)
+        (folder / "small_task.py").write_text(SMALL_TASK)
+
+    return make
+
+
 SMALL_DISK_KB = 2048
 
 

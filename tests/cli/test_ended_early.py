@@ -12,32 +12,17 @@ import yaml
 
 from eapo_agents.errors import UsageError
 from eapo_agents.interrupts import end_on_sigterm
-from eapo_agents.policy.fresh import make_model
 from eapo_agents.runs.folder import read_history
 from eapo_agents.runs.lock import locked
 from eapo_agents.store import TraceStore
 
 ROOT = Path(__file__).parent.parent.parent
-TASK = """
-from eapo_agents.types import Problem
-
-def problems(split):
-    return [
-        Problem(id=f"{split}-{n}", question=f"What is {split} {n}?", answer=str(n), grader="exact")
-        for n in range(4)
-    ]
-
-def reward(answer, problem):
-    return 0.0 if answer is None else (1 + sum(map(ord, answer)) % 4) / 4
-"""
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
+def recipe(tmp_path, monkeypatch, small_task):
     """A recipe around a model of a few thousand weights, in the working folder."""
-    texts = ["What is 1 + 2 * 3? Answer: 7 4 5 6 8 9 0"] * 20
-    make_model(tmp_path / "model", texts, layers=1, width=16, heads=2, vocabulary=300, seed=0)
-    (tmp_path / "small_task.py").write_text(TASK)
+    small_task(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     train = {

@@ -10,31 +10,16 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
-from eapo_agents.policy.fresh import make_model
 from eapo_agents.runs.folder import read_history
 
-TASK = """
-from eapo_agents.types import Problem
-
-def problems(split):
-    return [
-        Problem(id=f"{split}-{n}", question=f"What is {split} {n}?", answer=str(n), grader="exact")
-        for n in range(4)
-    ]
-
-def reward(answer, problem):
-    return 0.0 if answer is None else (1 + sum(map(ord, answer)) % 4) / 4
-"""
 INSTALLED = [name for name in ("tensorboard", "wandb", "mlflow") if find_spec(name)]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, small_task):
     """A training of two steps with a model of a few thousand weights; (folder, its history)."""
     folder = tmp_path_factory.mktemp("trackers")
-    texts = ["What is 1 + 2 * 3? Answer: 7 4 5 6 8 9 0"] * 20
-    make_model(folder / "model", texts, layers=1, width=16, heads=2, vocabulary=300, seed=0)
-    (folder / "small_task.py").write_text(TASK)
+    small_task(folder)
     recipe = {
         "name": "small",
         "policy": {"model": str(folder / "model")},
