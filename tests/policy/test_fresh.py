@@ -96,5 +96,5 @@ def test_a_trained_policy_in_the_place_of_a_model_is_refused_with_what_it_is(tmp
     make_model(tmp_path / "base", ["7 + 3 * 4"], **SIZE, seed=0)
     loaded = load_policy(str(tmp_path / "base"))
     save_policy(loaded.model, tmp_path / "policy", base="b", step=1)
-    with pytest.raises(ModelError, match="is a trained policy and no whole model.*--policy"):
+    with pytest.raises(ModelError, match=r"is a trained policy and no whole model.*--policy"):
         load_policy(str(tmp_path / "policy"))
