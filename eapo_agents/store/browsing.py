@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, case, func, or_, selec
 from eapo_agents.store import schema
 from eapo_agents.store.briefs import Brief, Found, Hit, Tally, Wanted, hit_of
 from eapo_agents.store.opening import guard, open_to_read
+from eapo_agents.store.pulse import is_alive
 from eapo_agents.store.table_rows import StoredTrajectory, problem_of, stored
 from eapo_agents.store.trace_store import TraceStore
 from eapo_agents.types import Problem, Role
@@ -149,6 +150,14 @@ class StoreBrowser(TraceStore):
         for trajectory, status, count in self._rows(query.group_by(c.trajectory_id, c.status)):
             found.setdefault(trajectory, {})[status] = count
         return found
+
+    def is_worked_in(self, run_id: str) -> bool:
+        """Return whether a process that lives has claimed groups of a run: a collection does."""
+        claims = schema.claims.c
+        query = select(claims.owner).where(claims.run_id == run_id).distinct()
+        owners = [str(row[0]) for row in self._rows(query)]
+        with guard(self.name), self._engine.connect() as connection:
+            return any(is_alive(connection, owner) for owner in owners)
 
     def failed_attempts(self, run_id: str, group_key: str) -> list[tuple[int, str, str]]:
         """Return (rollout, when, error) of what failed in a group and was run again."""
