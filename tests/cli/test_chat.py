@@ -241,7 +241,7 @@ def test_calls_are_approved_what_is_typed_ahead_is_kept_and_the_conversation_is_
 
 
 def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
-    said = "solver -> 7 + 3 * 4\n\nhello?\n/experts\n/nothing\nme -> who?\n/rate x\n"
+    said = "solver -> 7 + 3 * 4\n\nhello?\n/experts\n/nothing\n/title My  sums\n/threads\n/search SUMS\nme -> who?\n/rate x\n"
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(saved_model), "-r", "r.yaml"],
         input=said,
@@ -259,5 +259,7 @@ def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
     assert "\x1b" not in result.stderr
     assert "✓ solver  accepted" in result.stderr
     assert "There is no command '/nothing'" in result.stderr
+    assert re.search(r"2 questions  My sums", result.stderr)
+    assert "title: My sums" in result.stderr
     assert "nobody can be asked here" in result.stderr
     assert "/rate takes a reward from 0 to 1" in result.stderr

@@ -16,6 +16,7 @@ from eapo_agents.cli.main import app
 from eapo_agents.policy.models import load_tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.stages import read_stages
 from eapo_agents.runs.studies import report
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, RolloutGroup
@@ -367,3 +368,10 @@ def test_the_report_of_a_run_says_what_the_runs_own_files_say(runs, tmp_path):
         plots = list((folder / "plots").glob(f"*.{form}"))
         assert {"accuracy-without-experts", "rollouts-that-ask"} <= {file.stem for file in plots}
         assert all(file.read_bytes().startswith(start) for file in plots)
+
+
+def test_watch_ends_at_once_where_an_evaluation_is_finished(runs):
+    found = read_stages(str(runs / "after"))
+    assert not found.is_running
+    assert {(one.name, one.state) for one in found.stages} == {("arithmetic solo", "finished")}
+    assert found.stages[0].done == found.stages[0].planned == 12
