@@ -59,6 +59,10 @@ LimitOption = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Problems of each benchmark; always the same ones."),
 ]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", help="Ids of the problems to answer: a,b. Of one benchmark."),
+]
 ConcurrencyOption = Annotated[
     int | None, typer.Option("--concurrency", min=1, help="Rollouts in flight at once.")
 ]
@@ -81,6 +85,7 @@ def evaluate(
     top_p: TopPOption = None,
     max_new_tokens: TokensOption = None,
     limit: LimitOption = None,
+    only: OnlyOption = None,
     concurrency: ConcurrencyOption = None,
     assisted: AssistedOption = False,
     judge: JudgeOption = None,
@@ -105,6 +110,7 @@ def evaluate(
         top_p=top_p,
         max_new_tokens=max_new_tokens,
         limit=limit,
+        only=None if only is None else [one.strip() for one in only.split(",") if one.strip()],
         concurrency=concurrency,
         assisted=assisted,
         baseline=baseline,
