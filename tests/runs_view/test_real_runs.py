@@ -13,9 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from eapo_agents.cli.main import app
+from eapo_agents.errors import UsageError
 from eapo_agents.policy.models import load_tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.comparing import compare
 from eapo_agents.runs.stages import read_stages
 from eapo_agents.runs.studies import report
 from eapo_agents.store import TraceStore
@@ -375,3 +377,24 @@ def test_watch_ends_at_once_where_an_evaluation_is_finished(runs):
     assert not found.is_running
     assert {(one.name, one.state) for one in found.stages} == {("arithmetic solo", "finished")}
     assert found.stages[0].done == found.stages[0].planned == 12
+
+
+def test_compare_lays_two_training_runs_side_by_side_and_says_how_their_recipes_differ(
+    runs, tmp_path
+):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "train", other)
+    recipe = (other / "recipe.yaml").read_text()
+    (other / "recipe.yaml").write_text(recipe.replace("learning_rate: ", "learning_rate: 1"))
+    found, page = compare(str(runs / "train"), str(other))
+    keys = [one.key for one in found.recipes]
+    assert "train.learning_rate" in keys
+    assert all("learning_rate" in key for key in keys)
+    figures = found.to_json()
+    assert figures["a"]["expert_calls"] == figures["b"]["expert_calls"] > 0
+    assert "| steps | 2 | 2 |" in page.markdown()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    for wrong, rule in ((runs / "after", "is an evaluation"), (tmp_path / "study", "is a study")):
+        with pytest.raises(UsageError, match=rule):
+            compare(str(runs / "train"), str(wrong))
