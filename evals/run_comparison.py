@@ -50,7 +50,9 @@ def run_comparison_page(found: RunComparison) -> Page:
         subtitle=f"Not finished: {', '.join(unfinished)}." if unfinished else "",
         sections=[
             Section(table=_figure_table(found), text=[_ONE_SEED]),
-            Section(heading="Recipes", table=_recipe_table(found), text=[_said(found)]),
+            Section(heading="Recipes", table=_recipe_table(found))
+            if found.recipes
+            else Section(heading="Recipes", text=[_SAME if found.recipes == [] else _NO_RECIPE]),
         ],
     )
 
@@ -61,10 +63,8 @@ _ONE_SEED = (
 )
 
 
-def _said(found: RunComparison) -> str:
-    if found.recipes is None:
-        return "One of the two keeps no recipe.yaml, so the recipes are not compared."
-    return "" if found.recipes else "Both have the same recipe."
+_SAME = "Both have the same recipe."
+_NO_RECIPE = "One of the two keeps no recipe.yaml, so the recipes are not compared."
 
 
 def _figure_table(found: RunComparison) -> Table:
