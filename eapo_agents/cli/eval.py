@@ -170,7 +170,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 
 def _lines(evaluation: Evaluation) -> Iterator[str]:
     """What stands beside the table."""
-    from evals.bench_report import missing_lines, published
+    from evals.bench_report import missing_lines, published, run_again_lines
     from evals.tables import difference_text
 
     results = evaluation.results
@@ -179,6 +179,7 @@ def _lines(evaluation: Evaluation) -> Iterator[str]:
         if score.gap is not None:
             yield f"{key}: {difference_text(score.gap)} to solo"
     yield from missing_lines(results)
+    yield from run_again_lines(results)
     if evaluation.paired is not None:
         for key, compared in evaluation.paired.benchmarks.items():
             yield f"{key}: {difference_text(compared.paired)} to {evaluation.paired.a.folder}"

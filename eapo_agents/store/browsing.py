@@ -166,6 +166,12 @@ class StoreBrowser(TraceStore):
         query = query.where(table.run_id == run_id, table.group_key == group_key)
         return [(row[0], row[1], row[2]) for row in self._rows(query.order_by(table.id))]
 
+    def num_run_again(self, run_id: str) -> int:
+        """Return how many rollouts of a run failed at first and were run again."""
+        table = schema.failed_attempts.c
+        places = select(table.group_key, table.rollout).where(table.run_id == run_id).distinct()
+        return int(self._first(select(func.count()).select_from(places.subquery())) or 0)
+
     def search(
         self, text: str, *, run_id: str | None = None, limit: int = PAGE, seconds: float = 2.0
     ) -> Found:
