@@ -19,7 +19,7 @@ def benchmark_page(run: RunSettings, results: Results) -> Page:
         subtitle=f"weights {policy.weights[:12]}, step {policy.step}, seed {run.seed}, "
         f"eapo-agents {run.package_version}, {run.created_at}",
         sections=[
-            Section(bullets=missing_lines(results)),
+            Section(bullets=[*missing_lines(results), *run_again_lines(results)]),
             Section(table=score_table(scores)),
             *benchmark_plots(scores),
             *(
@@ -59,6 +59,17 @@ def missing_lines(results: Results) -> list[str]:
     ]
 
 
+def run_again_lines(results: Results) -> list[str]:
+    """Return a sentence for each score with answers whose first rollout failed."""
+    return [
+        f"{key}: {score.run_again} answers come from a second rollout, since the first failed. "
+        "Where hard problems fail more often (a timeout), the score is of other answers than the "
+        "first ones."
+        for key, score in results.results.items()
+        if score.run_again
+    ]
+
+
 def ungraded(score: Score) -> str:
     """Return how many answers have no part in the score, and why."""
     found = [
@@ -82,6 +93,8 @@ def facts(score: Score) -> Table:
         found["assisted - solo"] = difference_text(score.gap)
     found |= published(score)
     found["answers without a grade"] = ungraded(score)
+    if score.run_again:
+        found["answers of a second rollout, the first failed"] = number(score.run_again)
     counted = score.sampled_tokens
     found["sampled tokens"] = "not counted" if counted is None else number(counted)
     found["consultations"] = number(score.consultations)

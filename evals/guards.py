@@ -28,6 +28,47 @@ FIRST, MIN_HELPED, ACCEPTING = 5, 0.2, 0.3
 FALL = 0.05
 """Accuracy that counts as lost, and reward as gained."""
 
+HEALTHY: Mapping[str, tuple[float | None, float | None, str]] = {
+    "entropy": (MIN_ENTROPY, None, "nats a token; below it, groups hardly differ"),
+    "nonzero_variance_groups": (MIN_SPREAD, None, "share of the groups that teach something"),
+    "consultation_rate": (NEVER_ASK, None, "share of the rollouts that ask, while experts help"),
+    "copied": (None, COPIED, "share of the helped answers that repeat an expert's words"),
+    "train_inference_mismatch": (None, MAX_MISMATCH, "gap of the logprobs of engine and trainer"),
+    "unscored": (None, 0.0, "rollouts without a reward, in a step"),
+    "experts/failed": (None, 0.0, "calls that failed, in a step"),
+    "left_out/helped_answers": (None, 0.0, "right answers with help that give no row, in a step"),
+}
+"""Figure -> least and most that is healthy, and what it is. A guard rail looks at more than one
+figure where one alone does not tell."""
+
+
+def healthy_range(name: str) -> str:
+    """Return a figure's healthy range as text; empty where it has none."""
+    least, most, _ = HEALTHY.get(name, (None, None, ""))
+    if least is not None:
+        return f"healthy from {least:g}"
+    return "" if most is None else f"healthy up to {most:g}"
+
+
+def healthy_figures(history: History) -> dict[str, float]:
+    """Return the figures that have a healthy range: their means over the last steps, where they
+    tell something. Without rollouts groups have no spread, and where no reply is accepted any more
+    nobody need ask."""
+    last = list(history)[-WINDOW:]
+    means = {name: mean for name in HEALTHY if (mean := _mean(last, name)) is not None}
+    helped = _mean(last, "helped/rollouts")
+    if not helped or (_mean(last, "rho") or 0.0) <= CLOSED:
+        means.pop("consultation_rate", None)
+    if not helped and not _mean(last, "solo/rollouts"):
+        means.pop("nonzero_variance_groups", None)
+    return means
+
+
+def is_healthy(name: str, value: float) -> bool:
+    """Return whether a figure is within its healthy range."""
+    least, most, _ = HEALTHY[name]
+    return (least is None or value >= least) and (most is None or value <= most)
+
 
 def findings(history: History, evals: Sequence[Mapping[str, object]] = ()) -> list[str]:
     """Return one sentence for each guard rail that was crossed."""

@@ -74,6 +74,8 @@ class Score:
     """Answers that have not been sampled yet: the run was interrupted."""
     failed: int
     """Rollouts that failed."""
+    run_again: int = 0
+    """Answers whose first rollout failed, and that come from a later one."""
     undecided: int = 0
     """Answers that the grader could not decide in its limits; they count in no figure."""
     temperature: float

@@ -52,6 +52,8 @@ class ResultSettings:
     graph_settings: Mapping[str, object] | None = None
     """What else the recipe says of its graph, where it says something: options, the graph without
     experts, and where input and answer come from."""
+    only: tuple[str, ...] | None = None
+    """Ids of the problems, where some were chosen."""
 
     def differences(self, other: ResultSettings) -> list[str]:
         """Return which settings differ, each with both values."""

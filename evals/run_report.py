@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.guards import HEALTHY, WINDOW, healthy_figures, healthy_range, is_healthy
 from evals.page import Page, Section
 from evals.plots import study_plots
-from evals.study import Run, RunFigures, Summary
+from evals.study import History, Run, RunFigures, Summary
 from evals.study_report import finding_lines
 from evals.tables import NONE, Table, interval, number, percent
 
@@ -79,6 +80,7 @@ def run_page(run: Run, summary: Summary, facts: RunFacts) -> Page:
                     num_text_columns=3,
                 ),
             ),
+            Section(heading="Health", table=health_table(run["history"])),
             Section(heading="Guard rails", bullets=finding_lines(summary)),
         ],
     )
@@ -111,6 +113,21 @@ def accuracy_table(run: Run) -> Table:
                 }
             )
     return Table(rows)
+
+
+def health_table(history: History) -> Table:
+    """A line for each figure that has a healthy range: its mean over the last steps."""
+    rows = [
+        {
+            "figure": name,
+            "what it is": HEALTHY[name][2],
+            "healthy": healthy_range(name).removeprefix("healthy "),
+            "judged": "healthy" if is_healthy(name, mean) else "out of range",
+            f"last {WINDOW} steps": number(mean, 3),
+        }
+        for name, mean in healthy_figures(history).items()
+    ]
+    return Table(rows, num_text_columns=4)
 
 
 def _run_table(figures: RunFigures) -> Table:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,21 +81,51 @@ def _loaded(kept: list[tuple[Problem, Record]], origin: str) -> Loaded:
     )
 
 
-def load_limited(benchmark: Benchmark, path: str | Path | None, limit: int | None) -> Loaded:
-    """Load the benchmark's problems, the first `limit` of them in an order that their ids decide.
-    Raises as `load` does."""
+def load_limited(
+    benchmark: Benchmark,
+    path: str | Path | None,
+    limit: int | None,
+    only: Sequence[str] | None = None,
+) -> Loaded:
+    """Load the benchmark's problems: those with the ids `only`, or the first `limit` of them in an
+    order that their ids decide. The digest is that of all.
+
+    Raises:
+        BenchmarkError: as `load` does, or there is no problem with one of the ids.
+    """
     loaded = load(benchmark, path)
+    if only is not None:
+        numbers = chosen([p.id for p in loaded.problems], only, benchmark.title)
+        return _these(loaded, numbers)
     if limit is None or limit >= len(loaded.problems):
         return loaded
     numbers = sorted(
         range(len(loaded.problems)), key=lambda i: counter_key("limit", 0, loaded.problems[i].id)
     )[:limit]
-    numbers.sort()
+    return _these(loaded, sorted(numbers))
+
+
+def _these(loaded: Loaded, numbers: Sequence[int]) -> Loaded:
     return replace(
         loaded,
         problems=tuple(loaded.problems[i] for i in numbers),
         records=tuple(loaded.records[i] for i in numbers),
     )
+
+
+def chosen(ids: Sequence[str], only: Sequence[str], title: str) -> list[int]:
+    """Return the places of the problems with the ids `only`, in their order.
+
+    Raises:
+        BenchmarkError: there is no problem with one of the ids.
+    """
+    wanted = set(only)
+    if unknown := sorted(wanted - set(ids)):
+        raise BenchmarkError(
+            f"{title} has no problem '{unknown[0]}': its ids are like "
+            f"{', '.join(repr(one) for one in ids[:3])}."
+        )
+    return [i for i, one in enumerate(ids) if one in wanted]
 
 
 def read_records(path: Path) -> list[Record]:

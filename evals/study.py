@@ -160,14 +160,15 @@ def summarise(runs: Sequence[Run]) -> Summary:
     """The figures of runs, by arm."""
     by_arm: dict[str, list[RunFigures]] = {}
     for run in runs:
-        by_arm.setdefault(run["arm"], []).append(_run_figures(run))
+        by_arm.setdefault(run["arm"], []).append(run_figures(run))
     return Summary(
         arms={arm: _arm_figures(figures) for arm, figures in by_arm.items()},
         differences=_differences(by_arm),
     )
 
 
-def _run_figures(run: Run) -> RunFigures:
+def run_figures(run: Run) -> RunFigures:
+    """Return the figures of one run."""
     history, evals = run["history"], run["evals"]
     result: RunResult = run["result"] or {}
     curve = [(int(e["step"]), headline(e)) for e in evals]

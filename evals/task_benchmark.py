@@ -26,6 +26,7 @@ from evals.benchmark import (
     mean,
     mean_details,
 )
+from evals.sources import chosen
 
 VERSION = "1"
 """Of prompt, extraction and protocol; raised with each change, so that runs are not mixed."""
@@ -36,6 +37,7 @@ def task_benchmark(
     name: str | None = None,
     *,
     limit: int | None = None,
+    only: Sequence[str] | None = None,
     examples: Sequence[tuple[str, str]] = (),
     pool: Callable[[], ExpertPool] | None = None,
 ) -> tuple[Benchmark, Loaded]:
@@ -43,11 +45,13 @@ def task_benchmark(
 
     Args:
         limit: problems; by default the recipe's `eval.problems`, or all where there are fewer.
+        only: ids of the problems, of all held-out ones.
         examples: questions and answers that are shown before each problem.
         pool: makes what a judge is asked through, where the task's reward has one.
 
     Raises:
         TaskError: the problems cannot be read, or are too few.
+        BenchmarkError: there is no problem with one of the ids.
     """
     task, protocol = recipe.task, recipe.eval
     name = name or task.name
@@ -59,7 +63,10 @@ def task_benchmark(
             f"The task '{name}' has {len(problems)} problems, and {limit} were asked for: ask for "
             "fewer."
         )
-    problems = problems[: limit or protocol.problems]
+    if only is not None:
+        problems = [problems[i] for i in chosen([p.id for p in problems], only, f"Task {name}")]
+    else:
+        problems = problems[: limit or protocol.problems]
     records = tuple(asdict(problem) for problem in problems)
     canonical = json.dumps(records, sort_keys=True, default=str)
     benchmark = Benchmark(

@@ -30,7 +30,7 @@ from eapo_agents.experts.review import RESPOND, Decision, actions_in
 from eapo_agents.policy.recorded_model import RecordedChatModel
 from eapo_agents.policy.recording import records_on
 from eapo_agents.types import Problem, Role, StopReason, Trajectory, total_known
-from graphs.events import Ended, Event, PersonAsked, event_of
+from graphs.events import Ended, Event, PersonAsked, events_of
 from graphs.ratings import PERSON, conversation_trajectory
 from graphs.rollout import answer_in, first_messages
 from graphs.running import RECURSION_LIMIT, config_of, context_of
@@ -217,8 +217,7 @@ class Conversation:
         if self._is_own:
             stream = _with_tools(stream, context)
         async for mode, part in stream:
-            event = event_of(str(mode), part)
-            if event is not None:
+            for event in events_of(str(mode), part):
                 yield event
         waiting = await self.waiting()
         for asked in waiting:

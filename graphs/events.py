@@ -9,11 +9,22 @@ from langchain_core.messages import AIMessageChunk
 
 from eapo_agents.experts.consulting import ASKING, REPLIED, WRITING
 from eapo_agents.experts.review import Action
+from eapo_agents.policy.formats import THOUGHT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrote:
     """A piece of the policy's text, as it is sampled."""
+
+    text: str
+    turn: str
+    """Id of the turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """What the policy thought in a turn. It is known to be no answer only when the turn has
+    ended."""
 
     text: str
     turn: str
@@ -83,22 +94,32 @@ class Ended:
     seconds: float
 
 
-Event = Wrote | Asking | ExpertWrote | Replied | PersonAsked | Ended
+Event = Wrote | Thought | Asking | ExpertWrote | Replied | PersonAsked | Ended
 
 
-def event_of(mode: str, part: Any) -> Event | None:
-    """Return the event of a part of the graph's stream; None if a screen does not show it."""
+def events_of(mode: str, part: Any) -> list[Event]:
+    """Return the events of a part of the graph's stream; none if a screen does not show it."""
     if mode == "messages":
-        message = part[0]
-        if isinstance(message, AIMessageChunk) and message.content:
-            return Wrote(text=str(message.text), turn=message.id or "")
-        return None
+        return _of_message(part[0])
     facts = dict(part)
     match facts.pop("event", None):
         case kind if kind == ASKING:
-            return Asking(**{**facts, "expert": facts["expert"] or "?"})
+            return [Asking(**{**facts, "expert": facts["expert"] or "?"})]
         case kind if kind == WRITING:
-            return ExpertWrote(**facts)
+            return [ExpertWrote(**facts)]
         case kind if kind == REPLIED:
-            return Replied(**{**facts, "expert": facts["expert"] or "?"})
-    return None
+            return [Replied(**{**facts, "expert": facts["expert"] or "?"})]
+    return []
+
+
+def _of_message(message: Any) -> list[Event]:
+    """Return the events of a piece of a turn: its thought, which comes with the last piece, and its
+    text."""
+    if not isinstance(message, AIMessageChunk):
+        return []
+    turn, found = message.id or "", list[Event]()
+    if thought := str(message.additional_kwargs.get(THOUGHT) or "").strip():
+        found.append(Thought(text=thought, turn=turn))
+    if message.content:
+        found.append(Wrote(text=str(message.text), turn=turn))
+    return found

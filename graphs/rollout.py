@@ -47,6 +47,7 @@ from graphs.groups import NO_ASSISTANCE, Assistance
 from graphs.running import in_time, in_whole
 from graphs.state import AnyGraph as AnyGraph
 from graphs.state import RolloutContext, role_of
+from graphs.traced import Traced
 from graphs.turns import messages_in, turns_of
 
 INTERRUPTS = "__interrupt__"
@@ -120,7 +121,10 @@ class Rollouts:
             rho=None if solo else self.assistance.rho(self.global_step, ended),
             solo=solo,
         )
-        return await _run_one(self, problem, context)
+        graph = self.graph_of(solo=solo)
+        assert graph is not None
+        async with Traced(graph, context) as traced:
+            return traced.ended(await _run_one(self, graph, problem, context))
 
     def input_of(self, problem: Problem) -> Any:
         """Return what a graph is given for a problem."""
@@ -198,11 +202,11 @@ def first_messages(
     return [*messages, HumanMessage(question)]
 
 
-async def _run_one(how: Rollouts, problem: Problem, context: RolloutContext) -> Trajectory:
+async def _run_one(
+    how: Rollouts, graph: AnyGraph, problem: Problem, context: RolloutContext
+) -> Trajectory:
     started = time.perf_counter()
-    policy, graph = how.policy, how.graph_of(solo=context.solo)
-    assert graph is not None
-    role = role_of(graph)
+    policy, role = how.policy, role_of(graph)
     facts: dict[str, Any] = {
         "problem": problem,
         "graph": graph.name if role is Role.OWN or not context.solo else Role.SOLO.value,

@@ -16,6 +16,7 @@ from eapo_agents.errors import RolloutTimeoutError
 from eapo_agents.policy.recording import ROLLOUT, Recorder
 from eapo_agents.types import Role
 from graphs.state import AnyGraph, RolloutContext, role_of
+from graphs.traced import callbacks, metadata_of
 
 RECURSION_LIMIT = 100
 """Steps of a user's graph, unless it has a lower limit itself. LangGraph's own is 10,007: a policy
@@ -52,14 +53,9 @@ async def in_whole(graph: AnyGraph, given: Any, context: RolloutContext, recorde
     """Run a graph for a recorder, and until the policy has nothing left to sample for it."""
     config = config_of(graph, thread_id=recorder.name)
     # whatever traces the run (LangSmith, OpenTelemetry) can find it by these
-    config["metadata"] = {
-        ROLLOUT: recorder.name,
-        "eapo_problem_id": context.problem_id,
-        "eapo_rollout_index": context.rollout,
-        "eapo_step": context.global_step,
-        "eapo_seed": context.seed,
-        "eapo_solo": context.solo,
-    }
+    config["metadata"] = {ROLLOUT: recorder.name, **metadata_of(context)}
+    if (listening := callbacks()) is not None:
+        config["callbacks"] = listening
     marked = _with_ids(given, recorder.name)
     try:
         return await graph.ainvoke(marked, config, context=context_of(graph, context))

@@ -20,6 +20,8 @@ _LATEST_FIRST = """
 SELECT thread_id FROM checkpoints WHERE checkpoint_ns = ''
 GROUP BY thread_id ORDER BY max(checkpoint_id) DESC
 """
+_TITLES = "eapo_titles"
+"""Table of the titles that people gave; made with the first of them."""
 _SNIPPET = 60
 """Characters shown before and behind what was found."""
 
@@ -30,7 +32,9 @@ class Thread:
 
     id: str
     title: str
-    """Its first question; empty before one is asked."""
+    """What a person called it, else its first question; empty before one is asked."""
+    is_named: bool = False
+    """Whether a person named it."""
     last_question: str
     num_questions: int
     changed_at: datetime
@@ -59,10 +63,13 @@ async def list_threads(saver: AsyncSqliteSaver) -> list[Thread]:
 
 
 async def search_threads(saver: AsyncSqliteSaver, text: str) -> list[ThreadHit]:
-    """Return the messages that hold a text, whatever its case, those of the latest thread first."""
+    """Return the messages and given titles that hold a text, whatever its case, those of the latest
+    thread first."""
     wanted = text.casefold()
     hits = []
     async for thread, messages in _each(saver):
+        if thread.is_named and wanted in thread.title.casefold():
+            hits.append(ThreadHit(thread=thread, who="title", snippet=thread.title))
         for message in messages:
             said = " ".join(str(message.text).split())
             at = said.casefold().find(wanted)
@@ -71,6 +78,30 @@ async def search_threads(saver: AsyncSqliteSaver, text: str) -> list[ThreadHit]:
                 cut = f"{'…' * (first > 0)}{said[first:last]}{'…' * (last < len(said))}"
                 hits.append(ThreadHit(thread=thread, who=who_says(message), snippet=cut))
     return hits
+
+
+async def set_title(saver: AsyncSqliteSaver, thread_id: str, title: str) -> None:
+    """Name a conversation; an empty title takes the name away."""
+    made = f"CREATE TABLE IF NOT EXISTS {_TITLES} (thread_id TEXT PRIMARY KEY, title TEXT NOT NULL)"
+    async with saver.lock:
+        await saver.conn.execute(made)
+        if title:
+            row = f"INSERT OR REPLACE INTO {_TITLES} VALUES (?, ?)"
+            await saver.conn.execute(row, (thread_id, title))
+        else:
+            await saver.conn.execute(f"DELETE FROM {_TITLES} WHERE thread_id = ?", (thread_id,))
+        await saver.conn.commit()
+
+
+async def titles(saver: AsyncSqliteSaver) -> dict[str, str]:
+    """Return thread id -> the title that a person gave it."""
+    known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    async with saver.lock:
+        async with saver.conn.execute(known, (_TITLES,)) as rows:
+            if await rows.fetchone() is None:
+                return {}
+        async with saver.conn.execute(f"SELECT thread_id, title FROM {_TITLES}") as rows:
+            return {str(row[0]): str(row[1]) async for row in rows}
 
 
 async def copy_thread(saver: BaseCheckpointSaver[str], thread_id: str, new_id: str) -> None:
@@ -96,6 +127,7 @@ def who_says(message: BaseMessage) -> str:
 
 
 async def _each(saver: AsyncSqliteSaver) -> AsyncIterator[tuple[Thread, Sequence[BaseMessage]]]:
+    named = await titles(saver)
     for name in await thread_ids(saver):
         saved = await saver.aget_tuple({"configurable": {"thread_id": name, "checkpoint_ns": ""}})
         if saved is None:
@@ -105,7 +137,8 @@ async def _each(saver: AsyncSqliteSaver) -> AsyncIterator[tuple[Thread, Sequence
         yield (
             Thread(
                 id=name,
-                title=asked[0] if asked else "",
+                title=named.get(name) or (asked[0] if asked else ""),
+                is_named=name in named,
                 last_question=asked[-1] if asked else "",
                 num_questions=len(asked),
                 changed_at=datetime.fromisoformat(saved.checkpoint["ts"]),

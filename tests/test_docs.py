@@ -274,3 +274,13 @@ def test_the_site_refuses_pages_that_load_something_from_elsewhere():
         "@import 'https://a.example/b.css'; a { background: url(c.png), url('data:image/png,') }"
     )
     assert hooks.loaded_from_elsewhere(style, ".css") == ["https://a.example/b.css"]
+
+
+def test_the_page_of_expectations_counts_its_own_rows():
+    page = (ROOT / "docs" / "expectations.md").read_text()
+    states = re.findall(r"^\| \d+ \| [^|]+ \| (\w+) \|", page, re.MULTILINE)
+    count = {state: states.count(state) for state in ("works", "partly", "not")}
+    assert sum(count.values()) == len(states) == 73
+    told = f"of 73, {count['works']} work, {count['partly']} partly"
+    assert told in page
+    assert count["not"] == 0 or f", {count['not']} not" in page

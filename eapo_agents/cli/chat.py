@@ -54,6 +54,13 @@ def chat(
             show_default=False,
         ),
     ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            help="Keep nothing: no thread, no ledger, no stored replies. /rate and /save still do.",
+        ),
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Talk with the agent. Conversations are kept, and rated ones can be trained on."""
@@ -70,6 +77,7 @@ def chat(
             experts=experts,
             ask=ask,
             single=chosen == FIRST_LOOK if single is None else single,
+            forget=forget,
             store_at=store,
         ),
     )

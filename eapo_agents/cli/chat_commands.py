@@ -15,6 +15,9 @@ from eapo_agents.errors import UsageError
 if TYPE_CHECKING:
     from eapo_agents.cli.chat_state import Chat
 
+MOST_TITLE = 200
+"""Characters of a thread's title."""
+
 
 async def run_command(chat: Chat, line: str) -> None:
     """Run `/name argument`.
@@ -146,6 +149,19 @@ async def _export(chat: Chat, argument: str) -> None:
         sampling=chat.agent.sampling,
     )
     chat.say(f"Written to {file}.")
+
+
+async def _title(chat: Chat, argument: str) -> None:
+    from graphs.threads import set_title, titles
+
+    title = " ".join(argument.split())
+    if len(title) > MOST_TITLE:
+        raise UsageError(f"A title has at most {MOST_TITLE} characters, got {len(title)}.")
+    thread = chat.talk.thread_id
+    if title:
+        await set_title(chat.checkpointer, thread, "" if title == "-" else title)
+    named = (await titles(chat.checkpointer)).get(thread)
+    chat.say(f"This thread is called: {named}" if named else "This thread has no title of yours.")
 
 
 async def _search(chat: Chat, argument: str) -> None:
@@ -291,6 +307,7 @@ COMMANDS: dict[str, tuple[str, Command]] = {
     "/new": ("start another thread", _new),
     "/single": ("begin a new thread for each question, or stay in one", _single),
     "/threads": ("list the threads that are kept", _threads),
+    "/title": ("show or set the title of this thread: /title Triangles; - takes it away", _title),
     "/search": ("find a text in threads and traces: /search triangle", _search),
     "/quit": ("end the session; it can be continued", _quit),
 }

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import sqlite3
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ class Wishes:
     ask: bool
     single: bool
     """Begin a new thread for each question."""
+    forget: bool
+    """Keep nothing once the session has ended."""
     store_at: str
 
 
@@ -62,7 +65,26 @@ def chat(recipe: Recipe, wishes: Wishes) -> None:
     chosen = recipe
     if wishes.experts is not None:
         chosen = with_experts(recipe, names_in(wishes.experts))
-    asyncio.run(_chat(recipe, chosen, wishes, store_folder(wishes.store_at)))
+    if not wishes.forget:
+        asyncio.run(_chat(recipe, chosen, wishes, store_folder(wishes.store_at)))
+        return
+    _refuse_to_forget(recipe, wishes)
+    with tempfile.TemporaryDirectory(prefix="eapo-chat-") as folder:
+        asyncio.run(_chat(recipe, chosen, wishes, Path(folder)))
+
+
+def _refuse_to_forget(recipe: Recipe, wishes: Wishes) -> None:
+    """Raise UsageError where something of the session would be kept, or was."""
+    if wishes.thread or wishes.latest or wishes.list_threads or wishes.search is not None:
+        raise UsageError(
+            "--forget keeps nothing and begins a new thread: leave out --thread, --continue, "
+            "--threads and --search."
+        )
+    if recipe.consult.expert_store is not None:
+        raise UsageError(
+            "--forget keeps nothing, and consult.expert_store keeps every call in "
+            f"'{recipe.consult.expert_store}': add --set consult.expert_store=null."
+        )
 
 
 async def _chat(whole: Recipe, recipe: Recipe, wishes: Wishes, folder: Path) -> None:
@@ -95,7 +117,7 @@ async def _chat(whole: Recipe, recipe: Recipe, wishes: Wishes, folder: Path) -> 
         await session.talk.load()
         await _greet(session, resumed=thread is not None)
         await _loop(session)
-        if await session.talk.messages():
+        if not wishes.forget and await session.talk.messages():
             session.say(f"Continue with `eapo chat --thread {session.talk.thread_id}`.")
 
 

@@ -15,12 +15,11 @@ def compare(
     form: FormatOption = "markdown",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two evaluations problem by problem, B - A. Evaluations whose settings differ are
-    refused."""
+    """Compare two evaluations problem by problem, B - A, or two training runs by what they reached,
+    what they cost and how their recipes differ. Evaluations whose settings differ are refused."""
     import json
 
-    from evals.compare import compare_runs, comparison_page
+    from eapo_agents.runs.comparing import compare as compare_folders
 
-    comparison = compare_runs(run_a, run_b)
-    page = comparison_page(comparison)
+    comparison, page = compare_folders(run_a, run_b)
     print(json.dumps(comparison.to_json()) if as_json else in_format(page, form))

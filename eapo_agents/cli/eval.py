@@ -59,6 +59,10 @@ LimitOption = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Problems of each benchmark; always the same ones."),
 ]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", help="Ids of the problems to answer: a,b. Of one benchmark."),
+]
 ConcurrencyOption = Annotated[
     int | None, typer.Option("--concurrency", min=1, help="Rollouts in flight at once.")
 ]
@@ -81,6 +85,7 @@ def evaluate(
     top_p: TopPOption = None,
     max_new_tokens: TokensOption = None,
     limit: LimitOption = None,
+    only: OnlyOption = None,
     concurrency: ConcurrencyOption = None,
     assisted: AssistedOption = False,
     judge: JudgeOption = None,
@@ -105,6 +110,7 @@ def evaluate(
         top_p=top_p,
         max_new_tokens=max_new_tokens,
         limit=limit,
+        only=None if only is None else [one.strip() for one in only.split(",") if one.strip()],
         concurrency=concurrency,
         assisted=assisted,
         baseline=baseline,
@@ -164,7 +170,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 
 def _lines(evaluation: Evaluation) -> Iterator[str]:
     """What stands beside the table."""
-    from evals.bench_report import missing_lines, published
+    from evals.bench_report import missing_lines, published, run_again_lines
     from evals.tables import difference_text
 
     results = evaluation.results
@@ -173,6 +179,7 @@ def _lines(evaluation: Evaluation) -> Iterator[str]:
         if score.gap is not None:
             yield f"{key}: {difference_text(score.gap)} to solo"
     yield from missing_lines(results)
+    yield from run_again_lines(results)
     if evaluation.paired is not None:
         for key, compared in evaluation.paired.benchmarks.items():
             yield f"{key}: {difference_text(compared.paired)} to {evaluation.paired.a.folder}"

@@ -60,7 +60,6 @@ GraphOption = Annotated[
 StoreOption = Annotated[
     str, typer.Option("--store", help="Trace store: a file, or an SQLAlchemy URL.")
 ]
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a training run or a study.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 FormatOption = Annotated[

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WIDE = 100
 """Screen width in columns from which consultations stand side by side."""
 REPLY_LINES = 8
+THOUGHT_LINES = 4
 TAIL_CHARS = 400
 """How much of the end of a reply is shown while it is being written."""
 NO_ANSWER = {
@@ -65,9 +66,12 @@ class TurnView:
 
     def show(self, event: Event) -> None:
         """Show one event."""
-        from graphs.events import Asking, Ended, ExpertWrote, Replied, Wrote
+        from graphs.events import Asking, Ended, ExpertWrote, Replied, Thought, Wrote
 
         match event:
+            case Thought():
+                self.close()
+                self._show_thought(event.text)
             case Wrote():
                 self._settle()
                 self._write(event.text, event.turn)
@@ -97,6 +101,13 @@ class TurnView:
         if self._prose is None:
             self._prose = Prose(self.console, "policy")
         self._prose.write(text)
+
+    def _show_thought(self, text: str) -> None:
+        """Print how a thought begins, apart from the answer."""
+        line = Text("thought ", style="bold dim")
+        cut = _cut(safe_text(text), THOUGHT_LINES, self.console.width - 8, "")
+        line.append(cut, style="not bold dim italic")
+        self.console.print(line, soft_wrap=not self.console.is_terminal)
 
     def _end_line(self) -> None:
         if self._prose is not None:
@@ -217,14 +228,14 @@ def _flat(text: str) -> str:
     return " ".join(safe_text(text).split())
 
 
-def _cut(text: str, num_lines: int, width: int) -> str:
+def _cut(text: str, num_lines: int, width: int, where: str = ": /history shows all") -> str:
     """Return the first lines of a text, counted as a screen of that width shows them."""
     lines = text.splitlines() or [""]
     kept: list[str] = []
     room = num_lines * max(width, 1)
     for index, line in enumerate(lines):
         if len(kept) == num_lines or room <= 0:
-            kept.append(f"… {len(lines) - index} more lines: /history shows all")
+            kept.append(f"… {len(lines) - index} more lines{where}")
             break
         kept.append(line if len(line) <= room else f"{line[:room]} …")
         room -= max(len(line), width)

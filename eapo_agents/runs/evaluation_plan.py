@@ -36,6 +36,8 @@ class Wanted(TypedDict, total=False):
     max_new_tokens: int | None
     limit: int | None
     """Problems of each benchmark; always the same."""
+    only: Sequence[str] | None
+    """Ids of the problems, of one benchmark."""
     concurrency: int | None
     """Rollouts in flight at once."""
     assisted: bool
@@ -69,8 +71,9 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
         UsageError: something that is wanted does not fit.
     """
     names = dict.fromkeys(wanted.get("benchmarks") or [recipe.task.name])
+    _refuse_two_choices(list(names), wanted)
     parts = [_part(recipe, name, wanted, out) for name in names]
-    if wanted.get("limit") is None:
+    if wanted.get("limit") is None and wanted.get("only") is None:
         _tell_few_problems(parts, recipe.eval.problems, progress)
     _refuse_unknown_data(parts, wanted.get("data", {}))
     if any(condition.asks_experts for part in parts for condition in part.conditions):
@@ -78,7 +81,7 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
     name = wanted.get("judge")
     judge = the_judge(recipe, name, out) if name else None
     settings = {
-        part.key(condition): _settings(part, condition, recipe, wanted.get("limit"), judge)
+        part.key(condition): _settings(part, condition, recipe, wanted, judge)
         for part in parts
         for condition in part.conditions
     }
@@ -93,6 +96,20 @@ def prepare(recipe: Recipe, out: Path, wanted: Wanted, progress: Progress) -> Ev
     return EvaluationPlan(
         parts=parts, settings=settings, judge=judge, ledger=expert_file(recipe, out)
     )
+
+
+def _refuse_two_choices(names: Sequence[str], wanted: Wanted) -> None:
+    if wanted.get("only") is None:
+        return
+    if not wanted.get("only"):
+        raise UsageError("--only names no problem: give ids such as --only aime25-3,aime25-7.")
+    if wanted.get("limit") is not None:
+        raise UsageError("--only and --limit both choose problems: give one of them.")
+    if len(names) > 1:
+        raise UsageError(
+            f"--only names problems of one benchmark, and {len(names)} are asked for: evaluate "
+            "them one by one."
+        )
 
 
 def task_part(
@@ -125,10 +142,10 @@ def _part(recipe: Recipe, name: str, wanted: Wanted, out: Path) -> Part:
     from evals.sources import load_limited
     from evals.task_benchmark import is_task, task_benchmark
 
-    limit, loaded = wanted.get("limit"), None
+    limit, only, loaded = wanted.get("limit"), wanted.get("only"), None
     if not wanted.get("benchmarks") or (is_task(name, recipe) and not is_benchmark(name)):
         benchmark, loaded = task_benchmark(
-            recipe, name, limit=limit, pool=partial(judging_pool, recipe, out)
+            recipe, name, limit=limit, only=only, pool=partial(judging_pool, recipe, out)
         )
     else:
         benchmark = find_benchmark(name)
@@ -140,7 +157,7 @@ def _part(recipe: Recipe, name: str, wanted: Wanted, out: Path) -> Part:
         _refuse(benchmark, condition)
     if loaded is None:
         file = wanted.get("data", {}).get(benchmark.name)
-        loaded = load_limited(benchmark, file, limit)
+        loaded = load_limited(benchmark, file, limit, only)
     return Part(benchmark=benchmark, loaded=loaded, conditions=conditions)
 
 
@@ -206,11 +223,12 @@ def _refuse_people(recipe: Recipe) -> None:
 
 
 def _settings(
-    part: Part, condition: Condition, recipe: Recipe, limit: int | None, judge: Judge | None
+    part: Part, condition: Condition, recipe: Recipe, wanted: Wanted, judge: Judge | None
 ) -> ResultSettings:
     from evals.run_folder import ResultSettings
 
     benchmark, loaded, sampling = part.benchmark, part.loaded, condition.sampling
+    only = wanted.get("only")
     return ResultSettings(
         kind="task" if benchmark.is_task else "benchmark",
         benchmark=benchmark.name,
@@ -218,7 +236,8 @@ def _settings(
         version=benchmark.version,
         origin=loaded.origin,
         data=loaded.digest,
-        limit=limit,
+        limit=wanted.get("limit"),
+        only=None if only is None else tuple(sorted(set(only))),
         problems=len(loaded.problems),
         seed=recipe.seed,
         # a graph's own input need not have them

@@ -74,6 +74,7 @@ def grade_run(
     What an interrupted run has is graded; how many answers are missing stands beside each figure.
     """
     from eapo_agents.store import TraceStore
+    from eapo_agents.store.browsing import StoreBrowser
     from evals.bench_report import benchmark_page
     from evals.results import with_gaps
     from evals.run_folder import Record, Results, read_items, read_results, write_results
@@ -83,7 +84,10 @@ def grade_run(
     missing = dict(before.missing) if before else {}
     changed: dict[str, list[str]] = {}
     seconds = recorded_seconds(out)
-    with TraceStore.open(str(out / TRACES)) as store:
+    with (
+        TraceStore.open(str(out / TRACES)) as store,
+        StoreBrowser.look_into(out / TRACES) as browser,
+    ):
         for part, condition in ((p, c) for p in parts for c in p.conditions):
             key = part.key(condition)
             stored = [s.trajectory for s in store.trajectories(run_id=key)]
@@ -100,7 +104,8 @@ def grade_run(
             items[key] = records
             missing[key] = graded.score.missing
             spent = seconds.get(key, 0.0) + graded.seconds
-            scores[key] = replace(graded.score, seconds=spent)
+            again_run = browser.num_run_again(key)
+            scores[key] = replace(graded.score, seconds=spent, run_again=again_run)
     results = Results(
         policy=settings.policy,
         results=with_gaps(scores),

@@ -13,15 +13,23 @@ if TYPE_CHECKING:
     from evals.study import Evaluation, Run
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path, *, from_the_start: bool = False) -> list[Run]:
     """Return a run, or the runs of a study that have begun.
+
+    Args:
+        from_the_start: take a run of which no step has ended.
 
     Raises:
         UsageError: the folder holds neither.
     """
     settings = folder / "study.json"
     if not settings.exists():
-        return [_read(folder, arm=folder.name, seed=_seed(folder))]
+        if not (_has_something(folder) or (from_the_start and (folder / RECIPE).exists())):
+            raise UsageError(
+                f"'{folder}' holds no run and no study: give the --out folder of `eapo train`, "
+                "`eapo study`, `eapo demo` or `eapo eval`."
+            )
+        return [_read(folder, arm=folder.resolve().name, seed=_seed(folder))]
     arms = json.loads(settings.read_text())["arms"]
     return [
         _read(run, arm=arm, seed=int(seed.name.removeprefix("seed-")))
@@ -44,11 +52,6 @@ def _has_something(folder: Path) -> bool:
 
 
 def _read(folder: Path, *, arm: str, seed: int) -> Run:
-    if not _has_something(folder):
-        raise UsageError(
-            f"'{folder}' holds no run and no study: give the --out folder of `eapo train` or "
-            "`eapo study`."
-        )
     # of a study's arm, or of a training run
     results = [file for name in ("result.json", RESULT) if (file := folder / name).exists()]
     evals = read_history(folder, EVALS) if (folder / EVALS).exists() else []

@@ -73,12 +73,17 @@ def _part(
         recipe = Recipe.model_validate(settings.recipe)
         origin = data.get(first.benchmark, first.origin)
         benchmark, loaded = task_benchmark(
-            recipe, origin, limit=first.limit, pool=partial(judging_pool, recipe, folder)
+            recipe,
+            origin,
+            limit=first.limit,
+            only=first.only,
+            pool=partial(judging_pool, recipe, folder),
         )
     else:
         benchmark = find_benchmark(first.benchmark)
         there = first.origin if Path(first.origin).exists() else None
-        loaded = load_limited(benchmark, data.get(first.benchmark, there), first.limit)
+        file = data.get(first.benchmark, there)
+        loaded = load_limited(benchmark, file, first.limit, first.only)
     if loaded.digest != first.data:
         raise BenchmarkError(
             f"The problems of {benchmark.title} are not those of the run ({loaded.origin}): give "

@@ -77,10 +77,15 @@ def differences(recipe: Recipe, base: str | None) -> list[Difference]:
     are."""
     from eapo_agents.recipe import Recipe
     from eapo_agents.recipe_file import load_recipe
+
+    return differing(recipe, load_recipe(base) if base else Recipe(name=recipe.name))
+
+
+def differing(recipe: Recipe, base: Recipe) -> list[Difference]:
+    """Return the keys in which a recipe is not as another is, its name left out."""
     from evals.run_report import Difference
 
-    of_base = load_recipe(base) if base else Recipe(name=recipe.name)
-    here, there = (r.model_dump(mode="json") for r in (recipe, of_base))
+    here, there = (r.model_dump(mode="json") for r in (recipe, base))
     return [
         Difference(key=key, here=_value(own), base=_value(other))
         for key, own, other in _differing(here, there)

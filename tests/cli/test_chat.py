@@ -240,8 +240,31 @@ def test_calls_are_approved_what_is_typed_ahead_is_kept_and_the_conversation_is_
     assert not any("notes.txt" in m["content"] for m in talk["messages"])
 
 
+def test_with_forget_nothing_is_kept_and_nothing_is_continued(folder, saved_model):
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, str(SCRIPT), str(saved_model), "-r", "r.yaml", "--forget", *words],
+            input="solver -> 7 + 3 * 4\n",
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            timeout=120,
+        )
+
+    before = sorted(folder.rglob("*"))
+    result = run()
+    assert result.stdout == "Well, so be it. Answer: 19\n"
+    assert "Continue with" not in result.stderr
+    assert sorted(folder.rglob("*")) == before
+    for words in (["--continue"], ["--set", "consult.expert_store=kept.db"]):
+        result = run(*words)
+        assert (result.returncode, "--forget keeps nothing" in result.stderr) == (2, True)
+
+
 def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
-    said = "solver -> 7 + 3 * 4\n\nhello?\n/experts\n/nothing\nme -> who?\n/rate x\n"
+    said = "solver -> 7 + 3 * 4\n\nhello?\n/experts\n/nothing\n/title My  sums\n/threads\n"
+    said += "/search SUMS\nme -> who?\n/rate x\n"
     result = subprocess.run(
         [sys.executable, str(SCRIPT), str(saved_model), "-r", "r.yaml"],
         input=said,
@@ -259,5 +282,7 @@ def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
     assert "\x1b" not in result.stderr
     assert "✓ solver  accepted" in result.stderr
     assert "There is no command '/nothing'" in result.stderr
+    assert re.search(r"2 questions  My sums", result.stderr)
+    assert "title: My sums" in result.stderr
     assert "nobody can be asked here" in result.stderr
     assert "/rate takes a reward from 0 to 1" in result.stderr

@@ -12,6 +12,7 @@ import pytest
 
 import eapo_agents
 from eapo_agents.cli.completion import GRAPHS as PROPOSED_GRAPHS
+from eapo_agents.runs.surroundings import phones_home
 
 EAPO = Path(sys.executable).parent / "eapo"
 
@@ -83,7 +84,11 @@ def test_help_for_an_unknown_command_names_the_known_ones(run_command, words, sa
     assert says in err
 
 
-def test_env_tells_versions_machine_and_names(run_command):
+def test_env_tells_versions_machine_and_names(run_command, monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "LANGSMITH_TRACING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+    monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
     status, out, err = run_command("env", "--json")
     assert status == 0, err
     found = json.loads(out)
@@ -94,6 +99,12 @@ def test_env_tells_versions_machine_and_names(run_command):
     assert "gsm8k" in found["names"]["benchmarks"]
     assert "number" in found["names"]["graders"]
     assert all(found["names"].values())
+    told = found["reports to others"]
+    assert told["TRL (a trainer began)"] == "off: HF_HUB_DISABLE_TELEMETRY=1"
+    assert told["vLLM, by eapo serve"].startswith("off")
+    assert told["LangSmith (your traces)"] == "on: LANGCHAIN_TRACING_V2=true"
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")
+    assert phones_home()["TRL (a trainer began)"].startswith("on: HF_HUB_DISABLE_TELEMETRY=1")
 
     status, out, _ = run_command("env")
     assert status == 0

@@ -1,9 +1,21 @@
 """Guard rails: each is crossed by the history that shows what it is for, and by no healthy one."""
 
+from pathlib import Path
+
 import pytest
 
 from eapo_agents.types import Consultation, ConsultationStatus, Problem, Turn
-from evals.guards import findings, leak_findings, leaked_consultations, leaked_problems
+from evals import guards
+from evals.guards import (
+    findings,
+    healthy_figures,
+    healthy_range,
+    is_healthy,
+    leak_findings,
+    leaked_consultations,
+    leaked_problems,
+)
+from evals.run_report import health_table
 
 HEALTHY = {
     "consultation_rate": 0.6,
@@ -112,3 +124,26 @@ def test_an_evaluation_problem_that_an_expert_was_asked_is_a_leak(trajectory):
     (sentence,) = leak_findings({"problems": [], "consultations": 2})
     assert sentence.startswith("Leak: 2 replies")
     assert leak_findings({"problems": [], "consultations": 0}) == []
+
+
+def test_the_table_of_healthy_ranges_is_the_code_s():
+    page = (Path(__file__).parents[2] / "docs" / "method.md").read_text()
+    for name, (_, _, meaning) in guards.HEALTHY.items():
+        told = healthy_range(name).removeprefix("healthy ")
+        assert f"| `{name}` | {told} | {meaning} |" in page
+
+
+def test_a_figure_is_judged_where_it_tells_something():
+    step = {"step": 1, "entropy": 0.5, "copied": 0.9, "consultation_rate": 0.0, "rho": 0.5}
+    step |= {"helped/rollouts": 8, "nonzero_variance_groups": 0.0}
+    judged = {name: is_healthy(name, mean) for name, mean in healthy_figures([step]).items()}
+    assert judged == {
+        "entropy": True,
+        "copied": False,
+        "consultation_rate": False,
+        "nonzero_variance_groups": False,
+    }
+    # no reply is accepted: nobody need ask; without rollouts no group has a spread
+    assert "consultation_rate" not in healthy_figures([step | {"rho": 0.0}])
+    assert set(healthy_figures([step | {"helped/rollouts": 0}])) == {"entropy", "copied"}
+    assert "out of range" in "".join(health_table([step]).markdown())

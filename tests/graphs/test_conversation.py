@@ -1,10 +1,13 @@
 """Conversations: several turns in one thread, kept, asked again, stopped, rated and trained on."""
 
 import asyncio
+import io
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from rich.console import Console
 
+from eapo_agents.cli.turn_view import TurnView
 from eapo_agents.errors import BudgetError, TraceError, UsageError
 from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.consulting import UNAVAILABLE
@@ -18,7 +21,7 @@ from eapo_agents.store import TraceStore
 from eapo_agents.types import Sampling
 from graphs.consult import build_consult_graph
 from graphs.conversation import Conversation
-from graphs.events import Asking, Ended, PersonAsked, Replied, Wrote
+from graphs.events import Asking, Ended, PersonAsked, Replied, Thought, Wrote
 from graphs.ratings import keep_trajectory
 from graphs.threads import copy_thread
 from trainers.rows import trajectory_rows
@@ -348,3 +351,21 @@ async def test_a_person_who_is_the_expert_is_asked_in_langchain_s_form(scripted)
     assert ended.answer == "so it is"
     (turn, _) = (await talk.trajectory(None)).turns
     assert [(c.reply, c.status.value) for c in turn.consultations] == [("my word", "accepted")]
+
+
+async def test_a_thought_is_told_apart_from_the_answer_and_before_it(scripted):
+    talk = talk_of(scripted(["<think>3 * 4 is 12.</think>It is 19."]))
+    told = await events_of(talk.ask("What is 7 + 3 * 4?"))
+    assert [type(event) for event in told] == [Thought, Wrote, Ended]
+    assert (told[0].text, told[1].text.strip()) == ("3 * 4 is 12.", "It is 19.")
+    assert told[-1].answer.strip() == "It is 19."
+    screen = Console(file=io.StringIO(), width=60)
+    view = TurnView(screen)
+    view.show(Thought(text="\n".join(f"line {n} \x1b[31m" for n in range(9)), turn="t"))
+    for event in told[1:]:
+        view.show(event)
+    shown = screen.file.getvalue()
+    assert "thought line 0" in shown
+    assert "… 5 more lines" in shown
+    assert "\x1b" not in shown
+    assert shown.index("thought") < shown.index("It is 19.")

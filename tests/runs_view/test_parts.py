@@ -90,6 +90,20 @@ def store(tmp_path, trajectory):
     return StoreBrowser.look_into(tmp_path / "t.db")
 
 
+def test_rollouts_that_failed_and_were_run_again_are_counted_once_each(tmp_path, trajectory):
+    at = tmp_path / "t.db"
+    with TraceStore.open(at, create=True) as opened:
+        opened.start_run("r", kind="eval", recipe={}, sampling=Sampling(), policy=POLICY)
+        failed = {"error": "Down: no", "answer": None, "reward": None, "correct": None}
+        for rollout in (0, 1):
+            for changes in (failed, failed, {}) if rollout else ({},):
+                one = trajectory((), rollout=rollout, **changes)
+                opened.append(one, run_id="r", group_key="1/p0", replaces_failed=True)
+        with StoreBrowser.look_into(at) as looked:
+            assert (looked.num_run_again("r"), looked.num_run_again("other")) == (1, 0)
+            assert len(looked.failed_attempts("r", "1/p0")) == 2
+
+
 def test_pages_of_a_store_have_every_rollout_once(store):
     for wanted, number in (
         (Wanted(), 120),

@@ -13,9 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from eapo_agents.cli.main import app
+from eapo_agents.errors import UsageError
 from eapo_agents.policy.models import load_tokenizer
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
+from eapo_agents.runs.comparing import compare
+from eapo_agents.runs.stages import read_stages
 from eapo_agents.runs.studies import report
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, RolloutGroup
@@ -367,3 +370,31 @@ def test_the_report_of_a_run_says_what_the_runs_own_files_say(runs, tmp_path):
         plots = list((folder / "plots").glob(f"*.{form}"))
         assert {"accuracy-without-experts", "rollouts-that-ask"} <= {file.stem for file in plots}
         assert all(file.read_bytes().startswith(start) for file in plots)
+
+
+def test_watch_ends_at_once_where_an_evaluation_is_finished(runs):
+    found = read_stages(str(runs / "after"))
+    assert not found.is_running
+    assert "arithmetic solo" in {one.name for one in found.stages}
+    assert {(one.state, one.done, one.planned) for one in found.stages} == {("finished", 12, 12)}
+
+
+def test_compare_lays_two_training_runs_side_by_side_and_says_how_their_recipes_differ(
+    runs, tmp_path
+):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "train", other)
+    recipe = (other / "recipe.yaml").read_text()
+    (other / "recipe.yaml").write_text(recipe.replace("learning_rate: ", "learning_rate: 1"))
+    found, page = compare(str(runs / "train"), str(other))
+    keys = [one.key for one in found.recipes]
+    assert "train.learning_rate" in keys
+    assert all("learning_rate" in key for key in keys)
+    figures = found.to_json()
+    assert figures["a"]["expert_calls"] == figures["b"]["expert_calls"] > 0
+    assert "| steps | 2 | 2 |" in page.markdown()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    for wrong, rule in ((runs / "after", "is an evaluation"), (tmp_path / "study", "is a study")):
+        with pytest.raises(UsageError, match=rule):
+            compare(str(runs / "train"), str(wrong))

@@ -97,20 +97,43 @@ def test_what_a_run_commits_is_seen_while_it_writes(tmp_path, view, trajectory):
         assert "no step" not in page
         step = viewed.page("/step", at="runs/train", run="train", step=1)
         assert "0.25" in step
+        assert "data-live-ms" in step
+        # its step has ended: nothing is added to the group
+        assert "data-live-ms" not in viewed.page(
+            "/group", at="runs/train", run="train", group="1/p0"
+        )
         with steps.open("a") as more:
             more.write('{"step": 2, "reward": 0.75}\n')
         store.append(trajectory((), global_step=2), run_id="train", group_key="2/p0")
+        store.append(trajectory((), global_step=3), run_id="train", group_key="3/p0")
         assert "step 2: 0.75" in viewed.page("/run", at="runs/train")
+        assert "data-live-ms" not in viewed.page("/step", at="runs/train", run="train", step=1)
+        for path, what in (("/step", {"step": 3}), ("/group", {"group": "3/p0"})):
+            assert "data-live-ms" in viewed.page(path, at="runs/train", run="train", **what)
         assert "2/p0" in viewed.page("/step", at="runs/train", run="train", step=2).replace(
             "%2F", "/"
         )
         # the writer is not held up: a checkpoint of its log finds nobody reading
         store.append(trajectory((), rollout=1), run_id="train", group_key="1/p0")
     assert "state interrupted" in viewed.page("/run", at="runs/train")
+    assert "data-live-ms" not in viewed.page("/step", at="runs/train", run="train", step=3)
     (folder / "train.json").write_text(json.dumps({"seconds": 2.0}))
     finished = viewed.page("/run", at="runs/train")
     assert "state finished" in finished
     assert "data-live-ms" not in finished
+
+
+def test_a_collections_page_follows_it_while_a_process_works_on_it(tmp_path, view, trajectory):
+    with TraceStore.open(tmp_path / "traces.db", create=True) as store:
+        facts = {"kind": "collect", "recipe": {}, "sampling": Sampling(), "policy": POLICY}
+        store.start_run("c", **facts)
+        store.append(trajectory(()), run_id="c", group_key="1/p0")
+        viewed = view(tmp_path / "traces.db")
+        page = {"at": "traces.db", "run": "c", "group": "1/p0"}
+        assert store.claim("c", "1/p0")
+        assert "data-live-ms" in viewed.page("/group", **page)
+        store.release("c", "1/p0")
+        assert "data-live-ms" not in viewed.page("/group", **page)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -184,12 +184,16 @@ def _step(site: Site, query: _Query) -> Page:
     found = _rollout_pages().step(
         site, query.text("at"), query.text("run"), number, query.number("page")
     )
-    return "step.html", found | {"title": f"Step {number}"}
+    # a step that another has followed does not change any more
+    live = found["behind"] is None and site.is_running(query.text("at"), query.text("run"))
+    return "step.html", found | {"live_ms": LIVE_MS if live else 0, "title": f"Step {number}"}
 
 
 def _group(site: Site, query: _Query) -> Page:
     found = _rollout_pages().group(site, query.text("at"), query.text("run"), query.text("group"))
-    return "group.html", found | {"title": query.text("group")}
+    live = not found["is_over"] and site.is_running(query.text("at"), query.text("run"))
+    title = query.text("group")
+    return "group.html", found | {"live_ms": LIVE_MS if live else 0, "title": title}
 
 
 def _rollouts(site: Site, query: _Query) -> Page:

@@ -158,6 +158,8 @@ def _values(name: str, run: Training) -> list[tuple[int, float, tuple[float, flo
 
 
 def _chart(name: str, runs: Sequence[tuple[str, Training]]) -> Chart | None:
+    from evals.guards import healthy_range
+
     is_part = name.startswith(PART)
     other = f"Reward {name.removeprefix(PART)}" if is_part else name
     told = "mean of this part, not weighed" if is_part else ""
@@ -177,7 +179,7 @@ def _chart(name: str, runs: Sequence[tuple[str, Training]]) -> Chart | None:
     return Chart(
         name=name,
         title=title,
-        subtitle=subtitle,
+        subtitle="; ".join(text for text in (subtitle, healthy_range(name)) if text),
         latest=scale.text(values[0][-1][1]),
         lines=lines,
         y_ticks=[Tick(at=round(scale.y(v), 1), label=scale.text(v, axis=True)) for v in scale.ys],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,7 @@ def step(site: Site, key: str, run_id: str, number: int, page: int = 0) -> Value
     groups = groups_page(store, run_id, keys, site.recipe(info), trained=is_trained(info))
     figures: Mapping[str, float] = {}
     steps: list[int] = []
-    if at.kind is Kind.TRAINING and at.folder is not None:
-        history = site.trainings.read(at.folder).history
+    if history := _history(site, at):
         steps = [int(one["step"]) for one in history]
         figures = next((one for one in history if int(one["step"]) == number), {})
     if number not in steps:
@@ -73,6 +72,13 @@ def step(site: Site, key: str, run_id: str, number: int, page: int = 0) -> Value
     }
 
 
+def _history(site: Site, at: Place) -> Sequence[Mapping[str, float]]:
+    """Return the figures of a training's finished steps; none where it is no training."""
+    if at.kind is not Kind.TRAINING or at.folder is None:
+        return ()
+    return site.trainings.read(at.folder).history
+
+
 def group(site: Site, key: str, run_id: str, group_key: str) -> Values:
     """Return the values of a group's page: its rollouts side by side."""
     at = site.place(key)
@@ -80,13 +86,15 @@ def group(site: Site, key: str, run_id: str, group_key: str) -> Values:
     found = _group(site, at, info, group_key)
     ids = [stored.id for stored in found.rollouts]
     before, behind = site.store(at).groups_beside(found.rollouts)
+    number = found.rollouts[0].trajectory.global_step
     return {
         "before": before,
         "behind": behind,
+        "is_over": any(int(one["step"]) >= number for one in _history(site, at)),
         "place": at,
         "info": info,
         "group": found,
-        "step": found.rollouts[0].trajectory.global_step,
+        "step": number,
         "tokens": {s.id: sampled_tokens(s.trajectory) for s in found.rollouts},
         "asked": site.store(at).consulted(ids),
         "failed": site.store(at).failed_attempts(run_id, group_key),

@@ -141,6 +141,13 @@ class Site:
             return _evaluation_line(place, self.evaluations.read(place.folder))
         return _other_line(place)
 
+    def is_running(self, key: str, run_id: str) -> bool:
+        """Return whether a place's run is running: by its folder, or by who works in its store."""
+        place = self.place(key)
+        if place.kind is Kind.STORE:
+            return self.store(place).is_worked_in(run_id)
+        return self.line(place).state is State.RUNNING
+
     def run_page(self, key: str, others: Sequence[str] = ()) -> tuple[str, Values]:
         """Return the template and the values of a place's own page."""
         from eapo_agents.runs.view import run_pages

@@ -114,6 +114,7 @@
     }
   };
 
+  const tablesOf = (one) => (one.matches("table[data-sort]") ? [one] : [...one.querySelectorAll("table[data-sort]")]);
   const before = new Map();  // id -> the figures as they were sent last
   const refresh = async (every) => {
     if (!document.hidden) {
@@ -126,11 +127,17 @@
             if (!fresh || fresh.innerHTML === before.get(old.id)) continue;
             const text = fresh.innerHTML;
             if (old.matches(":hover") && old.querySelector(".hit:hover")) continue;
-            if (old.dataset.sorted) fresh.dataset.sorted = old.dataset.sorted;
+            const were = tablesOf(old);
+            const opened = [...old.querySelectorAll("details")].map((one) => one.open);
             old.replaceWith(fresh);
             fresh.dataset.renewed = "";
             before.set(fresh.id, text);
-            if (fresh.matches("[data-sort]")) makeSortable(fresh);
+            tablesOf(fresh).forEach((table, index) => {
+              const sorted = were[index] && were[index].dataset.sorted;
+              if (sorted) table.dataset.sorted = sorted;
+              makeSortable(table);
+            });
+            [...fresh.querySelectorAll("details")].forEach((one, index) => { if (index < opened.length) one.open = opened[index]; });
           }
           document.querySelectorAll("input[data-filter]").forEach((input) => { if (input.value) filter(input); });
           if (!page.body.dataset.liveMs) return;
