@@ -313,6 +313,12 @@ _CONDITIONS = (
         "the embedded engine (no policy.servers)",
     ),
     Condition(
+        lambda r: r.warm_start is not None and r.warm_start.script == "asking",
+        ("warm_start.script",),
+        ("warm_start.asks",),
+        "warm_start.script 'arithmetic' or 'operations'",
+    ),
+    Condition(
         lambda r: r.train.method != "logged",
         ("train.method",),
         ("train.epochs", "train.max_staleness"),
