@@ -37,8 +37,6 @@ _SPECIAL = {"task": ("recipe",), "help": ("base",), "method": ()}
 """Keys of a choice that are no section of a recipe, by dimension; `arm` and `for` are in each."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _RESERVED = ("base",)
-_AS_GIVEN = "recipe"
-"""Name of the only task or help, where the file names none."""
 _REFERENCE = "distillation"
 _SEEDS = 3
 
@@ -184,7 +182,8 @@ class _Reader:
         if not choices["method"]:
             self._refuse(f"'{TABLE}.method' must name at least one method")
         for dimension in ("task", "help"):
-            choices[dimension] = choices[dimension] or {_AS_GIVEN: Choice(name=_AS_GIVEN)}
+            # the recipe's own, where the file names none
+            choices[dimension] = choices[dimension] or {dimension: Choice(name=dimension)}
         calls = self._calls(given.get("calls"))
         names = {name: list(choices[name]) for name in DIMENSIONS[:3]}
         names["calls"] = [str(number) for number in calls]
