@@ -177,7 +177,7 @@ def table_page(summary: TableSummary, by_arm: Summary) -> Page:
 
 
 _MEANS = (
-    "Means over seeds; the interval is Student's t over seeds, cut to [0%, 100%]. `before` is the "
+    "Means over seeds; the interval is Student's t over seeds, cut to [0%, 100%]. The column before has the "
     "base policy that all methods of a row begin with."
 )
 _ENDED = (

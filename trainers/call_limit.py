@@ -25,7 +25,8 @@ class CallLimit:
     run is trained to its end, whatever it may spend.
 
     Who is helped follows from the order of the step's problems and their rollouts, and from the
-    calls before. So an interrupted run helps the same ones when it continues.
+    calls before. So an interrupted run helps the same ones when it continues; what it had paid for
+    rollouts that were lost is paid again, and is in the ledger alone.
 
         most 10, at most one call a rollout, 8 called before:
         problem 0 (solo, asks, asks), problem 1 (solo, asks, asks)

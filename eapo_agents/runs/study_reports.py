@@ -25,8 +25,9 @@ class Report:
 
 
 def report(folder: Path) -> Report:
-    """Write report.json, report.md and report.html into a run's, a study's or a table's folder; of
-    an evaluation report.md and report.html, since it has results.json.
+    """Write report.json, report.md and report.html into the folder of a run or a study, or of a
+    table and each of its studies; of an evaluation report.md and report.html, since it has
+    results.json.
 
     Raises:
         UsageError: there is nothing to report yet.
@@ -50,6 +51,8 @@ def report(folder: Path) -> Report:
     if table is not None:
         from evals.study_table import summarise_table, table_page
 
+        for study in {f"{cell.task}/{cell.help}" for cell in table.cells if cell.runs}:
+            report(folder / study)
         of_table = summarise_table(table)
         summary = asdict(of_table)
         page = table_page(of_table, found)
