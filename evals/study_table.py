@@ -177,8 +177,8 @@ def table_page(summary: TableSummary, by_arm: Summary) -> Page:
 
 
 _MEANS = (
-    "Means over seeds; the interval is Student's t over seeds, cut to [0%, 100%]. The column before has the "
-    "base policy that all methods of a row begin with."
+    "Means over seeds; the interval is Student's t over seeds, cut to [0%, 100%]. The column "
+    "'before' has the base policy that all methods of a row begin with."
 )
 _ENDED = (
     "Only runs that have ended count, each planned for the calls of its row. A method that asks "
