@@ -23,6 +23,9 @@ from eapo_agents.settings import explain
 
 Section = dict[str, Any]
 """A section as YAML has it, not checked yet."""
+Layer = Section | str
+"""What is laid over a recipe: sections, or a text."""
+_LONGEST_NAME = 64
 
 
 def load_recipe(
@@ -40,16 +43,56 @@ def load_recipe(
     Raises:
         RecipeError: one sentence that names the key, the rule and what was given.
     """
-    base, *arms = [str(path)] if Path(path).exists() else str(path).split("+")
+    file, layers = _read_with_arms(path)
     overrides = [*overrides, *(f"{key}={name_of(made)}" for key, made in functions.items())]
+    return _resolve(file, [*layers, *overrides])
+
+
+def load_recipe_under(
+    path: str | Path, layers: Sequence[Layer], overrides: Sequence[str] = (), *, name: str
+) -> Recipe:
+    """Read a recipe as `load_recipe` does, and lay these over it, one after the other.
+
+    Args:
+        layers: sections as an arm's file has them, arms by name (`ARM+ARM`), or `key.sub=value`.
+        overrides: `key.sub=value`, laid over all of them.
+        name: what is added to the recipe's name.
+
+    Raises:
+        RecipeError: one sentence that names the key, the rule and what was given.
+    """
+    file, read = _read_with_arms(path)
+    of_file = [str(layer["name"]) for layer in read if isinstance(layer, dict) and "name" in layer]
+    for layer in layers:
+        if isinstance(layer, str) and "=" not in layer:
+            read += [_read(_find(arm, "arms")) for arm in layer.split("+")]
+        else:
+            read.append(layer)
+    named: Section = {"name": "-".join([*of_file[-1:], name])[:_LONGEST_NAME]}
+    return _resolve(file, [*read, named, *overrides])
+
+
+def _read_with_arms(path: str | Path) -> tuple[Path, list[Layer]]:
+    """Return a recipe's file, and what it and its arms hold; they are in its name."""
+    base, *arms = [str(path)] if Path(path).exists() else str(path).split("+")
     file = _find(base)
     layers = [_read(file), *(_read(_find(arm, "arms")) for arm in arms)]
+    if not arms:
+        return file, [*layers]
+    names = [str(layer["name"]) for layer in layers if "name" in layer] or [""]
+    return file, [*layers, {"name": "-".join([names[-1], *arms])}]
+
+
+def _resolve(file: Path, given: Sequence[Layer]) -> Recipe:
+    """Return the recipe that the layers make, the last one on top."""
     data: Section = {}
-    for layer in layers:
-        _merge(data, copy.deepcopy(layer))
-    if arms:
-        data["name"] = "-".join([str(data.get("name", "")), *arms])
-    layers += [_apply(data, override) for override in overrides]
+    layers: list[Section] = []
+    for layer in given:
+        if isinstance(layer, str):
+            layers.append(_apply(data, layer))
+        else:
+            _merge(data, copy.deepcopy(layer))
+            layers.append(layer)
     if (key := _secret_url(data)) is not None:
         raise RecipeError(
             f"In the recipe '{file}', '{key}': a URL must hold no user or password, since recipes "

@@ -40,6 +40,11 @@ def refuse_unfit(recipe: RecipeSections) -> None:
             "consult.acceptance.kind 'adaptive' follows the solo rollouts of a group: set "
             "consult.solo_share so that a group has at least one"
         )
+    if train.expert_calls is not None and train.method == "rollouts" and consult.ask_all:
+        raise ValueError(
+            "train.expert_calls counts the queries of rollouts, and consult.ask_all sends one to "
+            "every expert: take one of them out"
+        )
     replay = train.replay
     if replay is not None and round(replay.share * train.problems_per_step) in (
         0,
@@ -147,6 +152,17 @@ def _has_no_solo(recipe: RecipeSections) -> bool:
     share = recipe.consult.solo_share
     groups = (recipe.train.num_generations, recipe.collect.num_generations)
     return not any(round(share * size) for size in groups)
+
+
+def may_ask(recipe: RecipeSections) -> bool:
+    """Return whether a live training's rollouts in the graph `consult` may ask experts."""
+    consult = recipe.consult
+    return bool(
+        recipe.graph == "consult"
+        and consult.experts
+        and consult.solo_share < 1
+        and consult.turns.start > 1
+    )
 
 
 def is_own(graph: str) -> bool:
@@ -297,16 +313,28 @@ _CONDITIONS = (
         "the embedded engine (no policy.servers)",
     ),
     Condition(
+        lambda r: r.warm_start is not None and r.warm_start.script == "asking",
+        ("warm_start.script",),
+        ("warm_start.asks",),
+        "warm_start.script 'arithmetic' or 'operations'",
+    ),
+    Condition(
         lambda r: r.train.method != "logged",
         ("train.method",),
         ("train.epochs", "train.max_staleness"),
         "train.method 'logged'",
     ),
     Condition(
-        lambda r: r.train.method != "distillation",
+        lambda r: r.train.method not in ("distillation", "rollouts"),
         ("train.method",),
         ("train.expert_calls",),
-        "train.method 'distillation'",
+        "train.method 'distillation' or 'rollouts' (of a log, collect.problems is the limit)",
+    ),
+    Condition(
+        lambda r: r.train.method == "rollouts" and not may_ask(r),
+        ("train.method", "graph", "consult.experts", "consult.solo_share", "consult.turns.start"),
+        ("train.expert_calls",),
+        "rollouts with experts (the graph 'consult', consult.solo_share below 1)",
     ),
     Condition(
         lambda r: r.train.method != "rollouts",

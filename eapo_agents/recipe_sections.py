@@ -196,6 +196,9 @@ class WarmStartSection(Settings):
     directly. `arithmetic`: the same with a problem's expression as the query and its worked steps
     after the reply. `operations`: also each operation by itself, with direct answers that are wrong
     (for a fresh model)."""
+    asks: Literal["problem", "try"] = "problem"
+    """What the experts are asked: the problem, or, with the scripts `arithmetic` and `operations`,
+    the problem with a wrong answer, for an expert that judges it."""
     problems: int = Field(32, ge=1)
     """Most problems of the training split, or of `practice`."""
     practice: str | None = None

@@ -90,7 +90,8 @@ class TrainSection(Settings):
     """What the policy learns from: its own rollouts, the first expert's solutions, logged rollouts
     (`--from-traces`, or a study's collection), or nothing."""
     expert_calls: int | None = Field(None, ge=1)
-    """Distillation: after this many calls, solutions are drawn again from those at hand."""
+    """Most expert calls of the training, which is then continued to its end. Distillation draws
+    again from the solutions at hand; with rollouts, all further replies are withheld."""
     steps: int = Field(10, ge=1)
     """Training steps."""
     problems_per_step: int = Field(8, ge=1)

@@ -121,6 +121,10 @@ def read_settings(folder: Path) -> RunSettings:
         BenchmarkError: the folder is not that of an evaluation, or of another format.
     """
     text = _text(folder / RUN_FILE)
+    if text is None and (folder / "study.json").exists():
+        raise BenchmarkError(
+            f"'{folder}' is a study, whose report compares its arms: use `eapo report {folder}`."
+        )
     if text is None:
         raise BenchmarkError(
             f"'{folder}' is not an evaluation (it has no {RUN_FILE}): give the --out folder of an "

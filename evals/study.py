@@ -53,6 +53,9 @@ class RunResult(TypedDict, total=False):
     collected: Collected | None
     leaks: Mapping[str, object]
     seconds: float
+    paid_calls: int | None
+    """Expert calls of the training by the ledger: a reply that is used again is none. None where
+    the ledger is shared with other runs."""
 
 
 class Run(TypedDict):
@@ -162,7 +165,7 @@ def summarise(runs: Sequence[Run]) -> Summary:
     for run in runs:
         by_arm.setdefault(run["arm"], []).append(run_figures(run))
     return Summary(
-        arms={arm: _arm_figures(figures) for arm, figures in by_arm.items()},
+        arms={arm: arm_figures(figures) for arm, figures in by_arm.items()},
         differences=_differences(by_arm),
     )
 
@@ -181,6 +184,10 @@ def run_figures(run: Run) -> RunFigures:
         "sampled_tokens": _total(history, "sampled_tokens"),
     }
     calls = float(spent["expert_calls"])
+    paid = result.get("paid_calls")
+    if paid is not None:  # a step's figures count replies that are used again
+        calls = float(paid)
+        calls_at = [min(calls, at) for at in calls_at]
     passes = collected.get("passes", 1) if collected else 1
     # a training run is evaluated for the first time after some steps: that is no "before"
     before = curve[0][1] if curve and curve[0][0] == 0 else None
@@ -232,7 +239,8 @@ def _spent(
     return [_total([h for h in history if h["step"] <= step], name) for step, _ in curve]
 
 
-def _arm_figures(runs: Sequence[RunFigures]) -> ArmFigures:
+def arm_figures(runs: Sequence[RunFigures]) -> ArmFigures:
+    """Return the means of an arm's runs."""
     after = [run.after for run in runs if run.after is not None]
     means = {f.name: _mean([getattr(run, f.name) for run in runs]) for f in fields(Figures)}
     gaps = [
@@ -259,15 +267,17 @@ def _differences(by_arm: Mapping[str, Sequence[RunFigures]]) -> list[ArmDifferen
         for number, reference in enumerate(references)
         for arm in arms
         if arm != reference and arm not in references[:number]
-        if (difference := _difference(by_arm, arm, reference)) is not None
+        if (difference := paired_difference(by_arm, arm, reference)) is not None
     ]
     corrected = holm({number: d.p for number, d in enumerate(found) if d.p is not None})
     return [replace(d, p_holm=corrected.get(number)) for number, d in enumerate(found)]
 
 
-def _difference(
+def paired_difference(
     by_arm: Mapping[str, Sequence[RunFigures]], arm: str, reference: str
 ) -> ArmDifference | None:
+    """Return an arm's accuracy less a reference's, paired by seed and not corrected; None where no
+    seed has both."""
     theirs_of = {run.seed: run for run in by_arm[reference] if run.curve}
     pairs = [
         (ours, theirs_of[ours.seed])

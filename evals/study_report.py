@@ -71,11 +71,11 @@ def _difference_table(differences: Sequence[ArmDifference]) -> Table:
                 "arm": d.arm,
                 "against": d.against,
                 "seeds": str(d.seeds),
-                "difference": _points(d),
+                "difference": difference_points(d),
                 "p": p_value(d.p),
                 "p (Holm)": p_value(d.p_holm),
-                "at equal sampled tokens": _points(d.at_equal_tokens),
-                "at equal expert calls": _points(d.at_equal_calls),
+                "at equal sampled tokens": difference_points(d.at_equal_tokens),
+                "at equal expert calls": difference_points(d.at_equal_calls),
             }
             for d in differences
         ],
@@ -83,7 +83,8 @@ def _difference_table(differences: Sequence[ArmDifference]) -> Table:
     )
 
 
-def _points(difference: MeanDifference | None) -> str:
+def difference_points(difference: MeanDifference | None) -> str:
+    """Return a mean difference with its interval, such as `+39.0 points [+33.0, +44.7]`."""
     if difference is None:
         return NONE
     ci95 = difference.ci95 and [bound / 100 for bound in difference.ci95]

@@ -16,6 +16,8 @@ class Assistance:
     solo_share: float = 0.0
     acceptance: AcceptanceSchedule | None = None
     """Read here where it is adaptive; the graph has it too."""
+    withheld: bool = False
+    """Every reply is withheld, whatever the schedule says."""
 
     def num_solo(self, num_rollouts: int) -> int:
         """Return how many rollouts of a group run without experts: the first ones."""
@@ -34,6 +36,8 @@ class Assistance:
         Args:
             ended: the group's rollouts so far, all of its solo ones among them.
         """
+        if self.withheld:
+            return 0.0
         if self.acceptance is None or not self.solo_first:
             return None
         return self.acceptance.rho(step, solo_success(ended))

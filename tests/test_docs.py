@@ -26,6 +26,8 @@ from markdown_it.token import Token
 from eapo_agents.cli.main import _of_all_first, app
 from eapo_agents.errors import UsageError
 from eapo_agents.recipe_file import load_recipe
+from eapo_agents.runs.table_file import read_table
+from eapo_agents.runs.tables import TableStudy
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -143,6 +145,11 @@ def test_the_python_blocks_of_a_page_run_one_after_another(page, fresh_folder, m
 )
 def test_a_recipe_or_a_part_of_one_loads(block, fresh_folder):
     said = yaml.safe_load(block.text)
+    if "table" in said:
+        (fresh_folder / "table.yaml").write_text(block.text)
+        table = read_table("table.yaml")
+        assert TableStudy(table=table, seeds=1, folder=fresh_folder).recipes
+        return
     if "name" in said:
         (fresh_folder / "whole.yaml").write_text(block.text)
         assert load_recipe("whole.yaml").name == said["name"]

@@ -53,7 +53,12 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
     [
         ("train: {epochs: 3}", "train.epochs", "train.method 'logged'"),
         ("train: {max_staleness: 3}", "train.max_staleness", "train.method 'logged'"),
-        ("train: {expert_calls: 3}", "train.expert_calls", "'distillation'"),
+        ("train: {method: logged, expert_calls: 3}", "train.expert_calls", "'distillation'"),
+        (
+            "consult: {solo_share: 1}\ntrain: {expert_calls: 3}",
+            "train.expert_calls",
+            "with experts",
+        ),
         (
             "train: {method: distillation, dynamic_sampling_retries: 3}",
             "train.dynamic_sampling_retries",

@@ -78,6 +78,8 @@ def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> P
         queries += asked
         calls += asked * acceptance.rho(step)
         tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens
+    if settings.expert_calls is not None:
+        calls = min(calls, settings.expert_calls)
     size = size or policy_size(recipe)
     return Plan(
         steps=settings.steps,

@@ -26,6 +26,7 @@ from graphs.builders import find_function
 from graphs.concurrency import Concurrency
 from graphs.rollout import Rollouts
 from graphs.state import role_of
+from trainers.call_limit import call_limit_of
 from trainers.callbacks import AfterStepCallback, WeightsChanged
 from trainers.continuing import InterruptibleSource, Interrupts, train_on
 from trainers.distillation import ExpertSolutions
@@ -42,8 +43,7 @@ POLICY_FOLDER = "policy"
 
 
 def add_adapter(agent: Agent) -> None:
-    """Puts a fresh LoRA adapter on the agent's model, unless it has one or the recipe trains all
-    weights."""
+    """Put a fresh LoRA adapter on the agent's model, if it has none and the recipe wants one."""
     lora = agent.recipe.train.lora
     if lora is None or hasattr(agent.model, "peft_config"):
         return
@@ -119,6 +119,7 @@ def _live_rollouts(
 ) -> LiveRollouts:
     """Where a live run's groups come from."""
     recipe, policy = agent.recipe, agent.policy(agent.sampling)
+    state = processes(recipe)
     return LiveRollouts(
         rollouts=Rollouts(
             graph=agent.graph(policy),
@@ -140,8 +141,9 @@ def _live_rollouts(
         has_spread=objective_of(agent).has_spread,
         dynamic_sampling_retries=recipe.train.dynamic_sampling_retries,
         skip_settled=recipe.train.skip_settled,
-        process=processes(recipe).process_index,
-        num_processes=processes(recipe).num_processes,
+        process=state.process_index,
+        num_processes=state.num_processes,
+        limit=call_limit_of(recipe, state.num_processes),
     )
 
 
@@ -165,8 +167,7 @@ def train_logged(
     on_step: OnStep | None = None,
     after_step: AfterStep | None = None,
 ) -> Path:
-    """Trains on logged groups, as `usable_groups` gives them; returns the trained policy's
-    folder."""
+    """Train on groups that `usable_groups` gave; return the trained policy's folder."""
     settings = agent.recipe.train
     source = LoggedRollouts(logged=groups, groups_per_step=settings.problems_per_step)
     steps = len(source) // settings.problems_per_step * settings.epochs
@@ -174,7 +175,7 @@ def train_logged(
 
 
 def train_traced(agent: Agent, store: TraceStore, run_id: str, folder: Path) -> Path:
-    """Trains on one run of a store; returns the trained policy's folder.
+    """Train on one run of a store; return the trained policy's folder.
 
     Raises:
         TraceError: the traces must not be trained on, or there is nothing to learn from them.

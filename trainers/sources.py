@@ -15,6 +15,7 @@ from graphs.failures import runs_again
 from graphs.fill import RolloutPlan, run_plans, run_to_end
 from graphs.rollout import Rollouts, group_key
 from trainers.advantages import has_spread
+from trainers.call_limit import CALLED, CallLimit
 
 
 class RolloutSource(Protocol):
@@ -56,6 +57,7 @@ class LiveRollouts:
     process: int = 0
     """Which of the training processes this is."""
     num_processes: int = 1
+    limit: CallLimit | None = None
     _earlier: dict[str, list[Trajectory]] | None = field(default=None)
     """Group key -> what an interrupted run had rolled out, from the step on at which it resumes."""
     _last: int = 0
@@ -71,6 +73,8 @@ class LiveRollouts:
     ) -> list[RolloutGroup]:
         if self._earlier is None:
             self._earlier = self._read_earlier(step)
+        if self.limit is not None:
+            self.limit.begin(step)
         own = self._spare({self.problems[item].id for item in (*items, *elsewhere)}, step)
         drawn = [self._or_another(self.problems[item], own, step) for item in items]
         groups = self._run(drawn, step)
@@ -132,6 +136,7 @@ class LiveRollouts:
             before = [t for t in usable if t.rollout in done]
             plans.append(replace(plan, rollouts=missing, before=before))
         whole: dict[str, RolloutGroup] = {}
+        run = self.limit.runs(rollouts, plans, self.num_rollouts) if self.limit else rollouts.run
 
         def keep(plan: RolloutPlan, trajectory: Trajectory) -> None:
             again = step == self._last
@@ -143,7 +148,7 @@ class LiveRollouts:
             run_to_end(
                 run_plans(
                     plans,
-                    rollouts.run,
+                    run,
                     engine=engine,
                     concurrency=self.concurrency,
                     on_trajectory=keep,
@@ -153,7 +158,10 @@ class LiveRollouts:
         except BaseException:
             self._earlier = None  # what has ended is in the store, for whoever tries again
             raise
-        return [whole[plan.key] for plan in plans]
+        groups = [whole[plan.key] for plan in plans]
+        if self.limit is not None:
+            self.limit.count(step, (t for group in groups for t in group.trajectories_G))
+        return groups
 
     def _failed_last(self, usable: Sequence[Trajectory], step: int) -> set[int]:
         """Return the rollouts that the infrastructure made fail in the step at which the run was
@@ -165,11 +173,15 @@ class LiveRollouts:
     def _read_earlier(self, step: int) -> dict[str, list[Trajectory]]:
         found: dict[str, list[Trajectory]] = {}
         before: dict[tuple[str, str], list[Trajectory]] = {}
+        if self.limit is not None:
+            self.limit.forget()
         for stored in self.store.trajectories(self.run_id):
             trajectory = stored.trajectory
             if self.skip_settled and trajectory.global_step < step:
                 place = (trajectory.problem.id, stored.group_key)
                 before.setdefault(place, []).append(trajectory)
+            if self.limit is not None and trajectory.global_step < step:
+                self.limit.count(trajectory.global_step, [trajectory])
             if trajectory.global_step >= step:
                 key = group_key(trajectory.problem, trajectory.global_step)
                 found.setdefault(key, []).append(trajectory)
@@ -248,7 +260,7 @@ def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "unscored": len(trajectories) - len(scored),
         "accuracy": _accuracy(trajectories),
         "consultation_rate": asked / count,
-        "experts/calls": sum(by_status[s] for s in _CALLED),
+        "experts/calls": sum(by_status[s] for s in CALLED),
         "experts/accepted": by_status[ConsultationStatus.ACCEPTED],
         "experts/withheld": by_status[ConsultationStatus.WITHHELD],
         "experts/failed": by_status[ConsultationStatus.FAILED]
@@ -347,9 +359,4 @@ _COUNTS = (
     "experts/accepted",
     "experts/withheld",
     "experts/failed",
-)
-_CALLED = (
-    ConsultationStatus.ACCEPTED,
-    ConsultationStatus.FAILED,
-    ConsultationStatus.TIMEOUT,
 )

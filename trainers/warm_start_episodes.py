@@ -234,10 +234,11 @@ def _arithmetic(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
         steps, value = worked_steps(str(problem.metadata["expression"]))
         return f"{steps} Answer: {value}" if has_help else f"Answer: {problem.answer}"
 
+    ask = _asked_expression(agent)
     episodes = [
         episode
         for acceptance in _ACCEPTANCES
-        for episode in _run(agent, problems, script, acceptance=acceptance)
+        for episode in _run(agent, problems, script, ask=ask, acceptance=acceptance)
     ]
     _refuse_wrong(episodes)
     return episodes
@@ -254,19 +255,41 @@ def _operations(agent: Agent, problems: Sequence[Problem]) -> list[Trajectory]:
         return f"{steps} Answer: {value}"
 
     def wrong(problem: Problem, key: RolloutKey, has_help: bool) -> str:
-        draw = counter_key("wrong", key.seed, problem.id, key.rollout) % (2 * _FURTHEST_OFF)
-        off = draw - _FURTHEST_OFF if draw < _FURTHEST_OFF else draw - _FURTHEST_OFF + 1
-        return f"Answer: {int(problem.answer) + off}"
+        return f"Answer: {_wrong_answer(problem, key.seed, key.rollout)}"
 
+    ask = _asked_expression(agent)
     shown = _run(agent, [make_problem(single) for single in singles], right, acceptance=None)
-    helped = _run(agent, problems, right, acceptance="constant")
+    helped = _run(agent, problems, right, ask=ask, acceptance="constant")
     _refuse_wrong([*shown, *helped])
-    withheld = _run(agent, problems, wrong, acceptance="never", times=_WRONG_ANSWERS)
+    withheld = _run(agent, problems, wrong, ask=ask, acceptance="never", times=_WRONG_ANSWERS)
     solo = _run(agent, problems, wrong, acceptance=None, times=_WRONG_ANSWERS)
     # repeated until single operations are 40% of all episodes
     others = [*helped * _WRONG_ANSWERS, *withheld, *solo]
     repeats = max(1, round(0.4 / 0.6 * len(others) / len(shown)))
     return [*shown * repeats, *others]
+
+
+def _wrong_answer(problem: Problem, seed: int, rollout: int) -> str:
+    draw = counter_key("wrong", seed, problem.id, rollout) % (2 * _FURTHEST_OFF)
+    off = draw - _FURTHEST_OFF if draw < _FURTHEST_OFF else draw - _FURTHEST_OFF + 1
+    return str(int(problem.answer) + off)
+
+
+def _asked_expression(agent: Agent) -> Callable[[Problem], str]:
+    """Return what asks the first expert a problem's expression, with a wrong answer where the
+    recipe says so."""
+    settings = agent.recipe.warm_start
+    tries = settings is not None and settings.asks == "try"
+
+    def ask(problem: Problem) -> str:
+        query = str(problem.metadata["expression"])
+        if tries:
+            query = f"{query} = {_wrong_answer(problem, agent.recipe.seed, 0)}"
+        asked: dict[str, object] = {"query": query}
+        call = ParsedCall(name=agent.pool.tools[0].name, arguments=asked)
+        return agent.renderer.format.render([call])
+
+    return ask
 
 
 def _operations_in(problem: Problem) -> list[str]:
@@ -286,17 +309,13 @@ def _run(
     on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
 ) -> list[Trajectory]:
     """Run a script in the consult graph, where it asks first, under this acceptance schedule. None
-    is the tool-free graph. By default the first expert is asked a problem's expression."""
-    expert = agent.pool.tools[0].name
+    is the tool-free graph."""
     by_id = {problem.id: problem for problem in problems}
 
     def script(key: RolloutKey, prompt: str) -> str:
         problem = by_id[key.problem_id]
-        if acceptance is not None and key.turn == 0:
-            if ask is not None:
-                return ask(problem)
-            asked: dict[str, object] = {"query": str(problem.metadata["expression"])}
-            return agent.renderer.format.render([ParsedCall(name=expert, arguments=asked)])
+        if acceptance is not None and ask is not None and key.turn == 0:
+            return ask(problem)
         return write(problem, key, acceptance == "constant")
 
     policy = PolicyChatModel(

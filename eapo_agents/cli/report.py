@@ -23,7 +23,7 @@ def report(
     """Write the report of a run, a study or an evaluation as HTML, Markdown and JSON; print it."""
     import json
 
-    from eapo_agents.runs.studies import report as write
+    from eapo_agents.runs.study_reports import report as write
 
     written = write(run)
     if plots is not None:

@@ -11,6 +11,7 @@ from eapo_agents.runs.folder import EVALS, RECIPE, RESULT, STEPS, read_history
 
 if TYPE_CHECKING:
     from evals.study import Evaluation, Run
+    from evals.study_table import TableRuns
 
 
 def read_runs(folder: Path, *, from_the_start: bool = False) -> list[Run]:
@@ -30,13 +31,47 @@ def read_runs(folder: Path, *, from_the_start: bool = False) -> list[Run]:
                 "`eapo study`, `eapo demo` or `eapo eval`."
             )
         return [_read(folder, arm=folder.resolve().name, seed=_seed(folder))]
-    arms = json.loads(settings.read_text())["arms"]
+    kept = json.loads(settings.read_text())
+    # a table's arms are named with their study: sums/plan/eapo
+    places = [(arm, folder / Path(arm).parent, Path(arm).name) for arm in kept["arms"]]
     return [
-        _read(run, arm=arm, seed=int(seed.name.removeprefix("seed-")))
-        for arm in arms
-        for seed in sorted(folder.glob("seed-*"))
-        if _has_something(run := seed / arm)
+        _read(run, arm=arm, seed=number)
+        for arm, study, name in places
+        for number, seed in _seeds(study)
+        if _has_something(run := seed / name)
     ]
+
+
+def read_table_runs(folder: Path) -> TableRuns | None:
+    """Return the runs of a table that have begun, by cell; None where the folder holds no table."""
+    settings = folder / "study.json"
+    kept = json.loads(settings.read_text()).get("table") if settings.exists() else None
+    if kept is None:
+        return None
+    from evals.study_table import CellRuns, TableRuns
+
+    cells = [
+        CellRuns(
+            task=cell["task"],
+            help=cell["help"],
+            method=cell["method"],
+            calls=cell["calls"],
+            runs=[
+                _read(run, arm=cell["arm"], seed=number)
+                for number, seed in _seeds(folder / cell["task"] / cell["help"])
+                if _has_something(run := seed / cell["arm"])
+            ],
+        )
+        for cell in kept["cells"]
+    ]
+    return TableRuns(
+        cells=cells, seeds=kept["seeds"], against=kept["against"], without=kept["without"]
+    )
+
+
+def _seeds(study: Path) -> list[tuple[int, Path]]:
+    """Return a study's seeds with their folders, in the order of their numbers."""
+    return sorted((int(f.name.removeprefix("seed-")), f) for f in study.glob("seed-*"))
 
 
 def _seed(folder: Path) -> int:

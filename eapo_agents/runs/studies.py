@@ -17,11 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eapo_agents.errors import ErrorBudgetError, RecipeError, UsageError
+from eapo_agents.errors import ErrorBudgetError, RecipeError
 from eapo_agents.files import write_atomically
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
@@ -31,7 +31,7 @@ from eapo_agents.runs.loading import refuse_untrained
 from eapo_agents.runs.lock import locked
 
 if TYPE_CHECKING:
-    from evals.page import Page
+    from eapo_agents.runs.study_reports import Report
 
 SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
 BASE = "base"
@@ -46,12 +46,17 @@ class Job:
     seed: int
     recipe: Recipe
     folder: Path
+    base: Path | None = None
+    """Folder of the job that makes the policy which this one begins with."""
+    block: str = ""
+    """Of a table: the task and the help."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def name(self) -> str:
         """The arm and its seed, for people."""
-        return f"{self.arm}, seed {self.seed}"
+        block = f"{self.block}, " if self.block else ""
+        return f"{block}{self.arm}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
@@ -60,19 +65,34 @@ class Job:
 
 
 @dataclass(slots=True, kw_only=True)
-class Study:
-    """What to run, and how many processes at once."""
+class Jobs:
+    """Jobs in a folder, and how many processes at once."""
 
-    recipe: str
-    overrides: Sequence[str]
-    arms: Sequence[str]
-    seeds: int
     folder: Path
     at_once: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Number of processes at once."""
     on_look: Callable[[Sequence[Job], int], None] = lambda running, num_waiting: None
     """Called every second with the jobs that run and the number that wait."""
     failed: list[Job] = field(default_factory=list)
+
+    def bases(self) -> list[Job]:
+        """Return the jobs that make the policies which the runs begin with: none without a warm
+        start."""
+        raise NotImplementedError
+
+    def runs(self) -> list[Job]:
+        """Return the jobs of the arms, in the order in which they are begun."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, kw_only=True)
+class Study(Jobs):
+    """The arms of one recipe on some seeds."""
+
+    recipe: str
+    overrides: Sequence[str]
+    arms: Sequence[str]
+    seeds: int
 
     def recipe_of(self, arm: str, seed: int) -> Recipe:
         """Return the recipe of an arm, on its seed's base policy.
@@ -98,15 +118,28 @@ class Study:
                 seed=seed,
                 recipe=self.recipe_of(arm, seed),
                 folder=self.folder / f"seed-{seed}" / arm,
+                base=self.folder / f"seed-{seed}" / BASE,
             )
             for seed in range(self.seeds)
             for arm in arms
         ]
 
+    def runs(self) -> list[Job]:
+        return self.jobs(self.arms)
+
     def bases(self) -> list[Job]:
-        """Return the jobs that make the policies which the arms begin with: none without a warm
-        start."""
         return [job for job in self.jobs([BASE]) if job.recipe.warm_start is not None]
+
+
+def check(wanted: Study) -> None:
+    """Raise RecipeError if an arm does not fit."""
+    if BASE in wanted.arms or len(set(wanted.arms)) < len(wanted.arms):
+        raise RecipeError(
+            f"A study's arms must differ from each other and from '{BASE}', the policy that all "
+            f"begin with: got {', '.join(wanted.arms)}."
+        )
+    for job in wanted.runs():
+        refuse_untrained(job.recipe)
 
 
 def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
@@ -116,25 +149,27 @@ def study(wanted: Study, *, progress: Progress = SILENT) -> Report:
         RecipeError: the folder holds another study, or an arm does not fit.
         ErrorBudgetError: arms failed. The others have their results, and the report has them.
     """
-    if BASE in wanted.arms or len(set(wanted.arms)) < len(wanted.arms):
-        raise RecipeError(
-            f"A study's arms must differ from each other and from '{BASE}', the policy that all "
-            f"begin with: got {', '.join(wanted.arms)}."
-        )
-    jobs = wanted.jobs(wanted.arms)
-    for job in jobs:
-        refuse_untrained(job.recipe)
+    check(wanted)
     with locked(wanted.folder):
         _keep_settings(wanted)
-        if all(job.done for job in jobs):
-            progress.say(f"The study in '{wanted.folder}' is finished: nothing was run.")
-        return _run(wanted, jobs, progress)
+        return run_all(wanted, progress)
 
 
-def _run(wanted: Study, jobs: Sequence[Job], progress: Progress) -> Report:
+def run_all(wanted: Jobs, progress: Progress) -> Report:
+    """Run the base policies and then the arms, and write the report. Arms without a base policy,
+    since it failed, are not run.
+
+    Raises:
+        ErrorBudgetError: jobs failed. The report has the others.
+    """
+    jobs = wanted.runs()
+    if all(job.done for job in jobs):
+        progress.say(f"The study in '{wanted.folder}' is finished: nothing was run.")
     run_jobs(wanted, wanted.bases(), progress)
-    lost = {job.seed for job in wanted.failed}
-    run_jobs(wanted, [job for job in jobs if job.seed not in lost], progress)
+    lost = {job.folder for job in wanted.failed}
+    run_jobs(wanted, [job for job in jobs if job.base not in lost], progress)
+    from eapo_agents.runs.study_reports import report
+
     written = report(wanted.folder)
     if wanted.failed:
         first = wanted.failed[0]
@@ -145,7 +180,7 @@ def _run(wanted: Study, jobs: Sequence[Job], progress: Progress) -> Report:
     return written
 
 
-def run_jobs(wanted: Study, jobs: Sequence[Job], progress: Progress) -> None:
+def run_jobs(wanted: Jobs, jobs: Sequence[Job], progress: Progress) -> None:
     """Run the jobs without a result, `wanted.at_once` processes at a time."""
     waiting = [job for job in jobs if not job.done]
     running: list[Job] = []
@@ -168,7 +203,11 @@ def run_jobs(wanted: Study, jobs: Sequence[Job], progress: Progress) -> None:
             job.process.terminate()
         for job in running:
             assert job.process is not None
-            job.process.wait()
+            try:
+                job.process.wait(_ENDING_S)
+            except subprocess.TimeoutExpired:  # some thread of it does not end: it can be killed
+                job.process.kill()
+                job.process.wait()
 
 
 def start(job: Job, at_once: int) -> None:
@@ -223,41 +262,3 @@ def _keep_settings(study: Study) -> None:
     else:
         arms = list(study.arms)
     write_atomically(file, json.dumps({**settings, "arms": arms}, indent=1) + "\n")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """The report of a run or a study."""
-
-    summary: dict[str, object]
-    """What report.json holds."""
-    page: Page
-
-
-def report(folder: Path) -> Report:
-    """Write report.json, report.md and report.html into a run's or a study's folder; of an
-    evaluation report.md and report.html, since it has results.json."""
-    from eapo_agents.runs.grading import is_evaluation, report_evaluation
-    from eapo_agents.runs.records import read_runs
-    from eapo_agents.runs.run_reports import run_facts
-    from evals.run_report import run_page
-    from evals.study import summarise
-    from evals.study_report import study_page
-
-    if is_evaluation(folder):
-        evaluation, page = report_evaluation(folder)
-        return Report(summary=evaluation.to_json(), page=page)
-    runs = read_runs(folder)
-    if not runs:
-        raise UsageError(f"The study in '{folder}' has no results yet: run it again to continue.")
-    found = summarise(runs)
-    summary = asdict(found)
-    if (folder / SETTINGS).exists():
-        page = study_page(found, runs)
-    else:
-        facts = run_facts(folder)
-        summary |= {"run": asdict(facts)}
-        page = run_page(runs[0], found, facts)
-    write_atomically(folder / "report.json", json.dumps(summary, indent=1) + "\n")
-    page.write(folder)
-    return Report(summary=summary, page=page)

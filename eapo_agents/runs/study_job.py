@@ -75,7 +75,21 @@ def _run_arm(recipe: Recipe, folder: Path) -> JsonObject:
         "assisted": assisted,
         "collected": collected,
         "leaks": leaks,
+        "paid_calls": _paid_calls(recipe, folder),
     }
+
+
+def _paid_calls(recipe: Recipe, folder: Path) -> int | None:
+    """Return the calls of the training by its ledger; None where other runs share it."""
+    from eapo_agents.experts.call_store import CallStore
+
+    if recipe.consult.expert_store is not None:
+        return None
+    store = CallStore(expert_file(recipe, folder))
+    try:
+        return store.spent("train", "collect")[0]
+    finally:
+        store.close()
 
 
 def _plain(scores: Mapping[str, Score]) -> JsonObject:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
 from eapo_agents.schedules import counter_uniform
@@ -62,20 +63,47 @@ def worked_steps(expression: str) -> tuple[str, str]:
         ValueError: not arithmetic over numbers with + - * /, too long, too large, or a division by
         zero.
     """
+    steps, value = operations(expression)
+    return " ".join(step.text for step in steps) or f"{value}.", value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of an expression: `7 + 12 = 19` of `7 + 3 * 4`."""
+
+    left: str
+    sign: str
+    right: str
+    result: str
+    given: tuple[bool, bool]
+    """Whether left and right stand in the expression. The others are results."""
+
+    @property
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"{self.left} {self.sign} {self.right} = {self.result}."
+
+
+def operations(expression: str) -> tuple[list[Operation], str]:
+    """Return an expression's operations, in the order in which they are worked out, and its value.
+
+    Raises:
+        ValueError: as `worked_steps`.
+    """
     if len(expression) > _MAX_CHARS:
         raise ValueError(f"An expression has at most {_MAX_CHARS} characters.")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        steps: list[str] = []
+        steps: list[Operation] = []
         value = _value(tree.body, steps)
     except ZeroDivisionError as error:
         raise ValueError("The expression divides by zero.") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError("That is not an arithmetic expression such as 7 + 3 * 4.") from error
-    return " ".join(steps) or f"{_text(value)}.", _text(value)
+    return steps, _text(value)
 
 
-def _value(node: ast.expr, steps: list[str]) -> Fraction:
+def _value(node: ast.expr, steps: list[Operation]) -> Fraction:
     match node:
         case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
             return _checked(Fraction(str(value)))
@@ -85,9 +113,21 @@ def _value(node: ast.expr, steps: list[str]) -> Fraction:
             sign, apply = _OPERATORS[type(kind)]
             a, b = _value(left, steps), _value(right, steps)
             result = _checked(apply(a, b))
-            steps.append(f"{_text(a)} {sign} {_text(b)} = {_text(result)}.")
+            steps.append(
+                Operation(
+                    left=_text(a),
+                    sign=sign,
+                    right=_text(b),
+                    result=_text(result),
+                    given=(_is_number(left), _is_number(right)),
+                )
+            )
             return result
     raise ValueError("Only numbers with + - * / and brackets can be worked out.")
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant)
 
 
 def _checked(value: Fraction) -> Fraction:

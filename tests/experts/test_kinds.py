@@ -56,6 +56,41 @@ def test_every_kind_is_documented_in_the_recipe():
     assert all(f"`{kind}`" in text for kind in KINDS)
 
 
+@pytest.mark.parametrize(
+    ("gives", "query", "reply"),
+    [
+        ("solution", "What is 7 + 3 * 4?", "3 * 4 = 12. 7 + 12 = 19."),
+        ("prefix", "7 + 3 * 4", "3 * 4 = 12. 7 +"),
+        ("first_step", "7 + 3 * 4", "3 * 4 = 12."),
+        ("plan", "7 + 3 * 4", "3 * 4, then 7 +."),
+        ("plan", "(-2 + 3) * (4 - 1) - 5", "-2 + 3, then 4 - 1, then *, then - 5."),
+        ("subresult", "7 + 3 * 4", "12."),
+        ("other_notation", "7 + 3 * 4", "3 4 * 12. 7 12 + 19."),
+        ("critique", "7 + 3 * 4 = 31", "Wrong. First 3 * 4."),
+        ("critique", "What is 7 + 3 * 4? I say = 19.", "Right."),
+        ("critique", "7 + 3 * 4", "There is no answer to judge."),
+    ],
+)
+def test_a_solver_gives_the_kind_of_help_that_it_is_set_to(gives, query, reply):
+    answer = ask(ExpertPool([expert("solver", gives=gives)]), {"query": query})
+    assert (answer.status, answer.text) == (S.ACCEPTED, reply)
+
+
+@pytest.mark.parametrize("gives", ["prefix", "first_step", "subresult"])
+def test_a_part_never_holds_the_answer(gives):
+    answer = ask(ExpertPool([expert("solver", gives=gives)]), {"query": "3 * 4"})
+    assert answer.status is S.FAILED
+    assert "would be all of it" in answer.error
+
+
+@pytest.mark.parametrize(
+    "options", [{"gives": "hint"}, {"share": 0.5}, {"gives": "prefix", "share": 1}]
+)
+def test_a_solver_that_cannot_be_is_refused(options):
+    with pytest.raises(UsageError, match=r"gives one of solution, prefix|a share in \(0, 1\)"):
+        expert("solver", **options)
+
+
 def test_a_local_model_answers_and_says_the_same_again(saved_model):
     pool = ExpertPool([expert("transformers", model=str(saved_model), max_tokens=8)])
     first = ask(pool, {"query": "What is the capital of France?"})

@@ -19,7 +19,7 @@ from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
 from eapo_agents.runs.comparing import compare
 from eapo_agents.runs.stages import read_stages
-from eapo_agents.runs.studies import report
+from eapo_agents.runs.study_reports import report
 from eapo_agents.store import TraceStore
 from eapo_agents.types import ConsultationStatus, RolloutGroup
 from evals.compare import compare_runs

@@ -40,6 +40,8 @@ def test_queries_and_tokens_are_counted_by_hand():
     assert found.sampled_tokens_at_most == 4 * 3 * 10 + 4 * 2 * 10
     assert found.expert_queries_at_most == 4 * 2 * 2 + 4 * 2 * 1
     assert found.expert_calls_at_most == 4 * 2 * 2 + 4 * 2 * 1 / 2
+    limited = recipe.train.model_copy(update={"expert_calls": 5})
+    assert plan(recipe.model_copy(update={"train": limited}), 1).expert_calls_at_most == 5
 
 
 def test_an_adapter_has_the_weights_that_peft_gives_it(loaded_policy):

@@ -11,10 +11,11 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.tool_calls import format_call
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 from eapo_agents.store import TraceStore
-from eapo_agents.types import RolloutGroup
+from eapo_agents.types import ConsultationStatus, RolloutGroup
 from graphs.concurrency import Concurrency
 from graphs.consult import build_consult_graph
 from graphs.rollout import Rollouts
+from trainers.call_limit import CallLimit
 from trainers.sources import LiveRollouts, group_metrics, merge_metrics
 
 
@@ -107,6 +108,49 @@ def test_a_resumed_step_takes_what_was_rolled_out_by_the_same_weights_and_runs_t
         (again,) = live(policy, pool, never, problem, store).groups([0], 2)
         assert ran == []
         assert [t.rollout for t in again.trajectories_G] == [0, 1, 2, 3]
+
+
+def test_a_limit_on_calls_withholds_further_replies_and_an_interrupted_run_withholds_the_same(
+    scripted, problem, tmp_path
+):
+    def script(key, prompt):
+        asks = key.turn == 0 and key.rollout != 1
+        return format_call("a", {"query": "q"}) if asks else "Answer: 19"
+
+    policy = scripted(script)
+    always = AcceptanceSchedule(kind="constant")
+    options = {"default": "a reply"}
+    accepted = {}
+    for killed in (False, True):
+        # replies are not stored: each is a call
+        pool = ExpertPool([make_expert("scripted", name="a", options=options)])
+        with TraceStore.open(tmp_path / f"{killed}.db", create=True) as store:
+            store.start_run(
+                "train",
+                kind="train",
+                recipe={},
+                sampling=policy.sampling,
+                policy=policy.engine.policy_version,
+            )
+
+            def source(pool=pool, store=store):
+                limit = CallLimit(most=5, a_rollout=lambda step: 1)
+                return dataclasses.replace(live(policy, pool, always, problem, store), limit=limit)
+
+            one = source()
+            groups = []
+            for step in (1, 2, 3):
+                one = source() if killed else one
+                groups += one.groups([0], step)
+            accepted[killed] = [
+                [t.rollout for t in group.trajectories_G for turn in t.turns
+                 for c in turn.consultations if c.status is ConsultationStatus.ACCEPTED]
+                for group in groups
+            ]  # fmt: skip
+            assert len(pool.store.rows()) == 9  # the withheld ones too
+            assert sum(row.attempts for _, row in pool.store.rows()) == 5
+    # the second step has two calls left: its rollouts 0 and 1 may ask, and 1 does not
+    assert accepted == {killed: [[0, 2, 3], [0], [0]] for killed in (False, True)}
 
 
 def test_problems_that_are_settled_are_passed_over_and_a_resumed_run_passes_over_the_same(

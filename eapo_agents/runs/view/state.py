@@ -11,8 +11,8 @@ from eapo_agents.runs.lock import LOCK
 _LOCKS = Path("/proc/locks")
 _RECENT_S = 120.0
 """Where the system does not tell who holds a lock: a run that wrote within this time runs."""
-_PARENTS = 3
-"""A study holds the lock for its arms, a demo for its phases."""
+_PARENTS = 5
+"""A study holds the lock for its arms, a demo for its phases, a table for its studies' arms."""
 
 
 class State(StrEnum):
