@@ -172,7 +172,10 @@ def _table(running: Sequence[Job], num_waiting: int) -> Table:
 
 def _state(job: Job) -> tuple[str, str]:
     from eapo_agents.runs.folder import STEPS, read_history
+    from eapo_agents.runs.job_progress import doing
 
+    if text := doing(job.folder):
+        return text, ""
     history = read_history(job.folder) if (job.folder / STEPS).exists() else []
     if not history:
         return "starting", ""

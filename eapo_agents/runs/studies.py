@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SETTINGS, RESULT, LOG = "study.json", "result.json", "log.txt"
 BASE = "base"
 _POLL_S = 1.0
+_ENDING_S = 60.0
 
 
 @dataclass(slots=True)

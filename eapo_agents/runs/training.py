@@ -30,6 +30,7 @@ from eapo_agents.runs.folder import (
     refuse_other_recipe,
     save_recipe,
 )
+from eapo_agents.runs.job_progress import TRAINING
 from eapo_agents.runs.loading import (
     load_agent,
     logged_groups,
@@ -273,7 +274,9 @@ def train_logged_into(
         return train_logged(agent, usable, out, on_step, after_step)
 
 
-def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dict[str, Score]]:
+def evaluator(
+    agent: Agent, store: TraceStore, out: Path, progress: Progress = SILENT
+) -> Callable[[int], dict[str, Score]]:
     """Return a function of a step: the tool-free scores of the present weights on the recipe's
     held-out problems, by condition, which it also keeps in the folder's evals.jsonl. The share of
     right answers of each problem is kept in verdicts.jsonl, for the examples of a report."""
@@ -282,7 +285,7 @@ def evaluator(agent: Agent, store: TraceStore, out: Path) -> Callable[[int], dic
     def at(step: int) -> dict[str, Score]:
         # a run that was killed between checkpoints may come to a step again with other weights
         weights = agent.engine.policy_version.weights
-        scores = score_policy(agent, part, store, f"eval/{step}/{weights}")
+        scores = score_policy(agent, part, store, f"eval/{step}/{weights}", progress)
         found = {name: score.summary() for name, score in scores.items()}
         append_line(out / EVALS, {"step": step, "scores": found})
         right = {name: score.per_problem for name, score in scores.items()}
@@ -328,7 +331,7 @@ def training_bar(
 
     history = read_history(folder) if (folder / STEPS).exists() else []
     told: set[str] = set()
-    with progress.bar("Train (steps)", total) as bar:
+    with progress.bar(TRAINING, total) as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
             append_line(folder / STEPS, {"step": step, **metrics})
