@@ -24,14 +24,7 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     train, consult, policy = recipe.train, recipe.consult, recipe.policy
     if policy.endpoint is not None and policy.chat_model is not None:
         raise ValueError("policy.endpoint and policy.chat_model are both given: take one out")
-    if recipe.answer_of is not None and (
-        train.method == "distillation" or train.internalise.min_answer_to_reply_ratio
-    ):
-        raise ValueError(
-            "an expert's text is imitated by train.method 'distillation' and by "
-            "train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
-            "than text: take one of them out"
-        )
+    _refuse_unfit_distillation(recipe)
     if consult.acceptance.kind == "adaptive" and not (
         round(consult.solo_share * train.num_generations)
         and round(consult.solo_share * recipe.collect.num_generations)
@@ -63,6 +56,22 @@ def refuse_unfit(recipe: RecipeSections) -> None:
         )
     _refuse_unfit_trl(recipe)
     refuse_unfit_rewards(recipe)
+
+
+def _refuse_unfit_distillation(recipe: RecipeSections) -> None:
+    train = recipe.train
+    imitates = train.method == "distillation" or train.distillation_share
+    if recipe.answer_of is not None and (imitates or train.internalise.min_answer_to_reply_ratio):
+        raise ValueError(
+            "an expert's text is imitated by train.method 'distillation', train.distillation_share "
+            "and train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
+            "than text: take one of them out"
+        )
+    if train.distillation_share and train.distillation_steps in (0, train.steps):
+        raise ValueError(
+            "train.distillation_share must give both distillation and rollouts a step: of "
+            f"{train.steps} (train.steps), {train.distillation_share:g} is all or none"
+        )
 
 
 def _refuse_unfit_sampling(recipe: RecipeSections) -> None:
@@ -202,7 +211,13 @@ _CONDITIONS = (
     Condition(
         lambda r: not r.consult.experts,
         ("consult.experts",),
-        (*_ASKING, *_POOL, *_LEARNED_FROM_REPLIES, *_LEARNED_FROM_QUERIES),
+        (
+            *_ASKING,
+            *_POOL,
+            *_LEARNED_FROM_REPLIES,
+            *_LEARNED_FROM_QUERIES,
+            "train.distillation_share",
+        ),
         "an expert in consult.experts",
     ),
     Condition(
@@ -303,16 +318,27 @@ _CONDITIONS = (
         "train.method 'logged'",
     ),
     Condition(
-        lambda r: r.train.method != "distillation",
-        ("train.method",),
-        ("train.expert_calls",),
-        "train.method 'distillation'",
+        lambda r: r.train.method != "distillation" and not r.train.distillation_share,
+        ("train.method", "train.distillation_share"),
+        ("train.expert_calls", "train.complete_replies"),
+        "train.method 'distillation', or train.distillation_share",
     ),
     Condition(
         lambda r: r.train.method != "rollouts",
         ("train.method",),
-        ("train.dynamic_sampling_retries", "train.skip_settled", "train.replay"),
+        (
+            "train.dynamic_sampling_retries",
+            "train.skip_settled",
+            "train.replay",
+            "train.distillation_share",
+        ),
         "train.method 'rollouts'",
+    ),
+    Condition(
+        lambda r: r.train.distillation_share > 0,
+        ("train.distillation_share",),
+        ("train.replay",),
+        "a run of rollouts alone (no train.distillation_share)",
     ),
     Condition(
         lambda r: r.train.method == "distillation",

@@ -91,6 +91,14 @@ class TrainSection(Settings):
     (`--from-traces`, or a study's collection), or nothing."""
     expert_calls: int | None = Field(None, ge=1)
     """Distillation: after this many calls, solutions are drawn again from those at hand."""
+    complete_replies: Literal["none", "answer", "solution"] = "none"
+    """Distillation: what follows a reply that is not a right solution, before it is imitated.
+    `none`: nothing, and it is not imitated. `answer`: the gold answer in the task's form.
+    `solution`: the problem's `solution`, where it has one, else the gold answer. A reply with a
+    wrong answer in the task's form is not completed."""
+    distillation_share: float = Field(0.0, ge=0, lt=1)
+    """Live: this share of the steps, the first ones, is distillation; the others learn from
+    rollouts."""
     steps: int = Field(10, ge=1)
     """Training steps."""
     problems_per_step: int = Field(8, ge=1)
@@ -153,3 +161,8 @@ class TrainSection(Settings):
     report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
     """Where TRL reports metrics: `tensorboard`, or what the extra `trackers` brings, `wandb` and
     `mlflow`."""
+
+    @property
+    def distillation_steps(self) -> int:
+        """The number of first steps that are distillation, in a live run."""
+        return round(self.distillation_share * self.steps)

@@ -9,7 +9,7 @@ from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.usage import Price
 from eapo_agents.old_keys import OLD_KEYS
 from eapo_agents.recipe import InternaliseSection, Recipe
-from eapo_agents.recipe_file import SHIPPED, load_recipe, to_yaml
+from eapo_agents.recipe_file import SHIPPED, fixed_part, load_recipe, to_yaml
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 
 ARMS = sorted(file.stem for file in (SHIPPED / "arms").glob("*.yaml"))
@@ -54,6 +54,22 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
         ("train: {epochs: 3}", "train.epochs", "train.method 'logged'"),
         ("train: {max_staleness: 3}", "train.max_staleness", "train.method 'logged'"),
         ("train: {expert_calls: 3}", "train.expert_calls", "'distillation'"),
+        (
+            "train: {distillation_share: 0.3}\nconsult: {experts: {}}",
+            "train.distillation_share",
+            "an expert",
+        ),
+        (
+            "train: {distillation_share: 0.3, replay: {store: x}}",
+            "train.replay",
+            "no train.distillation_share",
+        ),
+        ("train: {complete_replies: answer}", "train.complete_replies", "'distillation'"),
+        (
+            "train: {method: distillation, distillation_share: 0.5}",
+            "train.distillation_share",
+            "'rollouts'",
+        ),
         (
             "train: {method: distillation, dynamic_sampling_retries: 3}",
             "train.dynamic_sampling_retries",
@@ -136,6 +152,20 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
 def test_a_setting_without_effect_is_refused(tmp_path, text, key, needs):
     with pytest.raises(RecipeError, match=f"'{key}' has no effect: it needs .*{needs}"):
         load(tmp_path, text)
+
+
+def test_distillation_in_the_first_steps_leaves_some_to_rollouts_and_their_number_stays(tmp_path):
+    with pytest.raises(RecipeError, match="both distillation and rollouts a step: of 10 "):
+        load(tmp_path, "train: {distillation_share: 0.97}")
+    own = "graph: mine:build\nanswer_of: mine:answer\ntrain: {distillation_share: 0.3}"
+    with pytest.raises(RecipeError, match="an answer is more than text"):
+        load(tmp_path, own)
+    first, longer = (load(tmp_path, "", f"train.steps={steps}") for steps in (10, 20))
+    assert fixed_part(first) == fixed_part(longer)
+    share = "train: {distillation_share: 0.3}"
+    first, longer = (load(tmp_path, share, f"train.steps={steps}") for steps in (10, 20))
+    assert (first.train.distillation_steps, longer.train.distillation_steps) == (3, 6)
+    assert fixed_part(first) != fixed_part(longer)
 
 
 def test_a_setting_at_its_default_may_be_written_out(tmp_path):

@@ -1,10 +1,10 @@
 """Distillation, the baseline: the first expert solves the training problems, and its right
-solutions are imitated."""
+solutions are imitated; perhaps only in a run's first steps, before it goes on with rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eapo_agents.experts.call_store import CallSite
@@ -13,7 +13,7 @@ from eapo_agents.experts.pool import ExpertPool
 from eapo_agents.policy.engine import Engine
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.recipe import Recipe
-from eapo_agents.rewards import reward_of, scored
+from eapo_agents.rewards import Reward, reward_of, scored
 from eapo_agents.schedules import counter_key
 from eapo_agents.store import TraceStore
 from eapo_agents.types import (
@@ -31,7 +31,8 @@ from eapo_agents.types import (
 from graphs.concurrency import Concurrency
 from graphs.fill import RolloutPlan, fill
 from graphs.rollout import group_key
-from trainers.likelihood import in_form
+from trainers.likelihood import completed, in_form
+from trainers.sources import LiveRollouts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class ExpertSolutions:
             self._had = {
                 group_key(group.problem, group.trajectories_G[0].global_step): group
                 for group in self.store.groups(self.run_id)
+                if group.trajectories_G[0].role is Role.EXPERT
             }
         had = self._had
         most = self.recipe.train.expert_calls
@@ -74,7 +76,7 @@ class ExpertSolutions:
         if most is not None and len(before) >= most:
             seed = self.recipe.seed
             drawn = [counter_key("again", seed, step, item) % len(before) for item in items]
-            return [had[before[index]] for index in drawn]
+            return [_used_again(had[before[index]]) for index in drawn]
         plans = [
             RolloutPlan(
                 problem=problem, rollouts=(0,), run_id=self.run_id, key=group_key(problem, step)
@@ -91,6 +93,13 @@ class ExpertSolutions:
         )
         return [had[plan.key] for plan in plans]
 
+    def _solution(self, reply: str, problem: Problem, rewarded: Reward) -> str:
+        """Return what is imitated where it is right."""
+        form, by = self.recipe.task.answer_form, self.recipe.train.complete_replies
+        if by == "none":
+            return in_form(reply, problem, form, rewarded)
+        return completed(reply, problem, form, rewarded, by=by)
+
     async def _solve(self, problem: Problem, step: int) -> Trajectory:
         name = self.pool.tools[0].name
         # what a solver can read, where the task has it; an LLM gets the question
@@ -99,9 +108,8 @@ class ExpertSolutions:
         who = Consulting(problem_id=problem.id, problem=problem, global_step=step)
         with consulting(who):
             answer = await self.pool.ask(name, {"query": query}, site)
-        form = self.recipe.task.answer_form
         rewarded = reward_of(self.recipe, self.pool)
-        text = in_form(answer.text, problem, form, rewarded) if answer.accepted else ""
+        text = self._solution(answer.text, problem, rewarded) if answer.accepted else ""
         reward, correct = scored(rewarded, text, problem)  # without parts: the expert's own
         consultation = Consultation(
             slot=0,
@@ -147,5 +155,35 @@ class ExpertSolutions:
         )
 
 
+def _used_again(group: RolloutGroup) -> RolloutGroup:
+    """Return a group without its call: it was paid for, and counted, in its own step."""
+    (solved,) = group.trajectories_G
+    turns = tuple(replace(turn, consultations=()) for turn in solved.turns)
+    return replace(group, trajectories_G=(replace(solved, turns=turns),))
+
+
 def _step(group: RolloutGroup) -> int:
     return group.trajectories_G[0].global_step
+
+
+@dataclass(slots=True, kw_only=True)
+class SolutionsFirst:
+    """A `RolloutSource` of supervised training, then RL: an expert's solutions in the first steps,
+    rollouts of the present weights in the others.
+
+    It is one run: one optimizer, one schedule of the learning rate, one ledger.
+    """
+
+    solutions: ExpertSolutions
+    live: LiveRollouts
+    steps: int
+    """So many training steps learn from solutions."""
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    def groups(
+        self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
+    ) -> list[RolloutGroup]:
+        now = self.solutions if step <= self.steps else self.live
+        return now.groups(items, step, elsewhere)

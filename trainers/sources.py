@@ -167,6 +167,8 @@ class LiveRollouts:
         before: dict[tuple[str, str], list[Trajectory]] = {}
         for stored in self.store.trajectories(self.run_id):
             trajectory = stored.trajectory
+            if trajectory.role is Role.EXPERT:
+                continue  # a solution, of a step that learned from solutions
             if self.skip_settled and trajectory.global_step < step:
                 place = (trajectory.problem.id, stored.group_key)
                 before.setdefault(place, []).append(trajectory)
