@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unfit_rewards
+from eapo_agents.recipe_help import HELP_CONDITIONS, HINTED, is_weighted, refuse_unfit_solutions
 
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
@@ -24,7 +25,7 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     train, consult, policy = recipe.train, recipe.consult, recipe.policy
     if policy.endpoint is not None and policy.chat_model is not None:
         raise ValueError("policy.endpoint and policy.chat_model are both given: take one out")
-    _refuse_unfit_distillation(recipe)
+    refuse_unfit_solutions(recipe)
     if consult.acceptance.kind == "adaptive" and not (
         round(consult.solo_share * train.num_generations)
         and round(consult.solo_share * recipe.collect.num_generations)
@@ -58,22 +59,6 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     refuse_unfit_rewards(recipe)
 
 
-def _refuse_unfit_distillation(recipe: RecipeSections) -> None:
-    train = recipe.train
-    imitates = train.method == "distillation" or train.distillation_share
-    if recipe.answer_of is not None and (imitates or train.internalise.min_answer_to_reply_ratio):
-        raise ValueError(
-            "an expert's text is imitated by train.method 'distillation', train.distillation_share "
-            "and train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
-            "than text: take one of them out"
-        )
-    if train.distillation_share and train.distillation_steps in (0, train.steps):
-        raise ValueError(
-            "train.distillation_share must give both distillation and rollouts a step: of "
-            f"{train.steps} (train.steps), {train.distillation_share:g} is all or none"
-        )
-
-
 def _refuse_unfit_sampling(recipe: RecipeSections) -> None:
     sampling = recipe.sampling
     if sampling.temperature <= 0:
@@ -104,12 +89,14 @@ def _refuse_unfit_trl(recipe: RecipeSections) -> None:
         or train.internalise.ratio == "importance"
         or train.replay is not None
         or train.max_staleness
+        or is_weighted(recipe)
     )
     if trl.get("importance_sampling_level") == "sequence" and weighted:
         raise ValueError(
             "trl.importance_sampling_level 'sequence' gives every token of a row one weight, and "
             "train.internalise.self_distillation_weight, train.internalise.ratio 'importance', "
-            "train.replay and train.max_staleness weigh each token: use one or the other"
+            "train.off_policy, train.replay and train.max_staleness weigh each token: use one or "
+            "the other"
         )
 
 
@@ -181,14 +168,16 @@ _POLICY_GRADIENT = (
     "train.penalty",
     "train.overlong",
     "train.internalise",
+    "train.off_policy",
 )
 _CONDITIONS = (
     *TASK_CONDITIONS,
+    *HELP_CONDITIONS,
     Condition(
-        lambda r: r.graph != "consult" and not is_own(r.graph),
+        lambda r: r.graph not in ("consult", *HINTED) and not is_own(r.graph),
         ("graph",),
         _ASKING,
-        "the graph 'consult' or one of your own",
+        "the graph 'consult', 'hinted', 'critique' or one of your own",
     ),
     Condition(
         lambda r: is_own(r.graph),
@@ -216,7 +205,7 @@ _CONDITIONS = (
             *_POOL,
             *_LEARNED_FROM_REPLIES,
             *_LEARNED_FROM_QUERIES,
-            "train.distillation_share",
+            "train.off_policy.hints",
         ),
         "an expert in consult.experts",
     ),
@@ -318,12 +307,6 @@ _CONDITIONS = (
         "train.method 'logged'",
     ),
     Condition(
-        lambda r: r.train.method != "distillation" and not r.train.distillation_share,
-        ("train.method", "train.distillation_share"),
-        ("train.expert_calls", "train.complete_replies"),
-        "train.method 'distillation', or train.distillation_share",
-    ),
-    Condition(
         lambda r: r.train.method != "rollouts",
         ("train.method",),
         (
@@ -331,14 +314,9 @@ _CONDITIONS = (
             "train.skip_settled",
             "train.replay",
             "train.distillation_share",
+            "train.off_policy.solutions",
         ),
         "train.method 'rollouts'",
-    ),
-    Condition(
-        lambda r: r.train.distillation_share > 0,
-        ("train.distillation_share",),
-        ("train.replay",),
-        "a run of rollouts alone (no train.distillation_share)",
     ),
     Condition(
         lambda r: r.train.method == "distillation",
@@ -352,6 +330,7 @@ _CONDITIONS = (
                 r.train.max_staleness
                 or r.train.replay
                 or r.train.internalise.ratio == "importance"
+                or r.train.off_policy.hints == "ratio"
                 or r.policy.allow_midrollout_updates
             )
         ),
@@ -359,11 +338,12 @@ _CONDITIONS = (
             "train.max_staleness",
             "train.replay",
             "train.internalise.ratio",
+            "train.off_policy.hints",
             "policy.allow_midrollout_updates",
         ),
         ("train.importance_ratio_cap",),
         "rows of other weights (train.max_staleness, train.replay, train.internalise.ratio "
-        "'importance' or policy.allow_midrollout_updates)",
+        "'importance', train.off_policy.hints 'ratio' or policy.allow_midrollout_updates)",
     ),
     Condition(
         lambda r: not r.train.internalise.hint_stripped_weight,

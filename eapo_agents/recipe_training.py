@@ -48,6 +48,26 @@ class InternaliseSection(Settings):
     with a reply in its context (as in SDPO, by the log-ratio of the sampled tokens)."""
 
 
+class OffPolicySection(Settings):
+    """Rows that the policy did not sample behind the prompt that they are trained behind: rollouts
+    whose hint is taken away, solutions of an expert. Not in the paper."""
+
+    hints: Literal["kept", "ratio", "shaped"] = "kept"
+    """What rollouts of the graphs `hinted` and `critique` with an accepted reply are trained
+    behind. `kept`: as they were sampled. Otherwise their last turn, behind the tool-free prompt,
+    each token weighted by how likely it is there compared with before, truncated at
+    train.importance_ratio_cap (`ratio`), or by gamma (`shaped`)."""
+    solutions: Literal["none", "rollout", "likelihood"] = "none"
+    """Live: mix the first expert's right solutions into the groups, each problem's asked for once.
+    `rollout`: a solution is compared with the group's rollouts, its tokens weighted by gamma.
+    `likelihood`: it is imitated beside the policy gradient, tokens weighted by p (1 - p)."""
+    solution_weight: float = Field(1.0, gt=0)
+    """Weight of solutions that are imitated (`likelihood`)."""
+    gamma: float = Field(0.1, gt=0)
+    """Shaping: a token of probability p has the weight gamma p / (p + gamma)^2. The smaller, the
+    more weight have tokens that are unlikely."""
+
+
 class PenaltySection(Settings):
     """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
 
@@ -143,6 +163,8 @@ class TrainSection(Settings):
     """The adapter that is trained. `null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
     """Likelihood terms beside the policy gradient."""
+    off_policy: OffPolicySection = OffPolicySection()
+    """Rollouts whose hint is taken away, and solutions of an expert among the rollouts."""
     dynamic_sampling_retries: int = Field(1, ge=0)
     """Live: how many times per step groups whose rewards are all equal are replaced by new
     problems."""

@@ -55,9 +55,36 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
         ("train: {max_staleness: 3}", "train.max_staleness", "train.method 'logged'"),
         ("train: {expert_calls: 3}", "train.expert_calls", "'distillation'"),
         (
-            "train: {distillation_share: 0.3}\nconsult: {experts: {}}",
-            "train.distillation_share",
-            "an expert",
+            "train: {distillation_share: 0.3, off_policy: {solutions: rollout}}",
+            "train.off_policy.solutions",
+            "no train.distillation_share",
+        ),
+        (
+            "train: {method: distillation, off_policy: {solutions: rollout}}",
+            "train.off_policy.solutions",
+            "'rollouts'",
+        ),
+        ("train: {off_policy: {hints: ratio}}", "train.off_policy.hints", "'hinted' or 'critique'"),
+        (
+            "graph: hinted\ntrain: {turn_discount: 0.5, off_policy: {hints: ratio}}",
+            "train.turn_discount",
+            "no train.off_policy",
+        ),
+        (
+            "graph: critique\ntrain: {internalise: {hint_stripped_weight: 1}}",
+            "train.internalise.hint_stripped_weight",
+            "a policy that asks",
+        ),
+        ("graph: hinted\ntools: [calculator]", "tools", "a policy that asks"),
+        (
+            "train: {off_policy: {solutions: rollout, solution_weight: 2}}",
+            "train.off_policy.solution_weight",
+            "'likelihood'",
+        ),
+        (
+            "graph: hinted\ntrain: {off_policy: {hints: ratio, gamma: 1}}",
+            "train.off_policy.gamma",
+            "'shaped'",
         ),
         (
             "train: {distillation_share: 0.3, replay: {store: x}}",
@@ -152,6 +179,31 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
 def test_a_setting_without_effect_is_refused(tmp_path, text, key, needs):
     with pytest.raises(RecipeError, match=f"'{key}' has no effect: it needs .*{needs}"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("{method: distillation}\nconsult: {experts: {}}", "there is none: name one"),
+        (
+            "{off_policy: {solutions: rollout}}\n"
+            "consult: {experts: {e: {kind: solver, offered: false}}}",
+            "there is none: name one",
+        ),
+        (
+            "{off_policy: {solutions: rollout}, baseline: condition}\nconsult: {solo_share: 0.5}",
+            "set train.baseline to group",
+        ),
+        (
+            "{off_policy: {hints: ratio}}\ngraph: hinted\n"
+            "trl: {importance_sampling_level: sequence}",
+            "train.off_policy, train.replay .* weigh each token",
+        ),
+    ],
+)
+def test_help_that_cannot_be_learned_from_is_refused(tmp_path, text, rule):
+    with pytest.raises(RecipeError, match=rule):
+        load(tmp_path, f"train: {text}")
 
 
 def test_distillation_in_the_first_steps_leaves_some_to_rollouts_and_their_number_stays(tmp_path):

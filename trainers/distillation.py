@@ -54,6 +54,8 @@ class ExpertSolutions:
     engine: Engine
     """The policy's: it samples nothing here."""
     concurrency: Concurrency
+    key_prefix: str = ""
+    """Before the names of its groups in the store, where the run has rollouts of the same steps."""
     _had: dict[str, RolloutGroup] | None = field(default=None)
     """Group key (a problem at a step) -> its solution, those of an interrupted run too."""
 
@@ -63,13 +65,7 @@ class ExpertSolutions:
     def groups(
         self, items: Sequence[int], step: int, elsewhere: Collection[int] = ()
     ) -> list[RolloutGroup]:
-        if self._had is None:
-            self._had = {
-                group_key(group.problem, group.trajectories_G[0].global_step): group
-                for group in self.store.groups(self.run_id)
-                if group.trajectories_G[0].role is Role.EXPERT
-            }
-        had = self._had
+        had = self._read()
         most = self.recipe.train.expert_calls
         # steps that are repeated after an interruption must not count, or draw, what came later
         before = sorted(key for key, group in had.items() if _step(group) < step)
@@ -77,21 +73,57 @@ class ExpertSolutions:
             seed = self.recipe.seed
             drawn = [counter_key("again", seed, step, item) % len(before) for item in items]
             return [_used_again(had[before[index]]) for index in drawn]
-        plans = [
-            RolloutPlan(
-                problem=problem, rollouts=(0,), run_id=self.run_id, key=group_key(problem, step)
-            )
-            for problem in (self.problems[item] for item in items)
-        ]
+        problems = [self.problems[item] for item in items]
+        self._solve_missing(problems, step)
+        return [had[group_key(problem, step)] for problem in problems]
+
+    def once(self, problems: Sequence[Problem], step: int) -> dict[str, Trajectory]:
+        """Return solutions by problem id: those of earlier steps, and of the other problems those
+        that are asked for now, as far as `train.expert_calls` allows."""
+        had = self._read()
+        earlier = {
+            group.problem.id: _used_again(group).trajectories_G[0]
+            for group in had.values()
+            if _step(group) < step
+        }
+        new = [problem for problem in problems if problem.id not in earlier]
+        most = self.recipe.train.expert_calls
+        if most is not None:
+            new = new[: max(0, most - len(earlier))]
+        self._solve_missing(new, step)
+        now = {p.id: had[group_key(p, step)].trajectories_G[0] for p in new}
+        return earlier | now
+
+    def _read(self) -> dict[str, RolloutGroup]:
+        """Return the solutions at hand, which a run that continues has in its store."""
+        if self._had is None:
+            self._had = {
+                group_key(group.problem, group.trajectories_G[0].global_step): group
+                for group in self.store.groups(self.run_id)
+                if group.trajectories_G[0].role is Role.EXPERT
+            }
+        return self._had
+
+    def _solve_missing(self, problems: Sequence[Problem], step: int) -> None:
+        """Ask for the solutions of a step that are not at hand."""
+        had = self._read()
         fill(
             self.store,
-            [plan for plan in plans if plan.key not in had],
+            [
+                RolloutPlan(
+                    problem=problem,
+                    rollouts=(0,),
+                    run_id=self.run_id,
+                    key=self.key_prefix + group_key(problem, step),
+                )
+                for problem in problems
+                if group_key(problem, step) not in had
+            ],
             lambda plan, rollout, ended: self._solve(plan.problem, step),
             engine=self.engine,
             concurrency=self.concurrency,
-            on_group=lambda plan, group: had.__setitem__(plan.key, group),
+            on_group=lambda plan, group: had.__setitem__(group_key(plan.problem, step), group),
         )
-        return [had[plan.key] for plan in plans]
 
     def _solution(self, reply: str, problem: Problem, rewarded: Reward) -> str:
         """Return what is imitated where it is right."""

@@ -30,6 +30,7 @@ from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.mismatch import Mismatch
 from trainers.objective import Objective
+from trainers.off_policy import kinds_of, token_factors
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
@@ -174,21 +175,24 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         total, share = self._normalisers(counted, is_likelihood)
         advantages = tensors["advantages"] * weights * share
 
-        # Rows of other weights, or of another context, get the ratio as a factor of the advantage,
-        # truncated. Their old logprobs become today's: TRL's clip is then around today's policy,
-        # not around one that the row is already far from.
+        # Rows of other weights, of another context or of an expert get a factor of the advantage,
+        # such as the truncated ratio. Their old logprobs become today's: TRL's clip is then around
+        # today's policy, not around one that the row is already far from.
         first = self._fresh_from()
-        is_stale = self._is_stale(relative, likelihood, first, weights)
+        kinds = kinds_of(relative, likelihood, first)
+        is_moved = torch.zeros_like(is_likelihood)
+        is_moved[: len(rows), 0] = torch.tensor([kind is not None for kind in kinds]).bool()
         old = tensors["old_per_token_logps"]
-        current = self._current_logps(tensors, is_stale[:, 0])
-        ratio = torch.exp(current - old).clamp(max=self._importance_cap)
-        advantages = torch.where(is_stale, advantages * ratio, advantages)
-        tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
-        tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
+        current = self._current_logps(tensors, is_moved[:, 0])
+        factors = token_factors(
+            kinds, current, old, ratio_cap=self._importance_cap, gamma=self._objective.gamma
+        )
+        tensors["old_per_token_logps"] = torch.where(is_moved, current, old)
+        tensors["advantages"] = advantages * factors * self._teachers_view(tensors, rows)
 
         # what `_get_per_token_logps_and_entropies` needs to know of each row in the loss
         tensors["is_likelihood"] = is_likelihood
-        tensors["is_relative"] = ~is_stale & ~is_likelihood
+        tensors["is_relative"] = ~is_moved & ~is_likelihood
         # Only rows of today's weights measure the engine. Later passes over a log would measure how
         # far the weights have moved.
         unmoved = first - self._first_step == self.state.global_step
@@ -220,24 +224,6 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         # without a policy gradient (distillation), the likelihood's own number is left
         total = count[0] if count[0] > 0 else count[1]
         return total, torch.where(is_likelihood, total / count[1].clamp(min=1e-9), 1.0)
-
-    def _is_stale(
-        self,
-        relative: Sequence[TrainingRow],
-        likelihood: Sequence[TrainingRow],
-        first: int,
-        like: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return which rows (R, 1) have logprobs that are not those of today's policy on them."""
-        is_stale = torch.zeros(len(like), 1, dtype=torch.bool, device=like.device)
-        num = len(relative)
-        # sampled by older weights: logged or replayed
-        is_stale[:num, 0] = torch.tensor([row.trajectory.policy.step < first for row in relative])
-        # with logprobs, a likelihood row was sampled with a reply in the context that is gone here
-        is_stale[num : num + len(likelihood), 0] = torch.tensor(
-            [row.logprobs_T is not None for row in likelihood]
-        )
-        return is_stale
 
     def _teachers_view(self, tensors: Tensors, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Return by how many nats the teacher finds each sampled token likelier than the student

@@ -15,9 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import Trajectory, Turn
+
+OffPolicy = Literal["ratio", "shaped", "uncertain"]
+"""How tokens are weighted that the policy did not sample behind their prompt: see `off_policy`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,8 @@ class TrainingRow:
     teacher_ids: tuple[int, ...] | None = None
     """What stands before the completion for the teacher of self-distillation, in place of
     `prompt_ids`; None where there is no teacher."""
+    off_policy: OffPolicy | None = None
+    """Where the policy did not sample the row behind its prompt: how its tokens are weighted."""
 
     @property
     def num_trained(self) -> int:

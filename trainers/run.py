@@ -28,6 +28,7 @@ from trainers.distillation import ExpertSolutions, SolutionsFirst
 from trainers.doctor import Expectation, examined
 from trainers.grpo import EapoTrainer
 from trainers.likelihood import StandIn
+from trainers.mixing import MixedSolutions
 from trainers.objective import Objective
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
 from trainers.trl_arguments import grpo_config, processes
@@ -91,6 +92,9 @@ def train_live(
             source = SolutionsFirst(
                 solutions=solutions, live=live, steps=recipe.train.distillation_steps
             )
+        elif recipe.train.off_policy.solutions != "none":
+            solutions = _solutions(agent, problems, store, run_id, key_prefix="solution/")
+            source = MixedSolutions(live=live, solutions=solutions)
         elif (replay := recipe.train.replay) is not None:
             source = ReplayedRollouts(
                 live=live, logged=logged, share=replay.share, max_staleness=replay.max_staleness
@@ -99,9 +103,13 @@ def train_live(
 
 
 def _solutions(
-    agent: Agent, problems: Sequence[Problem], store: TraceStore, run_id: str
+    agent: Agent,
+    problems: Sequence[Problem],
+    store: TraceStore,
+    run_id: str,
+    key_prefix: str = "",
 ) -> ExpertSolutions:
-    """Where distillation's groups come from."""
+    """Where an expert's solutions come from."""
     return ExpertSolutions(
         pool=agent.pool,
         renderer=agent.renderer,
@@ -113,6 +121,7 @@ def _solutions(
         run_id=run_id,
         engine=agent.engine,
         concurrency=_concurrency(agent),
+        key_prefix=key_prefix,
     )
 
 

@@ -1,0 +1,132 @@
+"""What a recipe may not say about help that the policy did not ask for: an expert's solutions,
+hints that are pushed, critiques."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eapo_agents.recipe_conditions import Condition
+
+if TYPE_CHECKING:
+    from eapo_agents.recipe_sections import RecipeSections
+
+HINTED = ("hinted", "critique")
+"""Graphs in which an expert speaks unasked."""
+
+
+def refuse_unfit_solutions(recipe: RecipeSections) -> None:
+    """Raise ValueError where an expert's solutions cannot be learned from as the recipe says."""
+    train = recipe.train
+    mixed = train.off_policy.solutions
+    imitates = train.method == "distillation" or train.distillation_share or mixed != "none"
+    if recipe.answer_of is not None and (imitates or train.internalise.min_answer_to_reply_ratio):
+        raise ValueError(
+            "an expert's text is learned from by train.method 'distillation', "
+            "train.distillation_share, train.off_policy.solutions and "
+            "train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
+            "than text: take one of them out"
+        )
+    offered = [name for name, expert in recipe.consult.experts.items() if expert.offered]
+    if imitates and not offered:
+        raise ValueError(
+            "solutions come from the first expert of consult.experts that is offered, and there is "
+            "none: name one, or take train.method 'distillation', train.distillation_share and "
+            "train.off_policy.solutions out"
+        )
+    if train.distillation_share and train.distillation_steps in (0, train.steps):
+        raise ValueError(
+            "train.distillation_share must give both distillation and rollouts a step: of "
+            f"{train.steps} (train.steps), {train.distillation_share:g} is all or none"
+        )
+    if mixed == "rollout" and train.baseline == "condition":
+        raise ValueError(
+            "with train.baseline 'condition' a solution is not compared with solo rollouts, and "
+            "train.off_policy.solutions 'rollout' compares it with the group: set train.baseline "
+            "to group"
+        )
+
+
+def is_weighted(recipe: RecipeSections) -> bool:
+    """Return whether tokens are weighted that were not sampled behind their prompt."""
+    off_policy = recipe.train.off_policy
+    return off_policy.hints != "kept" or off_policy.solutions != "none"
+
+
+def _learns_from_solutions(recipe: RecipeSections) -> bool:
+    train = recipe.train
+    return bool(
+        train.method == "distillation"
+        or train.distillation_share
+        or train.off_policy.solutions != "none"
+    )
+
+
+_NEED_ASKING = (
+    "consult.max_queries",
+    "consult.ask_all",
+    "consult.turns",
+    "tools",
+    "train.penalty",
+    "train.internalise.hint_stripped_weight",
+    "train.internalise.self_distillation_weight",
+    "train.internalise.solo_answer_weight",
+)
+"""What the graphs of `HINTED` cannot use: the policy does not ask there, and has no tools."""
+HELP_CONDITIONS = (
+    Condition(
+        lambda r: r.graph in HINTED,
+        ("graph",),
+        _NEED_ASKING,
+        "a policy that asks (the graph 'consult' or one of your own)",
+    ),
+    Condition(
+        lambda r: r.graph not in HINTED,
+        ("graph",),
+        ("train.off_policy.hints",),
+        "the graph 'hinted' or 'critique'",
+    ),
+    Condition(
+        lambda r: r.consult.solo_share == 1,
+        ("consult.solo_share",),
+        ("train.off_policy.hints",),
+        "rollouts with experts (consult.solo_share below 1)",
+    ),
+    Condition(
+        lambda r: not _learns_from_solutions(r),
+        ("train.method", "train.distillation_share", "train.off_policy.solutions"),
+        ("train.expert_calls", "train.complete_replies"),
+        "train.method 'distillation', train.distillation_share or train.off_policy.solutions",
+    ),
+    Condition(
+        lambda r: r.train.distillation_share > 0,
+        ("train.distillation_share",),
+        ("train.replay", "train.off_policy.solutions"),
+        "a run of rollouts alone (no train.distillation_share)",
+    ),
+    Condition(
+        lambda r: r.train.off_policy.solutions != "none",
+        ("train.off_policy.solutions",),
+        ("train.replay",),
+        "a run without train.off_policy.solutions",
+    ),
+    Condition(
+        is_weighted,
+        ("train.off_policy.hints", "train.off_policy.solutions"),
+        ("train.turn_discount", "task.reward_of_turn"),
+        "rollouts that are trained as they were sampled (no train.off_policy)",
+    ),
+    Condition(
+        lambda r: r.train.off_policy.solutions != "likelihood",
+        ("train.off_policy.solutions",),
+        ("train.off_policy.solution_weight",),
+        "train.off_policy.solutions 'likelihood'",
+    ),
+    Condition(
+        lambda r: (
+            r.train.off_policy.hints != "shaped" and r.train.off_policy.solutions != "rollout"
+        ),
+        ("train.off_policy.hints", "train.off_policy.solutions"),
+        ("train.off_policy.gamma",),
+        "train.off_policy.hints 'shaped' or train.off_policy.solutions 'rollout'",
+    ),
+)
