@@ -110,10 +110,11 @@ class TrainSection(Settings):
     """What the policy learns from: its own rollouts, the first expert's solutions, logged rollouts
     (`--from-traces`, or a study's collection), or nothing."""
     expert_calls: int | None = Field(None, ge=1)
-    """Distillation: after this many calls, solutions are drawn again from those at hand."""
+    """Most solutions that are asked for. Afterwards distillation draws again from those at hand,
+    and off_policy.solutions gives the other problems none."""
     complete_replies: Literal["none", "answer", "solution"] = "none"
-    """Distillation: what follows a reply that is not a right solution, before it is imitated.
-    `none`: nothing, and it is not imitated. `answer`: the gold answer in the task's form.
+    """Solutions: what follows a reply that is not a right solution, before it is learned
+    from. `none`: nothing, and it is left out. `answer`: the gold answer in the task's form.
     `solution`: the problem's `solution`, where it has one, else the gold answer. A reply with a
     wrong answer in the task's form is not completed."""
     distillation_share: float = Field(0.0, ge=0, lt=1)

@@ -11,9 +11,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback
 
 from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.experts.reference import refuse_unknown_field
 from eapo_agents.policy.models import POLICY_FILE, save_policy
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_help import HINTED
 from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Role, RolloutGroup
@@ -78,10 +80,10 @@ def train_live(
         logged: what the recipe's `replay` draws from, as `usable_groups` gives it.
 
     Raises:
-        RecipeError: fewer problems than a step takes.
+        RecipeError: the problems do not fit the recipe.
     """
     recipe = agent.recipe
-    refuse_few_problems(recipe, problems)
+    refuse_unfit_problems(recipe, problems)
     source: RolloutSource
     if recipe.train.method == "distillation":
         source = _solutions(agent, problems, store, run_id)
@@ -160,8 +162,11 @@ def _concurrency(agent: Agent) -> Concurrency:
     return Concurrency(agent.recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited)
 
 
-def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Raise RecipeError for fewer problems than a step takes: TRL runs no step that is not full."""
+def refuse_unfit_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError for problems that a reference knows nothing of, and for fewer than a step
+    takes: TRL runs no step that is not full."""
+    for name, expert in recipe.consult.experts.items():
+        refuse_unknown_field(name, expert.kind, expert.options, problems)
     if len(problems) < recipe.train.problems_per_step:
         raise RecipeError(
             f"train.problems_per_step is {recipe.train.problems_per_step}, and the task has "
@@ -249,9 +254,9 @@ def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
     ):
         return
     graph = agent.graph(agent.policy(agent.sampling))
-    own = graph.name if role_of(graph) is Role.OWN else None
+    own = _shown_by(graph.name, role_of(graph))
     for trajectory in (t for group in groups for t in group.trajectories_G):
-        theirs = trajectory.graph if trajectory.role is Role.OWN else None
+        theirs = _shown_by(trajectory.graph, trajectory.role)
         if theirs != own and trajectory.role in (Role.OWN, Role.CONSULT):
             raise TraceError(
                 f"The traces are of the graph '{trajectory.graph}', and the recipe's is "
@@ -259,6 +264,11 @@ def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
                 "recipe's graph, so name that graph (graph: package.module:function), or set "
                 "those weights to 0."
             )
+
+
+def _shown_by(graph: str, role: Role) -> str | None:
+    """Return the name of a graph whose first prompt is not the consult graph's; None for that."""
+    return graph if role is Role.OWN or graph in HINTED else None
 
 
 def objective_of(agent: Agent) -> Objective:
