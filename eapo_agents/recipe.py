@@ -16,6 +16,7 @@ from eapo_agents.recipe_training import (
     OffPolicySection,
     OverlongSection,
     PenaltySection,
+    TeacherSection,
     TrainSection,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "OverlongSection",
     "PenaltySection",
     "Recipe",
+    "TeacherSection",
     "TrainSection",
 ]
 

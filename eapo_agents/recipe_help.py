@@ -1,5 +1,5 @@
 """What a recipe may not say about help that the policy did not ask for: an expert's solutions,
-hints that are pushed, critiques."""
+hints that are pushed, critiques, a teacher."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def refuse_unfit_solutions(recipe: RecipeSections) -> None:
             "with train.baseline 'condition' a solution is not compared with solo rollouts, and "
             "train.off_policy.solutions 'rollout' compares it with the group: set train.baseline "
             "to group"
+        )
+
+
+def refuse_unfit_teacher(recipe: RecipeSections) -> None:
+    """Raise ValueError where two teachers would judge the same tokens."""
+    train = recipe.train
+    if train.teacher is not None and train.internalise.self_distillation_weight:
+        raise ValueError(
+            "train.teacher and train.internalise.self_distillation_weight both say who judges the "
+            "policy's tokens: take one out"
         )
 
 
@@ -114,6 +124,29 @@ HELP_CONDITIONS = (
         ("train.off_policy.hints", "train.off_policy.solutions"),
         ("train.turn_discount", "task.reward_of_turn"),
         "rollouts that are trained as they were sampled (no train.off_policy)",
+    ),
+    Condition(
+        lambda r: r.train.teacher is not None and not r.train.teacher.reward,
+        ("train.teacher",),
+        (
+            "train.advantage",
+            "train.baseline",
+            "train.turn_discount",
+            "task.reward_of_turn",
+            "train.epsilon",
+            "train.epsilon_high",
+            "train.penalty",
+            "train.overlong",
+            "train.off_policy.hints",
+            "train.skip_settled",
+        ),
+        "learning from the reward (no train.teacher, or train.teacher.reward)",
+    ),
+    Condition(
+        lambda r: r.train.teacher is not None,
+        ("train.teacher",),
+        ("train.replay",),
+        "a run without train.teacher, which judges what the policy samples now",
     ),
     Condition(
         lambda r: r.train.off_policy.solutions != "likelihood",

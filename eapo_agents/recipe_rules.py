@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unfit_rewards
-from eapo_agents.recipe_help import HELP_CONDITIONS, HINTED, is_weighted, refuse_unfit_solutions
+from eapo_agents.recipe_help import (
+    HELP_CONDITIONS,
+    HINTED,
+    is_weighted,
+    refuse_unfit_solutions,
+    refuse_unfit_teacher,
+)
 
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
@@ -26,6 +32,7 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     if policy.endpoint is not None and policy.chat_model is not None:
         raise ValueError("policy.endpoint and policy.chat_model are both given: take one out")
     refuse_unfit_solutions(recipe)
+    refuse_unfit_teacher(recipe)
     if consult.acceptance.kind == "adaptive" and not (
         round(consult.solo_share * train.num_generations)
         and round(consult.solo_share * recipe.collect.num_generations)
@@ -89,14 +96,15 @@ def _refuse_unfit_trl(recipe: RecipeSections) -> None:
         or train.internalise.ratio == "importance"
         or train.replay is not None
         or train.max_staleness
+        or train.teacher is not None
         or is_weighted(recipe)
     )
     if trl.get("importance_sampling_level") == "sequence" and weighted:
         raise ValueError(
             "trl.importance_sampling_level 'sequence' gives every token of a row one weight, and "
             "train.internalise.self_distillation_weight, train.internalise.ratio 'importance', "
-            "train.off_policy, train.replay and train.max_staleness weigh each token: use one or "
-            "the other"
+            "train.off_policy, train.teacher, train.replay and train.max_staleness weigh each "
+            "token: use one or the other"
         )
 
 
@@ -315,6 +323,7 @@ _CONDITIONS = (
             "train.replay",
             "train.distillation_share",
             "train.off_policy.solutions",
+            "train.teacher",
         ),
         "train.method 'rollouts'",
     ),

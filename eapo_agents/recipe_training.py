@@ -68,6 +68,22 @@ class OffPolicySection(Settings):
     more weight have tokens that are unlikely."""
 
 
+class TeacherSection(Settings):
+    """A model here that judges each token of the policy's rollouts: on-policy distillation. It has
+    the policy's tokenizer."""
+
+    model: str
+    """Model folder, GGUF file or cached model's name."""
+    adapter: str | None = None
+    """Folder of a trained policy on that model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of its weights."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of its judgement beside the policy gradient."""
+    reward: bool = False
+    """Learn from the task's reward too."""
+
+
 class PenaltySection(Settings):
     """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
 
@@ -166,6 +182,8 @@ class TrainSection(Settings):
     """Likelihood terms beside the policy gradient."""
     off_policy: OffPolicySection = OffPolicySection()
     """Rollouts whose hint is taken away, and solutions of an expert among the rollouts."""
+    teacher: TeacherSection | None = None
+    """A model that judges each token of the rollouts (on-policy distillation)."""
     dynamic_sampling_retries: int = Field(1, ge=0)
     """Live: how many times per step groups whose rewards are all equal are replaced by new
     problems."""

@@ -64,6 +64,17 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
             "train.off_policy.solutions",
             "'rollouts'",
         ),
+        (
+            "train: {method: logged, teacher: {model: m}}",
+            "train.teacher",
+            "'rollouts'",
+        ),
+        (
+            "train: {teacher: {model: m}, overlong: {tokens: 9, buffer: 3}}",
+            "train.overlong",
+            "reward",
+        ),
+        ("train: {teacher: {model: m}, replay: {store: x}}", "train.replay", "samples now"),
         ("train: {off_policy: {hints: ratio}}", "train.off_policy.hints", "'hinted' or 'critique'"),
         (
             "graph: hinted\ntrain: {turn_discount: 0.5, off_policy: {hints: ratio}}",
@@ -195,9 +206,14 @@ def test_a_setting_without_effect_is_refused(tmp_path, text, key, needs):
             "set train.baseline to group",
         ),
         (
+            "{teacher: {model: m}, internalise: {self_distillation_weight: 1}}\n"
+            "consult: {solo_share: 0.5}",
+            "both say who judges",
+        ),
+        (
             "{off_policy: {hints: ratio}}\ngraph: hinted\n"
             "trl: {importance_sampling_level: sequence}",
-            "train.off_policy, train.replay .* weigh each token",
+            "train.off_policy, train.teacher, .* weigh each token",
         ),
     ],
 )

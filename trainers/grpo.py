@@ -43,7 +43,7 @@ ROW_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
 TOKEN_LOSSES = ("bnpo",)
 """TRL's losses that are means over the tokens of a micro-batch."""
 MOST_NATS = 5.0
-"""Limit on the advantage of self-distillation: one token must not outweigh a whole answer."""
+"""Limit on the advantage that a teacher gives: one token must not outweigh a whole answer."""
 
 
 class _Item(TypedDict):
@@ -69,6 +69,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         objective: Objective,
         fresh_from: Callable[[], int],
         importance_ratio_cap: float,
+        teacher: Module | None = None,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -79,6 +80,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             fresh_from: returns a number of optimizer steps. Rows that were sampled by weights with
                 fewer are weighted by their truncated importance ratio.
             importance_ratio_cap: where that ratio is truncated.
+            teacher: judges tokens in place of the policy with a reply in its context.
             on_step: called with each training step's number and metrics.
         """
         self._source = source
@@ -86,6 +88,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._fresh_from = fresh_from
         self._first_step = fresh_from()
         self._importance_cap = importance_ratio_cap
+        self._teacher = teacher
         self._on_step = on_step
         self._loss_inputs: Tensors | None = None
         self._buffered_inputs: list[Tensors] | None
@@ -239,7 +242,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         pad_id = self._tokenizer.pad_token_id
         taught = pad_rows(seen, multiple=1, pad_id=pad_id, at_least=len(view))
         taught = {name: tensor.to(view.device) for name, tensor in taught.items()}
-        gap = self._current_logps(taught, wanted) - self._current_logps(tensors, wanted)
+        theirs = self._current_logps(taught, wanted, self._teacher)
+        gap = theirs - self._current_logps(tensors, wanted)
         return torch.where(wanted[:, None], gap.clamp(-MOST_NATS, MOST_NATS), view)
 
     @contextmanager

@@ -23,6 +23,7 @@ from trainers.likelihood import (
 )
 from trainers.off_policy import RowsOf
 from trainers.rows import TrainingRow, num_left_out, trajectory_rows
+from trainers.teacher import taught_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,8 @@ class Objective:
 
     def relative_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
         """Return the policy gradient's rows."""
+        if self._is_taught_alone:
+            return []
         if not self._has_turns:
             rows_of = RowsOf(solo_prompt=self.solo_prompt, settings=self.settings.off_policy)
             return group_rows(groups_P, self.advantages, rows_of)
@@ -102,6 +105,11 @@ class Objective:
         return found
 
     @property
+    def _is_taught_alone(self) -> bool:
+        teacher = self.settings.teacher
+        return teacher is not None and not teacher.reward
+
+    @property
     def _has_turns(self) -> bool:
         return self.settings.turn_discount < 1 or self.reward_of_turn is not None
 
@@ -143,6 +151,8 @@ class Objective:
             rows += self_distillation_rows(
                 groups_P, weight=internalise.self_distillation_weight, calls_of=self.calls_of
             )
+        if (teacher := self.settings.teacher) is not None:
+            rows += taught_rows(groups_P, weight=teacher.weight)
         if internalise.hint_stripped_weight:
             limit = internalise.max_solo_accuracy
             rows += hint_stripped_rows(
@@ -173,9 +183,13 @@ class Objective:
 
     def left_out(self, groups_P: Sequence[RolloutGroup]) -> dict[str, float]:
         """Return counts of what gives no row though it was sampled: tokens of other models and
-        temperatures, and helped answers that cannot be told from the help."""
+        temperatures, and helped answers that cannot be told from the help; and how many tokens a
+        teacher judges."""
         trajectories = [t for group in groups_P for t in group.trajectories_G]
         counts = {"left_out/tokens": sum(map(num_left_out, trajectories))}
+        if (teacher := self.settings.teacher) is not None:
+            taught = taught_rows(groups_P, weight=teacher.weight)
+            counts["teacher/tokens"] = sum(row.num_trained for row in taught)
         if self.settings.internalise.hint_stripped_weight:
             counts["left_out/helped_answers"] = num_help_not_apart(groups_P, self.calls_of)
         return {name: float(count) for name, count in counts.items()}
@@ -185,7 +199,10 @@ class Objective:
         return self.has_spread(group) or bool(self.likelihood_rows([group]))
 
     def has_spread(self, group: RolloutGroup) -> bool:
-        """Return whether the policy gradient learns from a group."""
+        """Return whether the policy gradient learns from a group; a teacher has something to say of
+        each."""
+        if self._is_taught_alone:
+            return any(trajectory.turns for trajectory in group.trajectories_G)
         if self._has_turns:
             return any(map(any, self.turn_advantages(group)))
         return any(self.advantages(group))

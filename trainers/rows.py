@@ -45,8 +45,8 @@ class TrainingRow:
     advantages_T: tuple[float, ...] | None = None
     """Where turns differ in what they earned; 0 where the mask is 0."""
     teacher_ids: tuple[int, ...] | None = None
-    """What stands before the completion for the teacher of self-distillation, in place of
-    `prompt_ids`; None where there is no teacher."""
+    """What stands before the completion for the teacher, in place of `prompt_ids`: with a reply
+    for the teacher of self-distillation, the same for another model. None without a teacher."""
     off_policy: OffPolicy | None = None
     """Where the policy did not sample the row behind its prompt: how its tokens are weighted."""
 

@@ -33,6 +33,7 @@ from trainers.likelihood import StandIn
 from trainers.mixing import MixedSolutions
 from trainers.objective import Objective
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
+from trainers.teacher import teacher_of
 from trainers.trl_arguments import grpo_config, processes
 from trainers.weight_sync import Publisher
 
@@ -313,6 +314,7 @@ def _train(
         if isinstance(source, LoggedRollouts)
         else (lambda: engine.policy_version.step),
         importance_ratio_cap=recipe.train.importance_ratio_cap,
+        teacher=teacher_of(agent),
         on_step=on_step,
     )
     trainer.remove_callback(PrinterCallback)

@@ -347,6 +347,7 @@ _COUNTS = (
     "helped/rollouts",
     "left_out/tokens",
     "left_out/helped_answers",
+    "teacher/tokens",
     "experts/calls",
     "experts/accepted",
     "experts/withheld",
