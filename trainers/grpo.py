@@ -24,7 +24,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler, use_adapter
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head, use_adapter
 
 from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
@@ -105,6 +105,10 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             processing_class=tokenizer,
             callbacks=list(callbacks),
         )
+        if teacher is not None:  # it gives logprobs as TRL has the policy give them
+            base = teacher.get_base_model() if hasattr(teacher, "peft_config") else teacher
+            fp32 = args.cast_lm_head_to_fp32
+            add_fused_lm_head(base, temperature=self.temperature, cast_lm_head_to_fp32=fp32)
         # our loss is normalised by num_items_in_batch already; transformers must not do it again
         self.model_accepts_loss_kwargs = False
 

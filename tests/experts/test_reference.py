@@ -117,7 +117,7 @@ def test_a_field_that_no_problem_has_is_refused_before_anything_runs():
     refuse_unknown_field("book", "solver", {}, [without])
     noisy = {"of": {"kind": "reference", "options": {"field": "hint"}}}
     refuse_unknown_field("book", "noisy", noisy, [PROBLEM])
-    with pytest.raises(RecipeError, match=r"'hint' .* none of the 1 .* they have: hint, rule"):
+    with pytest.raises(RecipeError, match=r"'hint' .* none of the 1 .*they have: hint, rule"):
         refuse_unknown_field("book", "noisy", noisy, [without])
     with pytest.raises(RecipeError, match=r"'book' \(reference\) gives the 'solution'"):
         refuse_unknown_field("book", "reference", {"part": 0.5}, [without])
