@@ -38,18 +38,20 @@ from eapo_agents.sandbox import (
     reference_values,
     run_inputs,
 )
-from eapo_agents.sandbox.inside.values import from_text, to_text
+from eapo_agents.sandbox.inside.values import brief_text, from_text, to_text
 from eapo_agents.types import Problem
 from evals.benchmark import Loaded, Prediction, Record
 
 _REFERENCE_S = 120.0
-_FORMAT = 3
+_FORMAT = 4
 _MAX_KEPT_CHARS = 1 << 17
 """Longer outputs are kept as a digest, and computed again when a sample's digest differs."""
 _MIN_DECODED_BYTES = 1 << 20
 _MAX_COMPARED = 10_000_000
 """Numbers that are compared at once: shapes that are stretched to each other could be huge."""
 _DIGEST = "sha256:"
+_LONG = b'{"h"'
+"""A value that crossed as a digest."""
 WITHHELD = ("open",)
 Arguments = Sequence[object]
 """Arguments of one call."""
@@ -79,6 +81,8 @@ class Expected:
     seconds: tuple[float, ...]
     floats: frozenset[int]
     """Indices of the outputs that are a float, or a list of floats."""
+    briefs: Mapping[int, str]
+    """Of long outputs, as `brief_text` writes them."""
 
     def limits(self) -> Inputs:
         """Return the inputs with evalplus's time limits."""
@@ -112,6 +116,8 @@ class OutputOracle:
         text = self._expected.outputs[index]
         if self._atol == 0 and index in self._expected.floats:
             self._atol = 1e-6
+        if line.startswith(_LONG) and (brief := self._expected.briefs.get(index)) is not None:
+            return line == brief.encode("ascii")
         if not self._whole and "NaN" not in text:
             if line == text.encode("ascii"):
                 return True
@@ -208,12 +214,23 @@ class EvalPlusGrader:
         sample = Sample(code=program, entry_point=str(record["entry_point"]), withheld=WITHHELD)
 
         def again(text: str) -> str:
-            return reference_values(the_sandbox(), _reference(record), [text], _REFERENCE_S)[0][0]
+            values, _ = reference_values(
+                the_sandbox(), _reference(record), [text], _REFERENCE_S, while_one_waits=True
+            )
+            return values[0]
 
-        sets = [
-            (e.limits(), OutputOracle(self._dataset, record, e, again).accepts) for e in expected
-        ]
-        base, plus = run_inputs(the_sandbox(), sample, sets)
+        def run(*, brief: bool) -> list[Outcome]:
+            sets = [
+                (e.limits(), OutputOracle(self._dataset, record, e, again).accepts)
+                for e in expected
+            ]
+            return run_inputs(the_sandbox(), sample, sets, brief=brief)
+
+        # where outputs are long, equal digests decide fast; what differs is looked at in full
+        outcomes = run(brief=True) if any(e.briefs for e in expected) else []
+        if not outcomes or not all(outcome.passed for outcome in outcomes):
+            outcomes = run(brief=False)
+        base, plus = outcomes
         return base, plus
 
     @cached_property
@@ -248,9 +265,13 @@ class EvalPlusGrader:
         if sample.entry_point in evalplus_parts().MBPP_OUTPUT_NOT_NONE_TASKS:
             outputs = [to_text(from_text(output) is not None) for output in outputs]
         floats = frozenset(i for i, o in enumerate(outputs) if _is_floats(from_text(o)))
-        kept = (o if len(o) <= _MAX_KEPT_CHARS else _digest(o.encode("ascii")) for o in outputs)
+        kept = (o if len(o) <= _MAX_KEPT_CHARS else _unequal_or_digest(o) for o in outputs)
         return Expected(
-            inputs=tuple(texts), outputs=tuple(kept), seconds=tuple(seconds), floats=floats
+            inputs=tuple(texts),
+            outputs=tuple(kept),
+            seconds=tuple(seconds),
+            floats=floats,
+            briefs={i: brief for i, o in enumerate(outputs) if (brief := _brief(o)) is not None},
         )
 
 
@@ -259,6 +280,19 @@ def _reference(record: Record) -> Sample:
         code=str(record["prompt"]) + str(record["canonical_solution"]),
         entry_point=str(record["entry_point"]),
     )
+
+
+def _brief(output: str) -> str | None:
+    """Return a long output's brief text; None of one that is short, or does not equal itself."""
+    if len(output) <= _MAX_KEPT_CHARS or "NaN" in output:
+        return None
+    brief = brief_text(from_text(output))
+    return brief if len(brief) < len(output) else None
+
+
+def _unequal_or_digest(output: str) -> str:
+    """Return a long output's digest. NaN equals nothing, so no line has the digest of such ones."""
+    return f"{_DIGEST}NaN" if "NaN" in output else _digest(output.encode("ascii"))
 
 
 def _digest(line: bytes) -> str:
@@ -283,6 +317,7 @@ class _Kept(TypedDict):
     outputs: list[str]
     seconds: list[float]
     floats: list[int]
+    briefs: dict[str, str]
 
 
 def _expected(data: _Kept) -> Expected:
@@ -291,6 +326,7 @@ def _expected(data: _Kept) -> Expected:
         outputs=tuple(data["outputs"]),
         seconds=tuple(data["seconds"]),
         floats=frozenset(data["floats"]),
+        briefs={int(index): brief for index, brief in data["briefs"].items()},
     )
 
 
@@ -302,6 +338,7 @@ def _write_cache(file: Path, expected: Mapping[str, tuple[Expected, Expected]]) 
                 "outputs": e.outputs,
                 "seconds": [_rounded(s) for s in e.seconds],
                 "floats": sorted(e.floats),
+                "briefs": {str(index): brief for index, brief in e.briefs.items()},
             }
             for e in sets
         ]

@@ -1,7 +1,8 @@
 """Guard rails: typical failures of such training, found in its figures.
 
-Each guard looks at the latest steps of a history that `eapo train` keeps, and reports in one
-sentence what it found. None stops a run: the user judges the figures.
+Each guard looks at the latest steps of a history that `eapo train` keeps (one compares them with
+the first), and reports in one sentence what it found. None stops a run: the user judges the
+figures.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ CLOSED = 0.05
 MAX_MISMATCH = 0.05
 MIN_SPREAD = 0.1
 COPIED = 0.5
+FIRST, MIN_HELPED, ACCEPTING = 5, 0.2, 0.3
+"""First steps that the latest are compared with, accuracy that they must have, acceptance."""
 FALL = 0.05
 """Accuracy that counts as lost, and reward as gained."""
 
@@ -32,7 +35,8 @@ def findings(history: History, evals: Sequence[Mapping[str, object]] = ()) -> li
         return []
     last = list(history)[-WINDOW:]
     found = [guard(last) for guard in _GUARDS]
-    return [sentence for sentence in [*found, _reward_up_accuracy_down(history, evals)] if sentence]
+    found += [_help_unused(history), _reward_up_accuracy_down(history, evals)]
+    return [sentence for sentence in found if sentence]
 
 
 def _mean(steps: History, name: str) -> float | None:
@@ -116,6 +120,20 @@ def _mismatch(last: History) -> str | None:
     return (
         f"Train-inference mismatch: the logprobs of engine and trainer differ by {mismatch:.3f}: "
         "use the trainer's dtype for sampling, and check that the servers have the new weights."
+    )
+
+
+def _help_unused(history: History) -> str | None:
+    first, last = (_mean(part, "helped/accuracy") for part in (history[:FIRST], history[-WINDOW:]))
+    rho = _mean(history[-WINDOW:], "rho")
+    if first is None or last is None or rho is None:
+        return None
+    if rho < ACCEPTING or first < MIN_HELPED or last > first / 2:
+        return None
+    return (
+        f"Help is no longer used: rollouts that may ask were right in {first:.0%} at first and are "
+        f"in {last:.0%} now, at rho {rho:.2f}: begin again with a lower train.learning_rate, a "
+        "longer train.warmup_steps, or more train.internalise.rehearsal_weight."
     )
 
 

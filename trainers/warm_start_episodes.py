@@ -175,11 +175,19 @@ def _asking(agent: Agent, problems: Sequence[Problem], progress: Progress) -> li
         call = ParsedCall(name=expert_of[problem.id], arguments=asked)
         return agent.renderer.format.render([call])
 
-    episodes = [
-        episode
-        for acceptance in _ACCEPTANCES
-        for episode in _run(agent, problems, write, ask=ask, acceptance=acceptance)
-    ]
+    with progress.bar("Warm start (episodes)", len(_ACCEPTANCES) * len(problems)) as bar:
+        episodes = [
+            episode
+            for acceptance in _ACCEPTANCES
+            for episode in _run(
+                agent,
+                problems,
+                write,
+                ask=ask,
+                acceptance=acceptance,
+                on_trajectory=lambda _: bar.step(),
+            )
+        ]
     _refuse_wrong(episodes)
     _tell_failures(episodes, len(problems), progress)
     return episodes
@@ -274,6 +282,7 @@ def _run(
     ask: Callable[[Problem], str] | None = None,
     acceptance: Literal["constant", "never"] | None,
     times: int = 1,
+    on_trajectory: Callable[[Trajectory], None] = lambda trajectory: None,
 ) -> list[Trajectory]:
     """Run a script in the consult graph, where it asks first, under this acceptance schedule. None
     is the tool-free graph. By default the first expert is asked a problem's expression."""
@@ -313,6 +322,7 @@ def _run(
             system_prompt=agent.recipe.task.system_prompt,
             seed=agent.recipe.seed,
             reward=reward_of(agent.recipe, agent.pool),
+            on_trajectory=on_trajectory,
         )
     )
     episodes = [trajectory for group in groups for trajectory in group.trajectories_G]

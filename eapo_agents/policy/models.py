@@ -378,6 +378,11 @@ def _forget_quantisation(model: Any) -> None:
 
 
 def _not_loaded(name: str, source: ModelSource, error: Exception) -> ModelError:
+    if (Path(source.location) / POLICY_FILE).exists():
+        return ModelError(
+            f"'{name}' is a trained policy and no whole model: its tokenizer and chat template are "
+            f"its base model's. Give that as policy.model, and this folder as --policy."
+        )
     return ModelError(
         f"The model '{name}' cannot be loaded from '{source.location}' "
         f"({_first_line(error)}): give a model folder, the name of a model on the hub, or "

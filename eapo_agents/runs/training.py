@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -325,16 +324,20 @@ def training_bar(
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Keep each step's figures in the folder's steps.jsonl and tell the reward and the
     consultations. A guard rail that is crossed is told once."""
-    from evals.guards import WINDOW, findings
+    from evals.guards import findings
 
-    latest: deque[dict[str, float]] = deque(maxlen=WINDOW)
+    history = read_history(folder) if (folder / STEPS).exists() else []
     told: set[str] = set()
     with progress.bar("Train (steps)", total) as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
             append_line(folder / STEPS, {"step": step, **metrics})
-            latest.append({"step": step, **metrics})
-            for finding in findings(latest):
+            # what was run again after an interruption takes the place of what was lost
+            history[:] = [
+                *(old for old in history if old["step"] < step),
+                {"step": step, **metrics},
+            ]
+            for finding in findings(history):
                 if (kind := finding.partition(":")[0]) not in told:
                     told.add(kind)
                     progress.warn(f"  step {step}: {finding}")

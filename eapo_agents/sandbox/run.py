@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,11 +75,18 @@ Accepts = Callable[[int, bytes], bool]
 
 
 def run_inputs(
-    sandbox: Sandbox, sample: Sample, sets: Sequence[tuple[Inputs, Accepts]]
+    sandbox: Sandbox,
+    sample: Sample,
+    sets: Sequence[tuple[Inputs, Accepts]],
+    *,
+    brief: bool = False,
 ) -> list[Outcome]:
     """Call the sample's function on each set of inputs, and load the code again for each set.
 
     A set ends at the first call that raises or whose value is not right.
+
+    Args:
+        brief: values come as `inside.values.brief_text` writes them: long ones as a digest.
     """
     outcomes: list[Outcome] = []
     with sandbox.slot():
@@ -88,7 +95,8 @@ def run_inputs(
             with _ended_as(outcomes), sandbox.worker() as process:
                 process.send(_message(sample), Deadline(GRACE_S))
                 for inputs, accepts in sets[len(outcomes) :]:
-                    outcome, usable = _run_set(process, inputs, accepts)
+                    message = {**_inputs_message(inputs), "brief": brief}
+                    outcome, usable = _run_set(process, inputs, accepts, message)
                     outcomes.append(outcome)
                     if not usable:
                         break
@@ -96,9 +104,18 @@ def run_inputs(
 
 
 def reference_values(
-    sandbox: Sandbox, sample: Sample, texts: Sequence[str], limit_s: float
+    sandbox: Sandbox,
+    sample: Sample,
+    texts: Sequence[str],
+    limit_s: float,
+    *,
+    while_one_waits: bool = False,
 ) -> tuple[list[str], list[float]]:
     """Return a correct solution's values for the inputs, as lines, and its seconds for each.
+
+    Args:
+        while_one_waits: the caller is deciding about a sample, and holds that sample's slot: a
+            second one might never come.
 
     Raises:
         GradingError: it raises, or is not done in time, and so cannot be a reference.
@@ -106,7 +123,8 @@ def reference_values(
     deadline = Deadline(limit_s)
     inputs = Inputs(texts=texts, limits_s=[limit_s] * len(texts), total_s=limit_s)
     try:
-        with sandbox.slot(), sandbox.worker() as process:
+        slot = contextlib.nullcontext() if while_one_waits else sandbox.slot()
+        with slot, sandbox.worker() as process:
             process.send(_message(sample), deadline)
             process.send({**_inputs_message(inputs), "timed": True}, deadline)
             lines = [process.line(deadline) for _ in range(len(texts) + 1)]
@@ -189,11 +207,13 @@ def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
         outcomes.append(Outcome(verdict=Verdict.TIMED_OUT, detail="it took too long"))
 
 
-def _run_set(process: SandboxedProcess, inputs: Inputs, accepts: Accepts) -> tuple[Outcome, bool]:
+def _run_set(
+    process: SandboxedProcess, inputs: Inputs, accepts: Accepts, message: Mapping[str, object]
+) -> tuple[Outcome, bool]:
     """Return the outcome of one set, and whether the process can take another set."""
     deadline = Deadline(inputs.total_s + GRACE_S)
     deadline.count(process)
-    process.send(_inputs_message(inputs), deadline)
+    process.send(message, deadline)
     for index in range(len(inputs.texts)):
         line = process.line(deadline)
         if line.startswith(_NO_VALUE):

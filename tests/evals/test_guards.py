@@ -45,6 +45,15 @@ def test_each_is_crossed_by_what_it_is_for(changes, name):
     assert found.startswith(name)
 
 
+def test_help_that_is_no_longer_used_is_told_from_help_that_is_withheld():
+    steps = history(5, **{"helped/accuracy": 0.6}) + history(20, **{"helped/accuracy": 0.1})
+    (found,) = findings(steps)
+    assert found.startswith("Help is no longer used: rollouts that may ask were right in 60%")
+    assert findings([*steps[:5], *history(20, **{"helped/accuracy": 0.5})]) == []
+    withheld = {"helped/accuracy": 0.1, "rho": 0.1}
+    assert findings([*steps[:5], *history(20, **withheld)]) == []
+
+
 def test_groups_of_one_solution_each_are_not_dead():
     taught = {"nonzero_variance_groups": 0.0, "helped/rollouts": 0, "consultation_rate": 0.0}
     assert findings(history(**taught)) == []

@@ -13,7 +13,7 @@ from eapo_agents.errors import ModelError
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.formats import ParsedCall
 from eapo_agents.policy.fresh import Architecture, make_model, read_chat_template, tokenizer_for
-from eapo_agents.policy.models import load_policy
+from eapo_agents.policy.models import load_policy, save_policy
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe_file import load_recipe
@@ -90,3 +90,11 @@ def test_a_template_that_is_not_there_or_has_no_room_is_refused_with_a_sentence(
         read_chat_template(str(tmp_path / "none.jinja"))
     with pytest.raises(ValueError, match="must have room"):
         tokenizer_for(read_chat_template("qwen3_5_think"), [], 200)
+
+
+def test_a_trained_policy_in_the_place_of_a_model_is_refused_with_what_it_is(tmp_path):
+    make_model(tmp_path / "base", ["7 + 3 * 4"], **SIZE, seed=0)
+    loaded = load_policy(str(tmp_path / "base"))
+    save_policy(loaded.model, tmp_path / "policy", base="b", step=1)
+    with pytest.raises(ModelError, match=r"is a trained policy and no whole model.*--policy"):
+        load_policy(str(tmp_path / "policy"))

@@ -71,6 +71,10 @@ def test_rarer_values_come_back_with_their_type(value):
     assert np.array_equal(back, value)
 
 
+def test_a_list_with_nan_equals_no_other():
+    assert from_text("[NaN]") != from_text("[NaN]")
+
+
 def test_nan_stays_nan_and_iterators_stay_iterators():
     assert math.isnan(from_text(to_text(float("nan"))))
     assert list(from_text(to_text(x for x in "ab"))) == ["a", "b"]

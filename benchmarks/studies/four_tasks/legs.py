@@ -66,7 +66,7 @@ class Practice:
         draw = random.Random("practice")
         known = sorted(set(ANIMALS.values()))
         found = []
-        for name in names(1000, "animals"):
+        for name in names(2000, "animals"):
             animal, number, legs = name.lower(), draw.randint(1, 12), draw.choice(known)
             said, answer = fact(animal, legs), str(number * legs)
             found.append(

@@ -76,6 +76,20 @@ def to_text(value: object) -> str:
         return json.dumps(_opaque(value), separators=(",", ":"))
 
 
+def brief_text(value: object) -> str:
+    """Return what `to_text` does, but a digest of a long text or list of numbers: writing one out
+    takes longer than making it.
+
+    Equal digests are of equal values of equal types. Different ones say nothing, since 1 equals
+    1.0: then the value itself is needed.
+    """
+    if (type(value) is str and len(value) >= DIGEST_ITEMS) or (
+        type(value) is list and len(value) >= DIGEST_ITEMS and set(map(type, value)) <= {int, float}
+    ):
+        return json.dumps({"h": _digest(value)}, separators=(",", ":"))
+    return to_text(value)
+
+
 def from_text(text: str) -> Any:
     """Return the value of a line, whether `to_text` wrote it or hostile code forged it.
 
@@ -87,7 +101,8 @@ def from_text(text: str) -> Any:
     # a plain integer has at most 19 digits, and reading a long one takes quadratic time
     parse_int = _short_int if _LONG_DIGITS.search(text) else None
     try:
-        return decode(json.loads(text, parse_int=parse_int))
+        # each NaN an object of its own: a list that holds the same one twice equals itself
+        return decode(json.loads(text, parse_int=parse_int, parse_constant=float))
     except (TypeError, KeyError, IndexError, OverflowError, ArithmeticError) as error:
         raise ValueError(f"not a value: {error}") from error
 
@@ -150,9 +165,9 @@ def _are_leaves(values: list[Json] | tuple[Json, ...]) -> bool:
     return all(-_SMALL < item < _SMALL for item in values if type(item) is int)
 
 
-def _digest(values: list[Json] | tuple[Json, ...]) -> str | None:
-    """Return the SHA-256 of a long list or tuple, chunk by chunk; None if it holds more than plain
-    data."""
+def _digest(values: list[Any] | tuple[Any, ...] | str) -> str | None:
+    """Return the SHA-256 of a long list, tuple or text, chunk by chunk; None if it holds more than
+    plain data."""
     import hashlib
 
     digest = hashlib.sha256(type(values).__name__.encode())

@@ -4,7 +4,8 @@ Its argument is '{"limits": ..., "paths": [...]}'. Messages, one JSON per line:
 
     to it    {"code", "entry_point", "withheld", "tests"}      the first message
              {"inputs": [text, ...], "limits_s": [...]}        runs the code, then every input;
-                                                               with "timed", reports the seconds
+                                                               with "timed", reports the seconds;
+                                                               with "brief", long values' digests
              {"load": limit_s}                                 runs the code, then shares its
                                                                objects with a test (objects.py)
     from it  {"!": "ready"}                                    it waits for a message
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from channel import Channel, NoInput
 from limits import limit_threads, set_limits
 from processes import use_threads
-from values import from_text, to_text
+from values import brief_text, from_text, to_text
 
 if TYPE_CHECKING:
     from objects import Peer
@@ -162,6 +163,7 @@ def run_code(sample: dict[str, Any]) -> dict[str, Any]:
 def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]) -> None:
     """Load the code again and call its function on every input, until one raises."""
     inputs = [from_text(text) for text in message["inputs"]]
+    written = brief_text if message.get("brief") else to_text
     lines: list[str] = []
     times: list[float] = []
     size = 0
@@ -171,7 +173,7 @@ def run_inputs(channel: Channel, sample: dict[str, Any], message: dict[str, Any]
             started = time.perf_counter()
             value = limited(limit_s, function, *arguments)
             times.append(time.perf_counter() - started)
-            text = to_text(value)
+            text = written(value)
             lines.append(text)
             size += len(text)
             if size > BUFFER_CHARS:  # a write per value would cost more than many calls
