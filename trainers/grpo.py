@@ -106,7 +106,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             callbacks=list(callbacks),
         )
         if teacher is not None:  # it gives logprobs as TRL has the policy give them
-            base = teacher.get_base_model() if hasattr(teacher, "peft_config") else teacher
+            has_adapter = hasattr(teacher, "peft_config")
+            base = teacher.get_base_model() if has_adapter else teacher  # type: ignore[operator]
             fp32 = args.cast_lm_head_to_fp32
             add_fused_lm_head(base, temperature=self.temperature, cast_lm_head_to_fp32=fp32)
         # our loss is normalised by num_items_in_batch already; transformers must not do it again
