@@ -87,8 +87,8 @@ def one_step(kind: str, loaded, rows, settings: list[str], passes: int = PASSES)
     from trainers.batches import pad_rows
     from trainers.grpo import EapoTrainer
     from trainers.objective import Objective
-    from trainers.run import grpo_config
     from trainers.sources import LoggedRollouts
+    from trainers.trl_arguments import grpo_config
 
     groups = len(rows) // 4
     given = [f"train.problems_per_step={groups}", "train.num_generations=4"]

@@ -13,12 +13,22 @@ from eapo_agents.recipe_rules import refuse_unfit, refuse_unused
 from eapo_agents.recipe_sections import RecipeSections
 from eapo_agents.recipe_training import (
     InternaliseSection,
+    OffPolicySection,
     OverlongSection,
     PenaltySection,
+    TeacherSection,
     TrainSection,
 )
 
-__all__ = ["InternaliseSection", "OverlongSection", "PenaltySection", "Recipe", "TrainSection"]
+__all__ = [
+    "InternaliseSection",
+    "OffPolicySection",
+    "OverlongSection",
+    "PenaltySection",
+    "Recipe",
+    "TeacherSection",
+    "TrainSection",
+]
 
 
 class Recipe(RecipeSections):

@@ -165,10 +165,13 @@ def _take_out_unused(
 
 
 def fixed_part(recipe: Recipe) -> Section:
-    """Return what may not change while a run continues. Its length may change, what experts may
-    cost, how experts and servers are reached, and how many rollouts run at once."""
+    """Return what may not change while a run continues. Its length may change (unless a share of it
+    is distillation), what experts may cost, how experts and servers are reached, and how many
+    rollouts run at once."""
     fixed = recipe.model_dump(mode="json")
-    del fixed["rollouts"], fixed["train"]["steps"]
+    del fixed["rollouts"]
+    if not recipe.train.distillation_share:
+        del fixed["train"]["steps"]
     fixed["consult"] = fixed_consult(fixed["consult"])
     for setting in _SERVERS:
         del fixed["policy"][setting]

@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unfit_rewards
+from eapo_agents.recipe_help import (
+    HELP_CONDITIONS,
+    HINTED,
+    is_weighted,
+    refuse_unfit_solutions,
+    refuse_unfit_teacher,
+)
 
 if TYPE_CHECKING:
     from eapo_agents.recipe_sections import RecipeSections
@@ -24,14 +31,8 @@ def refuse_unfit(recipe: RecipeSections) -> None:
     train, consult, policy = recipe.train, recipe.consult, recipe.policy
     if policy.endpoint is not None and policy.chat_model is not None:
         raise ValueError("policy.endpoint and policy.chat_model are both given: take one out")
-    if recipe.answer_of is not None and (
-        train.method == "distillation" or train.internalise.min_answer_to_reply_ratio
-    ):
-        raise ValueError(
-            "an expert's text is imitated by train.method 'distillation' and by "
-            "train.internalise.min_answer_to_reply_ratio, and with answer_of an answer is more "
-            "than text: take one of them out"
-        )
+    refuse_unfit_solutions(recipe)
+    refuse_unfit_teacher(recipe)
     if consult.acceptance.kind == "adaptive" and not (
         round(consult.solo_share * train.num_generations)
         and round(consult.solo_share * recipe.collect.num_generations)
@@ -100,12 +101,15 @@ def _refuse_unfit_trl(recipe: RecipeSections) -> None:
         or train.internalise.ratio == "importance"
         or train.replay is not None
         or train.max_staleness
+        or train.teacher is not None
+        or is_weighted(recipe)
     )
     if trl.get("importance_sampling_level") == "sequence" and weighted:
         raise ValueError(
             "trl.importance_sampling_level 'sequence' gives every token of a row one weight, and "
             "train.internalise.self_distillation_weight, train.internalise.ratio 'importance', "
-            "train.replay and train.max_staleness weigh each token: use one or the other"
+            "train.off_policy, train.teacher, train.replay and train.max_staleness weigh each "
+            "token: use one or the other"
         )
 
 
@@ -154,17 +158,6 @@ def _has_no_solo(recipe: RecipeSections) -> bool:
     return not any(round(share * size) for size in groups)
 
 
-def may_ask(recipe: RecipeSections) -> bool:
-    """Return whether a live training's rollouts in the graph `consult` may ask experts."""
-    consult = recipe.consult
-    return bool(
-        recipe.graph == "consult"
-        and consult.experts
-        and consult.solo_share < 1
-        and consult.turns.start > 1
-    )
-
-
 def is_own(graph: str) -> bool:
     """Return whether a name is that of a user's graph."""
     return ":" in graph
@@ -188,14 +181,16 @@ _POLICY_GRADIENT = (
     "train.penalty",
     "train.overlong",
     "train.internalise",
+    "train.off_policy",
 )
 _CONDITIONS = (
     *TASK_CONDITIONS,
+    *HELP_CONDITIONS,
     Condition(
-        lambda r: r.graph != "consult" and not is_own(r.graph),
+        lambda r: r.graph not in ("consult", *HINTED) and not is_own(r.graph),
         ("graph",),
         _ASKING,
-        "the graph 'consult' or one of your own",
+        "the graph 'consult', 'hinted', 'critique' or one of your own",
     ),
     Condition(
         lambda r: is_own(r.graph),
@@ -218,7 +213,13 @@ _CONDITIONS = (
     Condition(
         lambda r: not r.consult.experts,
         ("consult.experts",),
-        (*_ASKING, *_POOL, *_LEARNED_FROM_REPLIES, *_LEARNED_FROM_QUERIES),
+        (
+            *_ASKING,
+            *_POOL,
+            *_LEARNED_FROM_REPLIES,
+            *_LEARNED_FROM_QUERIES,
+            "train.off_policy.hints",
+        ),
         "an expert in consult.experts",
     ),
     Condition(
@@ -325,21 +326,16 @@ _CONDITIONS = (
         "train.method 'logged'",
     ),
     Condition(
-        lambda r: r.train.method not in ("distillation", "rollouts"),
-        ("train.method",),
-        ("train.expert_calls",),
-        "train.method 'distillation' or 'rollouts' (of a log, collect.problems is the limit)",
-    ),
-    Condition(
-        lambda r: r.train.method == "rollouts" and not may_ask(r),
-        ("train.method", "graph", "consult.experts", "consult.solo_share", "consult.turns.start"),
-        ("train.expert_calls",),
-        "rollouts with experts (the graph 'consult', consult.solo_share below 1)",
-    ),
-    Condition(
         lambda r: r.train.method != "rollouts",
         ("train.method",),
-        ("train.dynamic_sampling_retries", "train.skip_settled", "train.replay"),
+        (
+            "train.dynamic_sampling_retries",
+            "train.skip_settled",
+            "train.replay",
+            "train.distillation_share",
+            "train.off_policy.solutions",
+            "train.teacher",
+        ),
         "train.method 'rollouts'",
     ),
     Condition(
@@ -354,6 +350,7 @@ _CONDITIONS = (
                 r.train.max_staleness
                 or r.train.replay
                 or r.train.internalise.ratio == "importance"
+                or r.train.off_policy.hints == "ratio"
                 or r.policy.allow_midrollout_updates
             )
         ),
@@ -361,11 +358,12 @@ _CONDITIONS = (
             "train.max_staleness",
             "train.replay",
             "train.internalise.ratio",
+            "train.off_policy.hints",
             "policy.allow_midrollout_updates",
         ),
         ("train.importance_ratio_cap",),
         "rows of other weights (train.max_staleness, train.replay, train.internalise.ratio "
-        "'importance' or policy.allow_midrollout_updates)",
+        "'importance', train.off_policy.hints 'ratio' or policy.allow_midrollout_updates)",
     ),
     Condition(
         lambda r: not r.train.internalise.hint_stripped_weight,

@@ -266,11 +266,13 @@ class RecipeSections(Settings):
     seed: int = Field(0, ge=0)
     """Seed of every random number."""
     graph: str = "consult"
-    """The LangGraph graph that every command runs: `consult`, `solo`, `workflow`, `leap` or
+    """The LangGraph graph that every command runs: `consult`, `solo`, `hinted`,
+    `critique`, `workflow`, `leap` or
     `package.module:function`: (policy) or (policy, tools) -> compiled graph. `tools` are the
     experts and the recipe's tools; without experts, the tools alone."""
     graph_options: Options = Field(default_factory=dict)
-    """Keyword arguments of the graph's builder, such as `paths` of `leap`."""
+    """Keyword arguments of the graph's builder, such as `paths` of `leap`, `expert` and
+    `shown_as` of `hinted`."""
     tools: list[OneTool] = Field(default_factory=list)
     """Ordinary tools, which the policy has with and without experts, in training and evaluation:
     `calculator`, `python` (in the sandbox), `try_actions` (of a `gymnasium:ID` task),

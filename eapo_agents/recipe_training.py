@@ -48,6 +48,42 @@ class InternaliseSection(Settings):
     with a reply in its context (as in SDPO, by the log-ratio of the sampled tokens)."""
 
 
+class OffPolicySection(Settings):
+    """Rows that the policy did not sample behind the prompt that they are trained behind: rollouts
+    whose hint is taken away, solutions of an expert. Not in the paper."""
+
+    hints: Literal["kept", "ratio", "shaped"] = "kept"
+    """What rollouts of the graphs `hinted` and `critique` with an accepted reply are trained
+    behind. `kept`: as they were sampled. Otherwise their last turn, behind the tool-free prompt,
+    each token weighted by how likely it is there compared with before, truncated at
+    train.importance_ratio_cap (`ratio`), or by gamma (`shaped`)."""
+    solutions: Literal["none", "rollout", "likelihood"] = "none"
+    """Live: mix the first expert's right solutions into the groups, each problem's asked for once.
+    `rollout`: a solution is compared with the group's rollouts, its tokens weighted by gamma.
+    `likelihood`: it is imitated beside the policy gradient, tokens weighted by p (1 - p)."""
+    solution_weight: float = Field(1.0, gt=0)
+    """Weight of solutions that are imitated (`likelihood`)."""
+    gamma: float = Field(0.1, gt=0)
+    """Shaping: a token of probability p has the weight gamma p / (p + gamma)^2. The smaller, the
+    more weight have tokens that are unlikely."""
+
+
+class TeacherSection(Settings):
+    """A model here that judges each token of the policy's rollouts: on-policy distillation. It has
+    the policy's tokenizer."""
+
+    model: str
+    """Model folder, GGUF file or cached model's name."""
+    adapter: str | None = None
+    """Folder of a trained policy on that model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of its weights."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of its judgement beside the policy gradient."""
+    reward: bool = False
+    """Learn from the task's reward too."""
+
+
 class PenaltySection(Settings):
     """What consulting costs in reward. The paper mentions a penalty and gives no form; 0 is off."""
 
@@ -91,7 +127,16 @@ class TrainSection(Settings):
     (`--from-traces`, or a study's collection), or nothing."""
     expert_calls: int | None = Field(None, ge=1)
     """Most expert calls of the training, which is then continued to its end. Distillation draws
-    again from the solutions at hand; with rollouts, all further replies are withheld."""
+    again from the solutions at hand; off_policy.solutions gives the other problems none; of
+    rollouts, all further replies are withheld."""
+    complete_replies: Literal["none", "answer", "solution"] = "none"
+    """Solutions: what follows a reply that is not a right solution, before it is learned
+    from. `none`: nothing, and it is left out. `answer`: the gold answer in the task's form.
+    `solution`: the problem's `solution`, where it has one, else the gold answer. A reply with a
+    wrong answer in the task's form is not completed."""
+    distillation_share: float = Field(0.0, ge=0, lt=1)
+    """Live: this share of the steps, the first ones, is distillation; the others learn from
+    rollouts."""
     steps: int = Field(10, ge=1)
     """Training steps."""
     problems_per_step: int = Field(8, ge=1)
@@ -136,6 +181,10 @@ class TrainSection(Settings):
     """The adapter that is trained. `null` trains all weights."""
     internalise: InternaliseSection = InternaliseSection()
     """Likelihood terms beside the policy gradient."""
+    off_policy: OffPolicySection = OffPolicySection()
+    """Rollouts whose hint is taken away, and solutions of an expert among the rollouts."""
+    teacher: TeacherSection | None = None
+    """A model that judges each token of the rollouts (on-policy distillation)."""
     dynamic_sampling_retries: int = Field(1, ge=0)
     """Live: how many times per step groups whose rewards are all equal are replaced by new
     problems."""
@@ -154,3 +203,8 @@ class TrainSection(Settings):
     report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
     """Where TRL reports metrics: `tensorboard`, or what the extra `trackers` brings, `wandb` and
     `mlflow`."""
+
+    @property
+    def distillation_steps(self) -> int:
+        """The number of first steps that are distillation, in a live run."""
+        return round(self.distillation_share * self.steps)

@@ -51,11 +51,13 @@ GRAPHS = Registry[Callable[..., object]](
         "solo": "graphs.solo:build",
         "workflow": "graphs.baselines:build_workflow",
         "leap": "graphs.baselines:build_leap",
+        "hinted": "graphs.hinted:build_hinted",
+        "critique": "graphs.hinted:build_critique",
     },
     accept=_callable,
     rule="a function (policy) or (policy, tools) that returns a compiled graph",
 )
-_WITHOUT_EXPERTS = {"consult": "solo", "workflow": "solo"}
+_WITHOUT_EXPERTS = dict.fromkeys(("consult", "workflow", "hinted", "critique"), "solo")
 """Ours -> its variant without experts, where that is another."""
 
 

@@ -9,7 +9,7 @@ from eapo_agents.experts.budget import Budget
 from eapo_agents.experts.usage import Price
 from eapo_agents.old_keys import OLD_KEYS
 from eapo_agents.recipe import InternaliseSection, Recipe
-from eapo_agents.recipe_file import SHIPPED, load_recipe, to_yaml
+from eapo_agents.recipe_file import SHIPPED, fixed_part, load_recipe, to_yaml
 from eapo_agents.schedules import AcceptanceSchedule, TurnBudget
 
 ARMS = sorted(file.stem for file in (SHIPPED / "arms").glob("*.yaml"))
@@ -53,11 +53,70 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
     [
         ("train: {epochs: 3}", "train.epochs", "train.method 'logged'"),
         ("train: {max_staleness: 3}", "train.max_staleness", "train.method 'logged'"),
-        ("train: {method: logged, expert_calls: 3}", "train.expert_calls", "'distillation'"),
+        ("train: {method: logged, expert_calls: 3}", "train.expert_calls", "solutions of experts"),
+        (
+            "train: {expert_calls: 3, distillation_share: 0.5}",
+            "train.expert_calls",
+            "either solutions of experts or rollouts",
+        ),
         (
             "consult: {solo_share: 1}\ntrain: {expert_calls: 3}",
             "train.expert_calls",
-            "with experts",
+            "live rollouts that ask",
+        ),
+        (
+            "train: {distillation_share: 0.3, off_policy: {solutions: rollout}}",
+            "train.off_policy.solutions",
+            "no train.distillation_share",
+        ),
+        (
+            "train: {method: distillation, off_policy: {solutions: rollout}}",
+            "train.off_policy.solutions",
+            "'rollouts'",
+        ),
+        (
+            "train: {method: logged, teacher: {model: m}}",
+            "train.teacher",
+            "'rollouts'",
+        ),
+        (
+            "train: {teacher: {model: m}, overlong: {tokens: 9, buffer: 3}}",
+            "train.overlong",
+            "reward",
+        ),
+        ("train: {teacher: {model: m}, replay: {store: x}}", "train.replay", "samples now"),
+        ("train: {off_policy: {hints: ratio}}", "train.off_policy.hints", "'hinted' or 'critique'"),
+        (
+            "graph: hinted\ntrain: {turn_discount: 0.5, off_policy: {hints: ratio}}",
+            "train.turn_discount",
+            "no train.off_policy",
+        ),
+        (
+            "graph: critique\ntrain: {internalise: {hint_stripped_weight: 1}}",
+            "train.internalise.hint_stripped_weight",
+            "a policy that asks",
+        ),
+        ("graph: hinted\ntools: [calculator]", "tools", "a policy that asks"),
+        (
+            "train: {off_policy: {solutions: rollout, solution_weight: 2}}",
+            "train.off_policy.solution_weight",
+            "'likelihood'",
+        ),
+        (
+            "graph: hinted\ntrain: {off_policy: {hints: ratio, gamma: 1}}",
+            "train.off_policy.gamma",
+            "'shaped'",
+        ),
+        (
+            "train: {distillation_share: 0.3, replay: {store: x}}",
+            "train.replay",
+            "no train.distillation_share",
+        ),
+        ("train: {complete_replies: answer}", "train.complete_replies", "'distillation'"),
+        (
+            "train: {method: distillation, distillation_share: 0.5}",
+            "train.distillation_share",
+            "'rollouts'",
         ),
         (
             "train: {method: distillation, dynamic_sampling_retries: 3}",
@@ -141,6 +200,50 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
 def test_a_setting_without_effect_is_refused(tmp_path, text, key, needs):
     with pytest.raises(RecipeError, match=f"'{key}' has no effect: it needs .*{needs}"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("{method: distillation}\nconsult: {experts: {}}", "there is none: name one"),
+        (
+            "{off_policy: {solutions: rollout}}\n"
+            "consult: {experts: {e: {kind: solver, offered: false}}}",
+            "there is none: name one",
+        ),
+        (
+            "{off_policy: {solutions: rollout}, baseline: condition}\nconsult: {solo_share: 0.5}",
+            "set train.baseline to group",
+        ),
+        (
+            "{teacher: {model: m}, internalise: {self_distillation_weight: 1}}\n"
+            "consult: {solo_share: 0.5}",
+            "both say who judges",
+        ),
+        (
+            "{off_policy: {hints: ratio}}\ngraph: hinted\n"
+            "trl: {importance_sampling_level: sequence}",
+            "train.off_policy, train.teacher, .* weigh each token",
+        ),
+    ],
+)
+def test_help_that_cannot_be_learned_from_is_refused(tmp_path, text, rule):
+    with pytest.raises(RecipeError, match=rule):
+        load(tmp_path, f"train: {text}")
+
+
+def test_distillation_in_the_first_steps_leaves_some_to_rollouts_and_their_number_stays(tmp_path):
+    with pytest.raises(RecipeError, match="both distillation and rollouts a step: of 10 "):
+        load(tmp_path, "train: {distillation_share: 0.97}")
+    own = "graph: mine:build\nanswer_of: mine:answer\ntrain: {distillation_share: 0.3}"
+    with pytest.raises(RecipeError, match="an answer is more than text"):
+        load(tmp_path, own)
+    first, longer = (load(tmp_path, "", f"train.steps={steps}") for steps in (10, 20))
+    assert fixed_part(first) == fixed_part(longer)
+    share = "train: {distillation_share: 0.3}"
+    first, longer = (load(tmp_path, share, f"train.steps={steps}") for steps in (10, 20))
+    assert (first.train.distillation_steps, longer.train.distillation_steps) == (3, 6)
+    assert fixed_part(first) != fixed_part(longer)
 
 
 def test_a_setting_at_its_default_may_be_written_out(tmp_path):

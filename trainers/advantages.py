@@ -9,7 +9,7 @@ from typing import cast
 
 from eapo_agents.errors import UsageError
 from eapo_agents.registry import Registry
-from eapo_agents.types import RolloutGroup
+from eapo_agents.types import RolloutGroup, Trajectory
 from trainers.rows import TrainingRow, trajectory_rows
 
 Advantage = Callable[[Sequence[float]], Sequence[float]]
@@ -79,11 +79,13 @@ def has_spread(group: RolloutGroup) -> bool:
 def group_rows(
     groups_P: Sequence[RolloutGroup],
     advantages_of: Callable[[RolloutGroup], Sequence[float | None]] | None = None,
+    rows_of: Callable[[Trajectory, float], list[TrainingRow]] | None = None,
 ) -> list[TrainingRow]:
     """Return the group-relative rows; trajectories without a score or an advantage give none.
 
     Args:
         advantages_of: group -> one advantage for each rollout; GRPO's by default.
+        rows_of: trajectory, advantage -> its rows; `trajectory_rows` by default.
     """
     rows = []
     for group in groups_P:
@@ -93,6 +95,10 @@ def group_rows(
             else group_advantages([t.reward for t in group.trajectories_G])
         )
         for trajectory, advantage in zip(group.trajectories_G, advantages_G, strict=True):
-            if advantage:
+            if not advantage:
+                continue
+            if rows_of is None:
                 rows += trajectory_rows(trajectory, advantage=advantage)
+            else:
+                rows += rows_of(trajectory, advantage)
     return rows

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_help import HINTED
 from eapo_agents.recipe_rules import is_own
 
 if TYPE_CHECKING:
@@ -66,24 +67,25 @@ def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> P
             "train it for a few steps (--set train.steps=2) and read off what they take."
         )
     acceptance = consult.acceptance
-    turns = consult.turns
     per_step = settings.problems_per_step * settings.num_generations
     may_ask = per_step - settings.problems_per_step * round(
         consult.solo_share * settings.num_generations
     )
-    queries = calls = tokens = 0.0
-    for step in range(1, settings.steps + 1):
-        # in its last turn a rollout may not ask
-        asked = may_ask * consult.max_queries * (turns.turns(step) - 1)
-        queries += asked
-        calls += asked * acceptance.rho(step)
-        tokens += per_step * turns.turns(step) * recipe.sampling.max_new_tokens
+    solutions = float(_solutions_at_most(recipe))
+    queries = calls = solutions
+    tokens = 0.0
+    with_rollouts = range(_first_with_rollouts(recipe), settings.steps + 1)
+    for step in with_rollouts:
+        num_turns, num_queries = _of_rollout(recipe, step)
+        queries += may_ask * num_queries
+        calls += may_ask * num_queries * acceptance.rho(step)
+        tokens += per_step * num_turns * recipe.sampling.max_new_tokens
     if settings.expert_calls is not None:
         calls = min(calls, settings.expert_calls)
     size = size or policy_size(recipe)
     return Plan(
         steps=settings.steps,
-        rollouts=per_step * settings.steps,
+        rollouts=per_step * len(with_rollouts),
         sampled_tokens_at_most=round(tokens),
         expert_queries_at_most=round(queries),
         expert_calls_at_most=round(calls),
@@ -95,6 +97,29 @@ def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> P
         policy_servers=len(recipe.policy.servers),
         expert_servers=len({url for expert in consult.experts.values() for url in expert.urls}),
     )
+
+
+def _first_with_rollouts(recipe: Recipe) -> int:
+    """Return the first training step that samples."""
+    train = recipe.train
+    return 1 + (train.steps if train.method == "distillation" else train.distillation_steps)
+
+
+def _solutions_at_most(recipe: Recipe) -> int:
+    """Return how many problems an expert is asked to solve."""
+    train = recipe.train
+    mixed = train.off_policy.solutions != "none"
+    steps = train.steps if mixed else _first_with_rollouts(recipe) - 1
+    most = steps * train.problems_per_step
+    return most if train.expert_calls is None else min(most, train.expert_calls)
+
+
+def _of_rollout(recipe: Recipe, step: int) -> tuple[int, int]:
+    """Return the most turns and queries of a rollout with experts."""
+    if recipe.graph in HINTED:
+        return (2 if recipe.graph == "critique" else 1), 1
+    turns = recipe.consult.turns.turns(step)
+    return turns, recipe.consult.max_queries * (turns - 1)  # in its last turn it may not ask
 
 
 @dataclass(frozen=True, slots=True)

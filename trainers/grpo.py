@@ -24,12 +24,13 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler, use_adapter
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head, use_adapter
 
 from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.mismatch import Mismatch
 from trainers.objective import Objective
+from trainers.off_policy import kinds_of, token_factors
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 
@@ -42,7 +43,7 @@ ROW_LOSSES = ("grpo", "sapo", "luspo", "dr_grpo")
 TOKEN_LOSSES = ("bnpo",)
 """TRL's losses that are means over the tokens of a micro-batch."""
 MOST_NATS = 5.0
-"""Limit on the advantage of self-distillation: one token must not outweigh a whole answer."""
+"""Limit on the advantage that a teacher gives: one token must not outweigh a whole answer."""
 
 
 class _Item(TypedDict):
@@ -68,6 +69,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         objective: Objective,
         fresh_from: Callable[[], int],
         importance_ratio_cap: float,
+        teacher: Module | None = None,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
@@ -78,6 +80,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             fresh_from: returns a number of optimizer steps. Rows that were sampled by weights with
                 fewer are weighted by their truncated importance ratio.
             importance_ratio_cap: where that ratio is truncated.
+            teacher: judges tokens in place of the policy with a reply in its context.
             on_step: called with each training step's number and metrics.
         """
         self._source = source
@@ -85,6 +88,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         self._fresh_from = fresh_from
         self._first_step = fresh_from()
         self._importance_cap = importance_ratio_cap
+        self._teacher = teacher
         self._on_step = on_step
         self._loss_inputs: Tensors | None = None
         self._buffered_inputs: list[Tensors] | None
@@ -101,6 +105,11 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             processing_class=tokenizer,
             callbacks=list(callbacks),
         )
+        if teacher is not None:  # it gives logprobs as TRL has the policy give them
+            has_adapter = hasattr(teacher, "peft_config")
+            base = teacher.get_base_model() if has_adapter else teacher  # type: ignore[operator]
+            fp32 = args.cast_lm_head_to_fp32
+            add_fused_lm_head(base, temperature=self.temperature, cast_lm_head_to_fp32=fp32)
         # our loss is normalised by num_items_in_batch already; transformers must not do it again
         self.model_accepts_loss_kwargs = False
 
@@ -174,21 +183,24 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         total, share = self._normalisers(counted, is_likelihood)
         advantages = tensors["advantages"] * weights * share
 
-        # Rows of other weights, or of another context, get the ratio as a factor of the advantage,
-        # truncated. Their old logprobs become today's: TRL's clip is then around today's policy,
-        # not around one that the row is already far from.
+        # Rows of other weights, of another context or of an expert get a factor of the advantage,
+        # such as the truncated ratio. Their old logprobs become today's: TRL's clip is then around
+        # today's policy, not around one that the row is already far from.
         first = self._fresh_from()
-        is_stale = self._is_stale(relative, likelihood, first, weights)
+        kinds = kinds_of(relative, likelihood, first)
+        is_moved = torch.zeros_like(is_likelihood)
+        is_moved[: len(rows), 0] = torch.tensor([kind is not None for kind in kinds]).bool()
         old = tensors["old_per_token_logps"]
-        current = self._current_logps(tensors, is_stale[:, 0])
-        ratio = torch.exp(current - old).clamp(max=self._importance_cap)
-        advantages = torch.where(is_stale, advantages * ratio, advantages)
-        tensors["old_per_token_logps"] = torch.where(is_stale, current, old)
-        tensors["advantages"] = advantages * self._teachers_view(tensors, rows)
+        current = self._current_logps(tensors, is_moved[:, 0])
+        factors = token_factors(
+            kinds, current, old, ratio_cap=self._importance_cap, gamma=self._objective.gamma
+        )
+        tensors["old_per_token_logps"] = torch.where(is_moved, current, old)
+        tensors["advantages"] = advantages * factors * self._teachers_view(tensors, rows)
 
         # what `_get_per_token_logps_and_entropies` needs to know of each row in the loss
         tensors["is_likelihood"] = is_likelihood
-        tensors["is_relative"] = ~is_stale & ~is_likelihood
+        tensors["is_relative"] = ~is_moved & ~is_likelihood
         # Only rows of today's weights measure the engine. Later passes over a log would measure how
         # far the weights have moved.
         unmoved = first - self._first_step == self.state.global_step
@@ -221,24 +233,6 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         total = count[0] if count[0] > 0 else count[1]
         return total, torch.where(is_likelihood, total / count[1].clamp(min=1e-9), 1.0)
 
-    def _is_stale(
-        self,
-        relative: Sequence[TrainingRow],
-        likelihood: Sequence[TrainingRow],
-        first: int,
-        like: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return which rows (R, 1) have logprobs that are not those of today's policy on them."""
-        is_stale = torch.zeros(len(like), 1, dtype=torch.bool, device=like.device)
-        num = len(relative)
-        # sampled by older weights: logged or replayed
-        is_stale[:num, 0] = torch.tensor([row.trajectory.policy.step < first for row in relative])
-        # with logprobs, a likelihood row was sampled with a reply in the context that is gone here
-        is_stale[num : num + len(likelihood), 0] = torch.tensor(
-            [row.logprobs_T is not None for row in likelihood]
-        )
-        return is_stale
-
     def _teachers_view(self, tensors: Tensors, rows: Sequence[TrainingRow]) -> torch.Tensor:
         """Return by how many nats the teacher finds each sampled token likelier than the student
         does (R, C), limited to `MOST_NATS`; 1 in rows without a teacher. As an advantage on the
@@ -253,7 +247,8 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         pad_id = self._tokenizer.pad_token_id
         taught = pad_rows(seen, multiple=1, pad_id=pad_id, at_least=len(view))
         taught = {name: tensor.to(view.device) for name, tensor in taught.items()}
-        gap = self._current_logps(taught, wanted) - self._current_logps(tensors, wanted)
+        theirs = self._current_logps(taught, wanted, self._teacher)
+        gap = theirs - self._current_logps(tensors, wanted)
         return torch.where(wanted[:, None], gap.clamp(-MOST_NATS, MOST_NATS), view)
 
     @contextmanager

@@ -1,8 +1,8 @@
 """Likelihood rows: what the policy learns from text that it did not sample in the row's context.
 
 Hint-stripped answers, rehearsed trajectories, solo answers where experts are offered,
-self-distillation, and solutions of an expert; and the replies that stand in for answers which skip
-the working.
+self-distillation, and solutions of an expert; the replies that stand in for answers which skip the
+working, and how a reply that is only a part becomes a solution.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
-from eapo_agents.grading import LENIENT
+from eapo_agents.grading import LENIENT, grade
 from eapo_agents.policy.rendering import ChatRenderer
 from eapo_agents.policy.tool_calls import InvalidCall, ParsedCall, parse_turn
 from eapo_agents.rewards import Reward, score_text, scored
@@ -273,3 +274,44 @@ def in_form(text: str, problem: Problem, answer_form: str, reward: Reward = scor
     if not scored(reward, text, loosely)[1]:
         return text
     return f"{text.rstrip()} {answer_form.format(answer=problem.answer)}"
+
+
+def worked_answer(problem: Problem, answer_form: str, reward: Reward = score_text) -> str:
+    """Return the problem's `solution` in the task's form where it has one that is right, else its
+    gold answer alone in that form."""
+    solution = str(problem.metadata.get("solution", ""))
+    written = in_form(solution, problem, answer_form, reward) if solution else ""
+    if written and scored(reward, written, problem)[1]:
+        return written
+    return answer_form.format(answer=problem.answer)
+
+
+def completed(
+    reply: str,
+    problem: Problem,
+    answer_form: str,
+    reward: Reward = score_text,
+    *,
+    by: Literal["answer", "solution"],
+) -> str:
+    """Return a reply as a solution: as it is (in the task's form) where it is right, else followed
+    by the rest, so that help which is only a part ends in the answer too.
+
+        reply "First the product."   by answer    "First the product. Answer: 19"
+                                     by solution  "First the product. 3 * 4 = 12. ... Answer: 19"
+
+    A solution that begins with the reply is not preceded by it. A reply that has a wrong answer in
+    the task's form is a wrong solution, not a part of one: it is returned as it is.
+
+    Args:
+        by: what follows: the gold answer alone, or the problem's `solution` where it has one.
+    """
+    text = in_form(reply, problem, answer_form, reward)
+    if scored(reward, text, problem)[1] or grade(reply, problem).formatted:
+        return text
+    if by == "answer":
+        return f"{reply.rstrip()} {answer_form.format(answer=problem.answer)}"
+    rest = worked_answer(problem, answer_form, reward)
+    if " ".join(rest.split()).startswith(" ".join(reply.split())):
+        return rest
+    return f"{reply.rstrip()} {rest}"

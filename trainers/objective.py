@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eapo_agents.errors import GradingError
 from eapo_agents.recipe import OverlongSection, PenaltySection, TrainSection
@@ -21,7 +21,9 @@ from trainers.likelihood import (
     solo_answer_rows,
     solution_rows,
 )
+from trainers.off_policy import RowsOf
 from trainers.rows import TrainingRow, num_left_out, trajectory_rows
+from trainers.teacher import taught_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,8 @@ class Objective:
     """A user's process reward."""
 
     def advantages(self, group: RolloutGroup) -> list[float | None]:
-        """Return one for each rollout, of its shaped reward; None where it has none."""
+        """Return one for each rollout, of its shaped reward; None where it has none, and for an
+        expert's solution that is not to be compared with rollouts."""
         solo_accuracy = solo_success(group.trajectories_G)
         rewards_G = [self._shaped(trajectory, solo_accuracy) for trajectory in group.trajectories_G]
         if self.settings.baseline == "group":
@@ -57,8 +60,11 @@ class Objective:
 
     def relative_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
         """Return the policy gradient's rows."""
+        if self._is_taught_alone:
+            return []
         if not self._has_turns:
-            return group_rows(groups_P, self.advantages)
+            rows_of = RowsOf(solo_prompt=self.solo_prompt, settings=self.settings.off_policy)
+            return group_rows(groups_P, self.advantages, rows_of)
         return [
             row
             for group in groups_P
@@ -99,6 +105,11 @@ class Objective:
         return found
 
     @property
+    def _is_taught_alone(self) -> bool:
+        teacher = self.settings.teacher
+        return teacher is not None and not teacher.reward
+
+    @property
     def _has_turns(self) -> bool:
         return self.settings.turn_discount < 1 or self.reward_of_turn is not None
 
@@ -126,7 +137,7 @@ class Objective:
 
     def likelihood_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
         """Return the likelihood rows of every kind that the settings ask for."""
-        rows = solution_rows(groups_P, self.solo_prompt)
+        rows = self._solution_rows(groups_P)
         internalise = self.settings.internalise
         if internalise.rehearsal_weight:
             rows += rehearsal_rows(groups_P, weight=internalise.rehearsal_weight)
@@ -140,6 +151,8 @@ class Objective:
             rows += self_distillation_rows(
                 groups_P, weight=internalise.self_distillation_weight, calls_of=self.calls_of
             )
+        if (teacher := self.settings.teacher) is not None:
+            rows += taught_rows(groups_P, weight=teacher.weight)
         if internalise.hint_stripped_weight:
             limit = internalise.max_solo_accuracy
             rows += hint_stripped_rows(
@@ -152,11 +165,31 @@ class Objective:
             )
         return rows
 
+    def _solution_rows(self, groups_P: Sequence[RolloutGroup]) -> list[TrainingRow]:
+        """Return likelihood rows of an expert's solutions: distillation's, or what is mixed in."""
+        mixed = self.settings.off_policy
+        if mixed.solutions == "rollout":
+            return []  # they are rows of the policy gradient
+        rows = solution_rows(groups_P, self.solo_prompt)
+        if mixed.solutions == "none":
+            return rows
+        weight = mixed.solution_weight
+        return [replace(row, advantage=weight, off_policy="uncertain") for row in rows]
+
+    @property
+    def gamma(self) -> float:
+        """The shaping of tokens that the policy did not sample behind their prompt."""
+        return self.settings.off_policy.gamma
+
     def left_out(self, groups_P: Sequence[RolloutGroup]) -> dict[str, float]:
         """Return counts of what gives no row though it was sampled: tokens of other models and
-        temperatures, and helped answers that cannot be told from the help."""
+        temperatures, and helped answers that cannot be told from the help; and how many tokens a
+        teacher judges."""
         trajectories = [t for group in groups_P for t in group.trajectories_G]
         counts = {"left_out/tokens": sum(map(num_left_out, trajectories))}
+        if (teacher := self.settings.teacher) is not None:
+            taught = taught_rows(groups_P, weight=teacher.weight)
+            counts["teacher/tokens"] = sum(row.num_trained for row in taught)
         if self.settings.internalise.hint_stripped_weight:
             counts["left_out/helped_answers"] = num_help_not_apart(groups_P, self.calls_of)
         return {name: float(count) for name, count in counts.items()}
@@ -166,7 +199,10 @@ class Objective:
         return self.has_spread(group) or bool(self.likelihood_rows([group]))
 
     def has_spread(self, group: RolloutGroup) -> bool:
-        """Return whether the policy gradient learns from a group."""
+        """Return whether the policy gradient learns from a group; a teacher has something to say of
+        each."""
+        if self._is_taught_alone:
+            return any(trajectory.turns for trajectory in group.trajectories_G)
         if self._has_turns:
             return any(map(any, self.turn_advantages(group)))
         return any(self.advantages(group))
@@ -174,6 +210,8 @@ class Objective:
     def _shaped(self, trajectory: Trajectory, solo_accuracy: float | None) -> float | None:
         if trajectory.reward is None:
             return None
+        if trajectory.role is Role.EXPERT:  # it asked nobody, and has no length to learn
+            return trajectory.reward if self.settings.off_policy.solutions == "rollout" else None
         reward = trajectory.reward - penalty_of(trajectory, solo_accuracy, self.settings.penalty)
         if self.settings.overlong is not None:
             reward += overlong_shaping(num_sampled(trajectory), self.settings.overlong)

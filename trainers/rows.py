@@ -15,9 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from eapo_agents.errors import TraceError
 from eapo_agents.types import Trajectory, Turn
+
+OffPolicy = Literal["ratio", "shaped", "uncertain"]
+"""How tokens are weighted that the policy did not sample behind their prompt: see `off_policy`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +45,10 @@ class TrainingRow:
     advantages_T: tuple[float, ...] | None = None
     """Where turns differ in what they earned; 0 where the mask is 0."""
     teacher_ids: tuple[int, ...] | None = None
-    """What stands before the completion for the teacher of self-distillation, in place of
-    `prompt_ids`; None where there is no teacher."""
+    """What stands before the completion for the teacher, in place of `prompt_ids`: with a reply
+    for the teacher of self-distillation, the same for another model. None without a teacher."""
+    off_policy: OffPolicy | None = None
+    """Where the policy did not sample the row behind its prompt: how its tokens are weighted."""
 
     @property
     def num_trained(self) -> int:

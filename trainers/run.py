@@ -1,23 +1,21 @@
-"""Training runs: the adapter, TRL's arguments, checkpoints, resuming."""
+"""Training runs: the adapter, where groups come from, checkpoints, resuming."""
 
 from __future__ import annotations
 
-import atexit
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 from transformers import PrinterCallback
-from trl import GRPOConfig
 
 from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.experts.reference import refuse_unknown_field
 from eapo_agents.policy.models import POLICY_FILE, save_policy
 from eapo_agents.policy.transformers_engine import TransformersEngine
 from eapo_agents.recipe import Recipe
+from eapo_agents.recipe_help import HINTED
 from eapo_agents.rewards import reward_of
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Problem, Role, RolloutGroup
@@ -29,12 +27,15 @@ from graphs.state import role_of
 from trainers.call_limit import call_limit_of
 from trainers.callbacks import AfterStepCallback, WeightsChanged
 from trainers.continuing import InterruptibleSource, Interrupts, train_on
-from trainers.distillation import ExpertSolutions
+from trainers.distillation import ExpertSolutions, SolutionsFirst
 from trainers.doctor import Expectation, examined
 from trainers.grpo import EapoTrainer
 from trainers.likelihood import StandIn
+from trainers.mixing import MixedSolutions
 from trainers.objective import Objective
 from trainers.sources import LiveRollouts, LoggedRollouts, ReplayedRollouts, RolloutSource
+from trainers.teacher import teacher_of
+from trainers.trl_arguments import grpo_config, processes
 from trainers.weight_sync import Publisher
 
 OnStep = Callable[[int, dict[str, float]], None]
@@ -80,16 +81,24 @@ def train_live(
         logged: what the recipe's `replay` draws from, as `usable_groups` gives it.
 
     Raises:
-        RecipeError: fewer problems than a step takes.
+        RecipeError: the problems do not fit the recipe.
     """
     recipe = agent.recipe
-    refuse_few_problems(recipe, problems)
+    refuse_unfit_problems(recipe, problems)
     source: RolloutSource
     if recipe.train.method == "distillation":
         source = _solutions(agent, problems, store, run_id)
     else:
         source = live = _live_rollouts(agent, problems, store, run_id)
-        if (replay := recipe.train.replay) is not None:
+        if recipe.train.distillation_steps:
+            solutions = _solutions(agent, problems, store, run_id)
+            source = SolutionsFirst(
+                solutions=solutions, live=live, steps=recipe.train.distillation_steps
+            )
+        elif recipe.train.off_policy.solutions != "none":
+            solutions = _solutions(agent, problems, store, run_id, key_prefix="solution/")
+            source = MixedSolutions(live=live, solutions=solutions)
+        elif (replay := recipe.train.replay) is not None:
             source = ReplayedRollouts(
                 live=live, logged=logged, share=replay.share, max_staleness=replay.max_staleness
             )
@@ -97,9 +106,13 @@ def train_live(
 
 
 def _solutions(
-    agent: Agent, problems: Sequence[Problem], store: TraceStore, run_id: str
+    agent: Agent,
+    problems: Sequence[Problem],
+    store: TraceStore,
+    run_id: str,
+    key_prefix: str = "",
 ) -> ExpertSolutions:
-    """Where distillation's groups come from."""
+    """Where an expert's solutions come from."""
     return ExpertSolutions(
         pool=agent.pool,
         renderer=agent.renderer,
@@ -111,6 +124,7 @@ def _solutions(
         run_id=run_id,
         engine=agent.engine,
         concurrency=_concurrency(agent),
+        key_prefix=key_prefix,
     )
 
 
@@ -151,8 +165,11 @@ def _concurrency(agent: Agent) -> Concurrency:
     return Concurrency(agent.recipe.rollouts.concurrency, agent.engine, agent.pool.rate_limited)
 
 
-def refuse_few_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Raise RecipeError for fewer problems than a step takes: TRL runs no step that is not full."""
+def refuse_unfit_problems(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise RecipeError for problems that a reference knows nothing of, and for fewer than a step
+    takes: TRL runs no step that is not full."""
+    for name, expert in recipe.consult.experts.items():
+        refuse_unknown_field(name, expert.kind, expert.options, problems)
     if len(problems) < recipe.train.problems_per_step:
         raise RecipeError(
             f"train.problems_per_step is {recipe.train.problems_per_step}, and the task has "
@@ -239,9 +256,9 @@ def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
     ):
         return
     graph = agent.graph(agent.policy(agent.sampling))
-    own = graph.name if role_of(graph) is Role.OWN else None
+    own = _shown_by(graph.name, role_of(graph))
     for trajectory in (t for group in groups for t in group.trajectories_G):
-        theirs = trajectory.graph if trajectory.role is Role.OWN else None
+        theirs = _shown_by(trajectory.graph, trajectory.role)
         if theirs != own and trajectory.role in (Role.OWN, Role.CONSULT):
             raise TraceError(
                 f"The traces are of the graph '{trajectory.graph}', and the recipe's is "
@@ -249,6 +266,11 @@ def _refuse_other_graphs(agent: Agent, groups: Sequence[RolloutGroup]) -> None:
                 "recipe's graph, so name that graph (graph: package.module:function), or set "
                 "those weights to 0."
             )
+
+
+def _shown_by(graph: str, role: Role) -> str | None:
+    """Return the name of a graph whose first prompt is not the consult graph's; None for that."""
+    return graph if role is Role.OWN or graph in HINTED else None
 
 
 def objective_of(agent: Agent) -> Objective:
@@ -293,6 +315,7 @@ def _train(
         if isinstance(source, LoggedRollouts)
         else (lambda: engine.policy_version.step),
         importance_ratio_cap=recipe.train.importance_ratio_cap,
+        teacher=teacher_of(agent),
         on_step=on_step,
     )
     trainer.remove_callback(PrinterCallback)
@@ -322,79 +345,3 @@ def _publish_every(agent: Agent, source: RolloutSource, steps: int) -> int:
         return 1
     updates = agent.recipe.train.minibatches_per_step
     return steps * updates if isinstance(source, LoggedRollouts) else updates
-
-
-def processes(recipe: Recipe) -> PartialState:
-    """The training processes that `accelerate launch` started; one where it did not."""
-    state = PartialState(cpu=recipe.policy.device == "cpu")
-    if state.num_processes > 1:
-        _leave_group_at_exit()
-    return state
-
-
-@cache
-def _leave_group_at_exit() -> None:
-    """Once: an interpreter that ends while gloo's threads run is sometimes aborted
-    ("terminate called without an active exception"); its launcher then calls the run failed."""
-    atexit.register(PartialState().destroy_process_group)
-
-
-def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
-    """Return TRL's arguments for `steps` training steps. The loss is DAPO's, unless the recipe's
-    `trl` block says otherwise.
-
-    Raises:
-        RecipeError: the batch does not divide, or TRL refuses a value.
-    """
-    settings = recipe.train
-    num_rollouts = settings.problems_per_step * settings.num_generations
-    num_passes = settings.minibatches_per_step * settings.gradient_accumulation_steps
-    num_processes = processes(recipe).num_processes
-    if settings.problems_per_step % num_processes or num_rollouts % (num_passes * num_processes):
-        raise RecipeError(
-            f"train.problems_per_step ({settings.problems_per_step}) must divide by the number of "
-            f"processes ({num_processes}), and its rollouts ({num_rollouts}) by processes x "
-            "train.minibatches_per_step x train.gradient_accumulation_steps: change one of them."
-        )
-    on_cpu = recipe.policy.device == "cpu"
-    ours: dict[str, object] = {
-        "output_dir": str(folder),
-        "max_steps": steps * settings.minibatches_per_step,
-        "per_device_train_batch_size": num_rollouts // (num_passes * num_processes),
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "steps_per_generation": num_passes,
-        "num_generations": settings.num_generations,
-        "num_iterations": 1,
-        "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup"
-        if settings.lr_scheduler_type == "constant"
-        else settings.lr_scheduler_type,
-        "warmup_steps": settings.warmup_steps,
-        "max_grad_norm": settings.max_grad_norm,
-        "weight_decay": 0.0,
-        "temperature": recipe.sampling.temperature,
-        "loss_type": "dapo",
-        "epsilon": settings.epsilon,
-        "epsilon_high": settings.epsilon_high,
-        "beta": settings.beta,
-        "scale_rewards": "group",
-        "gradient_checkpointing": not on_cpu,
-        "bf16": not on_cpu and recipe.policy.dtype == "bfloat16",
-        "fp16": False,
-        "use_cpu": on_cpu,
-        "logging_steps": 1,
-        "report_to": settings.report_to or "none",
-        # between rollouts only: a resumed run must not find half of their rows used
-        "save_steps": settings.save_steps * settings.minibatches_per_step,
-        "save_total_limit": 2,
-        "seed": recipe.seed,
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": not on_cpu,
-        # padding rows go through the whole model too
-        "ddp_find_unused_parameters": False,
-    }
-    try:
-        return GRPOConfig(**{**ours, **recipe.trl})
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"TRL refuses the recipe's trl block: {error}") from error

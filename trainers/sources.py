@@ -177,6 +177,8 @@ class LiveRollouts:
             self.limit.forget()
         for stored in self.store.trajectories(self.run_id):
             trajectory = stored.trajectory
+            if trajectory.role is Role.EXPERT:
+                continue  # a solution, of a step that learned from solutions
             if self.skip_settled and trajectory.global_step < step:
                 place = (trajectory.problem.id, stored.group_key)
                 before.setdefault(place, []).append(trajectory)
@@ -246,11 +248,13 @@ def oldest_step(group: RolloutGroup) -> int:
 
 def group_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """What a step's rollouts were like: means over trajectories, counts over consultations."""
-    trajectories = [t for group in groups for t in group.trajectories_G]
+    every = [t for group in groups for t in group.trajectories_G]
+    consultations = [c for t in every for turn in t.turns for c in turn.consultations]
+    by_policy = [t for t in every if t.role is not Role.EXPERT]
+    # solutions that are mixed in are no rollouts; where there is nothing else, they are looked at
+    trajectories = by_policy or every
     scored = [t.reward for t in trajectories if t.reward is not None]
-    consultations = [c for t in trajectories for turn in t.turns for c in turn.consultations]
     count = max(1, len(trajectories))
-    by_policy = [t for t in trajectories if t.role is not Role.EXPERT]
     asked = sum(any(turn.consultations for turn in t.turns) for t in by_policy)
     by_status: Mapping[ConsultationStatus, int] = {
         status: sum(c.status is status for c in consultations) for status in ConsultationStatus
@@ -304,7 +308,7 @@ def _copies(trajectory: Trajectory) -> bool:
     said = trajectory.turns[-1].text
     heard = [
         consultation.reply
-        for turn in trajectory.turns[:-1]
+        for turn in trajectory.turns  # a hint that nobody asked for is the only turn's own
         for consultation in turn.consultations
         if consultation.status is ConsultationStatus.ACCEPTED
     ]
@@ -355,6 +359,7 @@ _COUNTS = (
     "helped/rollouts",
     "left_out/tokens",
     "left_out/helped_answers",
+    "teacher/tokens",
     "experts/calls",
     "experts/accepted",
     "experts/withheld",

@@ -35,7 +35,7 @@ from graphs.consult import build_consult_graph
 from graphs.fill import run_to_end
 from graphs.rollout import RolloutPlan, first_messages, run_rollouts
 from graphs.solo import build_solo_graph
-from trainers.likelihood import in_form
+from trainers.likelihood import in_form, worked_answer
 
 _ACCEPTANCES: tuple[Literal["constant", "never"] | None, ...] = ("constant", "never", None)
 """Every reply accepted, every reply withheld, and the tool-free graph."""
@@ -213,12 +213,11 @@ def _tell_failures(episodes: Sequence[Trajectory], num_asked: int, progress: Pro
 def _after_reply(agent: Agent, problem: Problem, reply: str) -> str:
     """Return what is written after a reply: the reply in the task's form where it is right, else
     the problem's own solution, else the bare answer."""
-    task, reward = agent.recipe.task, reward_of(agent.recipe, agent.pool)
-    for text in (reply, str(problem.metadata.get("solution", ""))):
-        written = in_form(text, problem, task.answer_form, reward)
-        if text and scored(reward, written, problem)[1]:
-            return written
-    return _bare(agent, problem)
+    form, reward = agent.recipe.task.answer_form, reward_of(agent.recipe, agent.pool)
+    written = in_form(reply, problem, form, reward)
+    if reply and scored(reward, written, problem)[1]:
+        return written
+    return worked_answer(problem, form, reward)
 
 
 def _bare(agent: Agent, problem: Problem) -> str:

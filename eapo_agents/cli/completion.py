@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 _SHIPPED = Path(__file__).parents[1] / "recipes"
-GRAPHS = ("consult", "solo", "workflow", "leap")
+GRAPHS = ("consult", "solo", "workflow", "leap", "hinted", "critique")
 """As in `graphs.builders`, which takes seconds to import."""
 MOST = 200
 """Folders that are looked at under runs/: a shell does not wait for more."""

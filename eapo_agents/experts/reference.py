@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
-from eapo_agents.errors import ExpertError, UsageError
+from eapo_agents.errors import ExpertError, RecipeError, UsageError
 from eapo_agents.experts.consulting import current_consulting
 from eapo_agents.types import Problem
 
@@ -56,6 +58,25 @@ def reference_tool(
         return known.strip() if share >= 1 else _beginning(known, share, rollout.problem)
 
     return StructuredTool.from_function(coroutine=answer, name=name, description=description)
+
+
+def refuse_unknown_field(
+    name: str, kind: str, options: Mapping[str, Any], problems: Sequence[Problem]
+) -> None:
+    """Raise RecipeError where an expert is a reference, perhaps within a noisy one, and no problem
+    has the field that it gives: each of its replies would fail."""
+    if kind == "noisy" and isinstance(of := options.get("of"), Mapping):
+        return refuse_unknown_field(name, str(of.get("kind")), of.get("options") or {}, problems)
+    field = str(options.get("field", "solution"))
+    texts = (problem.metadata.get(field) for problem in problems)
+    if kind != "reference" or any(isinstance(text, str) and text.strip() for text in texts):
+        return None
+    known = sorted({key for problem in problems for key in problem.metadata})
+    raise RecipeError(
+        f"The expert '{name}' (reference) gives the '{field}' of a problem, and none of the "
+        f"{len(problems)} problems has one: name another field in its options (they have: "
+        f"{', '.join(known) or 'none'}), or take another expert."
+    )
 
 
 def _beginning(text: str, share: float, problem: Problem) -> str:

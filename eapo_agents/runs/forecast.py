@@ -108,6 +108,8 @@ def _calls(recipe: Recipe, graph: str, step: int) -> int | None:
     if graph == "leap":
         paths = recipe.graph_options.get("paths", 3)
         return 3 * paths if isinstance(paths, int) else None
+    if graph == "critique":
+        return 2
     tools = recipe.tools and graph in ("consult", "solo")
     asks = tools or (graph == "consult" and recipe.consult.experts)
     return recipe.consult.turns.turns(step) if asks else 1

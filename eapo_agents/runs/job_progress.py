@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ class JobProgress:
             self._file.unlink(missing_ok=True)
 
     def say(self, text: str) -> None:
-        """Print a fact."""
-        print(text, flush=True)
+        """Write a fact to the job's output."""
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
     warn = say
 

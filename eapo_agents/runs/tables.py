@@ -23,7 +23,8 @@ from eapo_agents.files import write_atomically
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import Layer, fixed_part, load_recipe, load_recipe_under
-from eapo_agents.recipe_rules import is_own, may_ask
+from eapo_agents.recipe_help import may_ask
+from eapo_agents.recipe_rules import is_own
 from eapo_agents.runs.folder import RECIPE
 from eapo_agents.runs.loading import refuse_untrained
 from eapo_agents.runs.lock import locked

@@ -211,9 +211,9 @@ def _live(recipe: Recipe, out: Path, progress: Progress) -> tuple[Agent, Path]:
         )
     problems = problems_of(recipe, "train", None)
     agent = load_agent(_with_its_model(recipe, out, progress), progress)
-    from trainers.run import refuse_few_problems
+    from trainers.run import refuse_unfit_problems
 
-    refuse_few_problems(recipe, problems)
+    refuse_unfit_problems(recipe, problems)
     refuse_people(agent.pool, "train")
     with locked(out):
         save_recipe(recipe, out, progress)

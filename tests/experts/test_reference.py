@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 from langchain_core.tools import StructuredTool
 
-from eapo_agents.errors import UsageError
+from eapo_agents.errors import RecipeError, UsageError
 from eapo_agents.experts.call_store import CallSite
 from eapo_agents.experts.consulting import Consulting, consulting
 from eapo_agents.experts.expert import Expert
 from eapo_agents.experts.kinds import make_expert
 from eapo_agents.experts.pool import ExpertPool
+from eapo_agents.experts.reference import refuse_unknown_field
 from eapo_agents.types import Problem
 
 STEPS = ["There are 3.5 boxes.", "Each has 4 apples. ", "3.5 * 4 = 14.", "Answer: 14"]
@@ -108,3 +109,15 @@ def test_an_expert_may_see_the_problem_and_never_the_gold_answer():
         "alone",
     ]
     assert not any(PROBLEM.answer in query for query in heard)
+
+
+def test_a_field_that_no_problem_has_is_refused_before_anything_runs():
+    without = replace(PROBLEM, metadata={"hint": " ", "rule": "x"})
+    refuse_unknown_field("book", "reference", {}, [without, PROBLEM])
+    refuse_unknown_field("book", "solver", {}, [without])
+    noisy = {"of": {"kind": "reference", "options": {"field": "hint"}}}
+    refuse_unknown_field("book", "noisy", noisy, [PROBLEM])
+    with pytest.raises(RecipeError, match=r"'hint' .* none of the 1 .*they have: hint, rule"):
+        refuse_unknown_field("book", "noisy", noisy, [without])
+    with pytest.raises(RecipeError, match=r"'book' \(reference\) gives the 'solution'"):
+        refuse_unknown_field("book", "reference", {"part": 0.5}, [without])

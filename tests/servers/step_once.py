@@ -29,8 +29,8 @@ from eapo_agents.types import (
 )
 from trainers.grpo import EapoTrainer
 from trainers.objective import Objective
-from trainers.run import grpo_config
 from trainers.sources import LoggedRollouts
+from trainers.trl_arguments import grpo_config
 
 VERSION = PolicyVersion(model="tiny", base="b", weights="b", step=0)
 RHO = {"rho": 0.5, "u": 0.1}

@@ -79,12 +79,12 @@ train: {{steps: 2, problems_per_step: 2, num_generations: 2, gradient_accumulati
 
 
 def test_groups_that_cannot_be_shared_out_are_refused(monkeypatch, recipe, tmp_path):
-    from trainers import run
+    from trainers import trl_arguments
 
     class Three:
         num_processes = 3
         process_index = 0
 
-    monkeypatch.setattr(run, "processes", lambda recipe: Three())
+    monkeypatch.setattr(trl_arguments, "processes", lambda recipe: Three())
     with pytest.raises(RecipeError, match=r"must divide by the number of processes \(3\)"):
-        run.grpo_config(recipe, tmp_path, 1)
+        trl_arguments.grpo_config(recipe, tmp_path, 1)

@@ -44,6 +44,31 @@ def test_queries_and_tokens_are_counted_by_hand():
     assert plan(recipe.model_copy(update={"train": limited}), 1).expert_calls_at_most == 5
 
 
+@pytest.mark.parametrize(
+    ("settings", "rollouts", "tokens", "calls"),
+    [
+        ({"train": {"method": "distillation"}}, 0, 0, 8),
+        ({"train": {"method": "distillation", "expert_calls": 3}}, 0, 0, 3),
+        ({"train": {"distillation_share": 0.5}}, 8, 160, 4 + 8),
+        ({"train": {"off_policy": {"solutions": "rollout"}}}, 16, 320, 8 + 16),
+        ({"graph": "hinted"}, 16, 160, 16),
+        ({"graph": "critique"}, 16, 320, 16),
+    ],
+)
+def test_solutions_and_help_that_is_not_asked_for_are_counted(settings, rollouts, tokens, calls):
+    train = {"steps": 4, "problems_per_step": 2, "num_generations": 2} | settings.get("train", {})
+    consult: dict[str, object] = {"acceptance": {"kind": "constant"}}
+    if "graph" not in settings:
+        consult |= {"turns": {"start": 2, "end": 2}, "max_queries": 1}
+    common = {"name": "plan", "sampling": {"max_new_tokens": 10}}
+    if train.get("method") == "distillation":
+        consult = {}
+    recipe = Recipe.model_validate({**common, **settings, "train": train, "consult": consult})
+    found = plan(recipe, num_processes=1)
+    assert (found.rollouts, found.sampled_tokens_at_most) == (rollouts, tokens)
+    assert found.expert_calls_at_most == calls
+
+
 def test_an_adapter_has_the_weights_that_peft_gives_it(loaded_policy):
     import copy
 

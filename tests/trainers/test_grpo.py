@@ -22,8 +22,9 @@ from trainers.batches import pad_rows, trim
 from trainers.grpo import EapoTrainer
 from trainers.objective import Objective
 from trainers.rows import TrainingRow, trajectory_rows
-from trainers.run import add_adapter, grpo_config, train_live, train_logged, usable_groups
+from trainers.run import add_adapter, train_live, train_logged, usable_groups
 from trainers.sources import LoggedRollouts
+from trainers.trl_arguments import grpo_config
 
 
 def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:

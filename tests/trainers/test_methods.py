@@ -7,46 +7,16 @@ import json
 import pytest
 import torch
 
-from eapo_agents.policy.fresh import make_model
-from eapo_agents.recipe_file import load_recipe
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
 from eapo_agents.types import Consultation, ConsultationStatus, Role, RolloutGroup
-from graphs.agent import load_agent, make_pool
+from graphs.agent import make_pool
 from graphs.collect import Collection, collect
 from trainers.batches import balanced_counts, micro_batches, pad_rows
 from trainers.rows import TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
-from trainers.warm_start_episodes import script_texts
 
 PROBLEMS = load_problems("arithmetic", split="train", limit=8, seed=0)
-SMALL = [
-    "train.steps=2",
-    "train.problems_per_step=4",
-    "train.minibatches_per_step=1",
-    "train.warmup_steps=0",
-    "train.save_steps=1",
-    "sampling.max_new_tokens=6",
-]
-
-
-@pytest.fixture(scope="module")
-def small_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("small")
-    texts = script_texts(load_recipe("scale-model"), PROBLEMS)
-    make_model(folder, texts, layers=1, width=32, heads=2, vocabulary=320, seed=0)
-    return folder
-
-
-@pytest.fixture
-def agent_of(small_model):
-    """agent_of(*settings) -> an agent of the scale model's recipe, smaller."""
-
-    def make(*settings: str):
-        overrides = [f"policy.model={small_model}", *SMALL, *settings]
-        return load_agent(load_recipe("scale-model", overrides))
-
-    return make
 
 
 def started(store: TraceStore, agent, kind: str = "train", run_id: str = "train") -> TraceStore:
@@ -128,6 +98,7 @@ def _logprobs(agent, turn, context=None) -> torch.Tensor:
 def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_resumed(
     agent_of, tmp_path
 ):
+    told = []
     for steps in (1, 4):  # cut off after the first step, and gone on with
         agent = agent_of("train.method=distillation", f"train.steps={steps}")
         agent = dataclasses.replace(
@@ -140,8 +111,11 @@ def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_res
         agent.pool.open(tmp_path / "e.db", "train")
         with TraceStore.open(tmp_path / "t.db", create=True) as store:
             started(store, agent)
-            train_live(agent, PROBLEMS, store, tmp_path / "out", "train")
+            train_live(
+                agent, PROBLEMS, store, tmp_path / "out", "train", lambda step, m: told.append(m)
+            )
     assert len(list(agent.pool.store.rows())) == 8
+    assert [m["experts/calls"] for m in told] == [4, 4, 0, 0]
 
 
 def test_a_distillation_that_is_killed_between_checkpoints_pays_no_solution_twice(

@@ -9,7 +9,8 @@ from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.trl_fields import LOSS_TYPES, refuse_unusable
 from eapo_agents.types import RolloutGroup, Turn
-from trainers.run import grpo_config, train_logged
+from trainers.run import train_logged
+from trainers.trl_arguments import grpo_config
 
 
 def test_fields_reach_trl_with_its_types(recipe, tmp_path):

@@ -154,6 +154,11 @@ def _relative(asked: Asked, told: list[str]) -> Iterator[RowView]:
     except EapoError as error:
         told.append(str(error))
         return
+    if _hint_is_taken_away(asked):
+        told.append(
+            "Its last turn is trained behind the tool-free prompt (train.off_policy.hints). It is "
+            "shown as it was sampled."
+        )
     if not rows:
         told.append("No token of this rollout is the policy's own: there is nothing to train.")
     if scripted and trajectory.role is not Role.EXPERT:
@@ -169,11 +174,22 @@ def _relative(asked: Asked, told: list[str]) -> Iterator[RowView]:
         yield _view(asked, row, label=label, told=why, is_trained=is_trained)
 
 
+def _hint_is_taken_away(asked: Asked) -> bool:
+    from trainers.off_policy import was_hinted
+
+    recipe = asked.recipe
+    if recipe is None or not asked.is_training or recipe.train.off_policy.hints == "kept":
+        return False
+    return was_hinted(asked.trajectory)
+
+
 def _untrained(asked: Asked, scripted: bool) -> str:
     if not asked.is_training:
         return "Not trained: the rollout is an evaluation's."
     if asked.trajectory.role is Role.EXPERT:
-        return "An expert's solution: the policy sampled none of it."
+        mixed = asked.recipe is not None and asked.recipe.train.off_policy.solutions == "rollout"
+        joins = " It joins the group of its problem at each step." if mixed else ""
+        return f"An expert's solution: the policy sampled none of it.{joins}"
     if scripted:
         return "Not trained: it has no logprobs."
     if asked.trajectory.reward is None:
