@@ -32,7 +32,9 @@ class JobProgress:
                 yield bar
             return
         try:
-            yield _KeptBar(self._file, what.strip(), total)
+            begun = _KeptBar(self._file, what.strip(), total)
+            begun.at(0)
+            yield begun
         finally:
             self._file.unlink(missing_ok=True)
 
@@ -46,8 +48,7 @@ class JobProgress:
     @contextmanager
     def status(self, text: str) -> Iterator[None]:
         """Keep what is happening."""
-        with self.bar(text, None) as bar:
-            bar.at(0)
+        with self.bar(text, None):
             yield
 
 
