@@ -43,7 +43,7 @@ from eapo_agents.types import Problem
 from evals.benchmark import Loaded, Prediction, Record
 
 _REFERENCE_S = 120.0
-_FORMAT = 4
+_FORMAT = 5
 _MAX_KEPT_CHARS = 1 << 17
 """Longer outputs are kept as a digest, and computed again when a sample's digest differs."""
 _MIN_DECODED_BYTES = 1 << 20
@@ -283,11 +283,12 @@ def _reference(record: Record) -> Sample:
 
 
 def _brief(output: str) -> str | None:
-    """Return a long output's brief text; None of one that is short, or does not equal itself."""
-    if len(output) <= _MAX_KEPT_CHARS or "NaN" in output:
+    """Return the digest that stands for a long output; None of one that crosses as it is, or does
+    not equal itself."""
+    if output.startswith(_LONG.decode()) or "NaN" in output:
         return None
     brief = brief_text(from_text(output))
-    return brief if len(brief) < len(output) else None
+    return brief if brief.startswith(_LONG.decode()) else None
 
 
 def _unequal_or_digest(output: str) -> str:
