@@ -177,7 +177,7 @@ def test_a_conversation_with_an_api_model_can_be_rated(project, monkeypatch):
     status, out, err = project.run("chat")
     assert (status, out) == (0, "Five.\n"), err
     assert "Saved in runs/traces.db" in err
-    assert "secret" not in err
+    assert "thought secret" in err  # apart from the answer
 
 
 def test_an_evaluation_compares_api_models_and_shares_one_budget(project):

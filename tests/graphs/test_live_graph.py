@@ -268,7 +268,7 @@ def test_a_function_that_is_not_there_is_told_before_the_model_is_loaded(text):
 
 def test_an_expert_s_text_is_no_answer_where_the_answer_is_more_than_text():
     settings = ["graph=own_agents:build", "answer_of=own_agents:in_capitals"]
-    with pytest.raises(RecipeError, match="an expert's text is imitated"):
+    with pytest.raises(RecipeError, match="an expert's text is learned from by"):
         load_recipe("cpu-smol", [*settings, "train.method=distillation"])
 
 
