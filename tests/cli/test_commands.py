@@ -83,6 +83,7 @@ def test_run_shows_the_answer_and_its_turns(eapo):
     assert solo.strip()
 
 
+@pytest.mark.long
 def test_a_warm_start_makes_a_policy_that_the_other_commands_take(eapo):
     settings = (
         "warm_start={problems: 4, rows_per_step: 6}",
@@ -97,6 +98,7 @@ def test_a_warm_start_makes_a_policy_that_the_other_commands_take(eapo):
     assert "no warm_start section" in eapo("warm-start", "--recipe", "small.yaml", status=2)
 
 
+@pytest.mark.long
 def test_collect_look_train_and_evaluate(eapo, project):
     collect = ("collect", "--recipe", "small.yaml", "--store", "traces.db", "--json")
     first = eapo(*collect)
@@ -189,6 +191,7 @@ def test_train_live_logs_its_rollouts_and_refuses_another_recipe_s_folder(eapo, 
     assert "holds a run of another recipe" in error
 
 
+@pytest.mark.long
 def test_all_weights_can_be_trained_and_loaded_again(eapo):
     options = ("--recipe", "small.yaml", "--set", "train.lora=null", "--json")
     trained = eapo("train", *options, "--out", "whole")

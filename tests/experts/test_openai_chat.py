@@ -255,6 +255,7 @@ def test_concurrency_and_rate_are_limited(faulty):
     assert "No place in the queue" in asyncio.run(two())[1].error
 
 
+@pytest.mark.long
 async def test_a_thousand_consultations_with_faults_all_end_and_the_ledger_adds_up(
     faulty, scripted, problem, monkeypatch
 ):

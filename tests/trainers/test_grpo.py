@@ -347,6 +347,7 @@ def test_every_logged_group_is_trained_on_once_where_they_fill_no_step(agent, tm
     assert agent.engine.policy_version.step == 2
 
 
+@pytest.mark.long
 def test_a_live_run_cut_off_goes_on_from_its_checkpoint_to_the_same_weights(
     agent, loaded_policy, renderer, recipe, tmp_path
 ):
