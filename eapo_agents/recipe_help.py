@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 
 HINTED = ("hinted", "critique")
 """Graphs in which an expert speaks unasked."""
+POLICY_GRADIENT = (
+    "train.advantage",
+    "train.baseline",
+    "train.turn_discount",
+    "task.reward_of_turn",
+    "train.epsilon",
+    "train.epsilon_high",
+    "train.penalty",
+    "train.overlong",
+)
+"""What shapes the policy gradient of rewards."""
 
 
 def may_ask(recipe: RecipeSections) -> bool:
@@ -25,11 +36,20 @@ def may_ask(recipe: RecipeSections) -> bool:
     )
 
 
+def learns_from_solutions(recipe: RecipeSections) -> bool:
+    """Return whether a training asks the first expert for solutions and learns from its text."""
+    train = recipe.train
+    return bool(
+        train.method == "distillation"
+        or train.distillation_share
+        or train.off_policy.solutions != "none"
+    )
+
+
 def refuse_unfit_solutions(recipe: RecipeSections) -> None:
     """Raise ValueError where an expert's solutions cannot be learned from as the recipe says."""
     train = recipe.train
-    mixed = train.off_policy.solutions
-    imitates = train.method == "distillation" or train.distillation_share or mixed != "none"
+    mixed, imitates = train.off_policy.solutions, learns_from_solutions(recipe)
     if recipe.answer_of is not None and (imitates or train.internalise.min_answer_to_reply_ratio):
         raise ValueError(
             "an expert's text is learned from by train.method 'distillation', "
@@ -77,15 +97,6 @@ def _asks_live(recipe: RecipeSections) -> bool:
     return recipe.train.method == "rollouts" and may_ask(recipe)
 
 
-def _learns_from_solutions(recipe: RecipeSections) -> bool:
-    train = recipe.train
-    return bool(
-        train.method == "distillation"
-        or train.distillation_share
-        or train.off_policy.solutions != "none"
-    )
-
-
 _NEED_ASKING = (
     "consult.max_queries",
     "consult.ask_all",
@@ -117,20 +128,20 @@ HELP_CONDITIONS = (
         "rollouts with experts (consult.solo_share below 1)",
     ),
     Condition(
-        lambda r: not _learns_from_solutions(r),
+        lambda r: not learns_from_solutions(r),
         ("train.method", "train.distillation_share", "train.off_policy.solutions"),
         ("train.complete_replies",),
         "train.method 'distillation', train.distillation_share or train.off_policy.solutions",
     ),
     Condition(
-        lambda r: not _learns_from_solutions(r) and not _asks_live(r),
+        lambda r: not learns_from_solutions(r) and not _asks_live(r),
         ("train.method", "graph", "consult.experts", "consult.solo_share", "consult.turns.start"),
         ("train.expert_calls",),
         "solutions of experts, or live rollouts that ask them (the graph 'consult', "
         "consult.solo_share below 1; of a log, collect.problems is the limit)",
     ),
     Condition(
-        lambda r: _learns_from_solutions(r) and _asks_live(r),
+        lambda r: learns_from_solutions(r) and _asks_live(r),
         ("train.distillation_share", "train.off_policy.solutions", "consult.solo_share"),
         ("train.expert_calls",),
         "either solutions of experts or rollouts that ask them: each has a count of its own",
@@ -156,18 +167,7 @@ HELP_CONDITIONS = (
     Condition(
         lambda r: r.train.teacher is not None and not r.train.teacher.reward,
         ("train.teacher",),
-        (
-            "train.advantage",
-            "train.baseline",
-            "train.turn_discount",
-            "task.reward_of_turn",
-            "train.epsilon",
-            "train.epsilon_high",
-            "train.penalty",
-            "train.overlong",
-            "train.off_policy.hints",
-            "train.skip_settled",
-        ),
+        (*POLICY_GRADIENT, "train.off_policy.hints", "train.skip_settled"),
         "learning from the reward (no train.teacher, or train.teacher.reward)",
     ),
     Condition(

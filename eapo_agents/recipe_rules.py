@@ -16,6 +16,7 @@ from eapo_agents.recipe_conditions import TASK_CONDITIONS, Condition, refuse_unf
 from eapo_agents.recipe_help import (
     HELP_CONDITIONS,
     HINTED,
+    POLICY_GRADIENT,
     is_weighted,
     refuse_unfit_solutions,
     refuse_unfit_teacher,
@@ -171,18 +172,6 @@ _LEARNED_FROM_REPLIES = (
     "train.penalty.per_token",
 )
 _LEARNED_FROM_QUERIES = ("train.penalty.per_call", "train.internalise.solo_answer_weight")
-_POLICY_GRADIENT = (
-    "train.advantage",
-    "train.baseline",
-    "train.turn_discount",
-    "task.reward_of_turn",
-    "train.epsilon",
-    "train.epsilon_high",
-    "train.penalty",
-    "train.overlong",
-    "train.internalise",
-    "train.off_policy",
-)
 _CONDITIONS = (
     *TASK_CONDITIONS,
     *HELP_CONDITIONS,
@@ -341,7 +330,7 @@ _CONDITIONS = (
     Condition(
         lambda r: r.train.method == "distillation",
         ("train.method",),
-        _POLICY_GRADIENT,
+        (*POLICY_GRADIENT, "train.internalise", "train.off_policy"),
         "a method with a policy gradient (train.method 'rollouts' or 'logged')",
     ),
     Condition(

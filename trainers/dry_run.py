@@ -71,15 +71,15 @@ def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> P
     may_ask = per_step - settings.problems_per_step * round(
         consult.solo_share * settings.num_generations
     )
-    solutions = float(_solutions_at_most(recipe))
-    queries = calls = solutions
+    solutions = float(most_solutions(recipe))
+    calls = queries = solutions
     tokens = 0.0
-    with_rollouts = range(_first_with_rollouts(recipe), settings.steps + 1)
+    with_rollouts = range(first_with_rollouts(recipe), settings.steps + 1)
     for step in with_rollouts:
-        num_turns, num_queries = _of_rollout(recipe, step)
-        queries += may_ask * num_queries
-        calls += may_ask * num_queries * acceptance.rho(step)
-        tokens += per_step * num_turns * recipe.sampling.max_new_tokens
+        asked = may_ask * most_calls_of_rollout(recipe, step)
+        queries += asked
+        calls += asked * acceptance.rho(step)
+        tokens += per_step * _most_turns(recipe, step) * recipe.sampling.max_new_tokens
     if settings.expert_calls is not None:
         calls = min(calls, settings.expert_calls)
     size = size or policy_size(recipe)
@@ -99,27 +99,41 @@ def plan(recipe: Recipe, num_processes: int, size: ModelSize | None = None) -> P
     )
 
 
-def _first_with_rollouts(recipe: Recipe) -> int:
+def first_with_rollouts(recipe: Recipe) -> int:
     """Return the first training step that samples."""
     train = recipe.train
     return 1 + (train.steps if train.method == "distillation" else train.distillation_steps)
 
 
-def _solutions_at_most(recipe: Recipe) -> int:
+def most_solutions(recipe: Recipe) -> int:
     """Return how many problems an expert is asked to solve."""
     train = recipe.train
     mixed = train.off_policy.solutions != "none"
-    steps = train.steps if mixed else _first_with_rollouts(recipe) - 1
+    steps = train.steps if mixed else first_with_rollouts(recipe) - 1
     most = steps * train.problems_per_step
     return most if train.expert_calls is None else min(most, train.expert_calls)
 
 
-def _of_rollout(recipe: Recipe, step: int) -> tuple[int, int]:
-    """Return the most turns and queries of a rollout with experts."""
+def most_calls_of_rollout(recipe: Recipe, step: int) -> int:
+    """Return the most calls of a rollout that may ask, in a graph of ours, each reply accepted."""
+    consult = recipe.consult
+    offered = sum(expert.offered for expert in consult.experts.values())
+    if recipe.graph in ("solo", "leap") or not offered:
+        return 0
     if recipe.graph in HINTED:
-        return (2 if recipe.graph == "critique" else 1), 1
-    turns = recipe.consult.turns.turns(step)
-    return turns, recipe.consult.max_queries * (turns - 1)  # in its last turn it may not ask
+        return 1
+    if recipe.graph == "workflow":
+        return offered
+    at_once = offered if consult.ask_all else 1
+    # in its last turn it may not ask
+    return consult.max_queries * (consult.turns.turns(step) - 1) * at_once
+
+
+def _most_turns(recipe: Recipe, step: int) -> int:
+    """Return the most turns of a rollout with experts."""
+    if recipe.graph in HINTED:
+        return 2 if recipe.graph == "critique" else 1
+    return recipe.consult.turns.turns(step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,13 +106,10 @@ def token_factors(
         gamma: of `shaped`.
     """
     factors = torch.ones_like(current)
-    p = current.exp()
-    values: dict[OffPolicy, torch.Tensor] = {
-        "ratio": torch.exp(current - old).clamp(max=ratio_cap),
-        "shaped": gamma * p / (p + gamma) ** 2,
-        "uncertain": p * (1 - p),
-    }
     for row, kind in enumerate(kinds):
-        if kind is not None:
-            factors[row] = values[kind][row]
+        if kind == "ratio":
+            factors[row] = torch.exp(current[row] - old[row]).clamp(max=ratio_cap)
+        elif kind is not None:
+            p = current[row].exp()
+            factors[row] = gamma * p / (p + gamma) ** 2 if kind == "shaped" else p * (1 - p)
     return factors

@@ -18,6 +18,14 @@ from eapo_agents.cli.options import (
     talk_recipe,
 )
 
+ForgetOption = Annotated[
+    bool,
+    typer.Option(
+        "--forget",
+        help="Keep nothing: no thread, no ledger, no stored replies. /rate and /save still do.",
+    ),
+]
+
 
 def chat(
     recipe: AnyRecipeOption = None,
@@ -54,13 +62,7 @@ def chat(
             show_default=False,
         ),
     ] = None,
-    forget: Annotated[
-        bool,
-        typer.Option(
-            "--forget",
-            help="Keep nothing: no thread, no ledger, no stored replies. /rate and /save still do.",
-        ),
-    ] = False,
+    forget: ForgetOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Talk with the agent. Conversations are kept, and rated ones can be trained on."""

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,7 @@ class Job:
 
 
 @dataclass(slots=True, kw_only=True)
-class Jobs:
+class Jobs(ABC):
     """Jobs in a folder, and how many processes at once."""
 
     folder: Path
@@ -76,14 +77,14 @@ class Jobs:
     """Called every second with the jobs that run and the number that wait."""
     failed: list[Job] = field(default_factory=list)
 
+    @abstractmethod
     def bases(self) -> list[Job]:
         """Return the jobs that make the policies which the runs begin with: none without a warm
         start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def runs(self) -> list[Job]:
         """Return the jobs of the arms, in the order in which they are begun."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True, kw_only=True)

@@ -101,18 +101,20 @@ def _work(job: Job) -> float:
 
 def _training_calls(recipe: Recipe) -> int | None:
     """Return the most expert calls of a training."""
-    train, collect = recipe.train, recipe.collect
+    from trainers.dry_run import first_with_rollouts, most_calls_of_rollout, most_solutions
+
+    train, collect, share = recipe.train, recipe.collect, recipe.consult.solo_share
     if train.method == "none":
         return 0
-    if train.method == "distillation":
-        drawn = train.steps * train.problems_per_step
-        return drawn if train.expert_calls is None else min(drawn, train.expert_calls)
-    if recipe.consult.experts and is_own(recipe.graph):
-        return None
-    logged = train.method == "logged"
-    size = collect.num_generations if logged else train.num_generations
-    problems = collect.problems if logged else train.steps * train.problems_per_step
-    most = problems * (size - round(recipe.consult.solo_share * size)) * _calls_a_rollout(recipe)
+    most = most_solutions(recipe)
+    if train.method != "distillation":
+        if recipe.consult.experts and is_own(recipe.graph):
+            return None
+        logged = train.method == "logged"
+        size = collect.num_generations if logged else train.num_generations
+        steps = train.steps + 1 - first_with_rollouts(recipe)
+        problems = collect.problems if logged else steps * train.problems_per_step
+        most += problems * (size - round(share * size)) * most_calls_of_rollout(recipe, 1)
     return most if train.expert_calls is None else min(most, train.expert_calls)
 
 
@@ -120,23 +122,15 @@ def _evaluation_calls(recipe: Recipe) -> int | None:
     """Return the most expert calls of the evaluation with experts, after a training."""
     if recipe.consult.experts and is_own(recipe.graph):
         return None
+    from trainers.dry_run import most_calls_of_rollout
+
     samples = recipe.eval.samples + recipe.eval.greedy
-    return recipe.eval.problems * samples * _calls_a_rollout(recipe)
+    return recipe.eval.problems * samples * most_calls_of_rollout(recipe, 1)
 
 
 def _warm_start_calls(recipe: Recipe) -> int:
     """Return the expert calls of a warm start: one for each of its problems."""
     return recipe.warm_start.problems if recipe.warm_start is not None else 0
-
-
-def _calls_a_rollout(recipe: Recipe) -> int:
-    consult = recipe.consult
-    if not consult.experts or recipe.graph in ("solo", "leap"):
-        return 0
-    if recipe.graph == "workflow":
-        return sum(expert.offered for expert in consult.experts.values())
-    asked_at_once = len(consult.experts) if consult.ask_all else 1
-    return consult.max_queries * (consult.turns.start - 1) * asked_at_once
 
 
 def _most(calls: int | None) -> str:

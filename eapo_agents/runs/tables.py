@@ -23,7 +23,7 @@ from eapo_agents.files import write_atomically
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import Layer, fixed_part, load_recipe, load_recipe_under
-from eapo_agents.recipe_help import may_ask
+from eapo_agents.recipe_help import HINTED, learns_from_solutions, may_ask
 from eapo_agents.recipe_rules import is_own
 from eapo_agents.runs.folder import RECIPE
 from eapo_agents.runs.loading import refuse_untrained
@@ -31,6 +31,7 @@ from eapo_agents.runs.lock import locked
 from eapo_agents.runs.studies import BASE, SETTINGS, Job, Jobs, run_all
 from eapo_agents.runs.study_reports import Report
 from eapo_agents.runs.table_file import Cell, TableFile
+from trainers.dry_run import most_calls_of_rollout
 
 _SHARED = ("warm_start", "policy", "task", "tools")
 """Sections that shape a base policy, or what it is compared on: a method may not change them."""
@@ -145,12 +146,12 @@ class TableStudy(Jobs):
 
 def asks(recipe: Recipe) -> bool:
     """Return whether a recipe's training calls experts."""
-    method, consult = recipe.train.method, recipe.consult
-    if method == "none":
+    consult = recipe.consult
+    if recipe.train.method == "none":
         return False
-    if method == "distillation":
+    if learns_from_solutions(recipe):
         return True
-    if is_own(recipe.graph):
+    if is_own(recipe.graph) or recipe.graph in HINTED:
         return bool(consult.experts) and consult.solo_share < 1
     return may_ask(recipe)
 
@@ -167,9 +168,7 @@ def planned_for(recipe: Recipe, calls: int, num_train: int) -> list[str]:
         RecipeError: the recipe cannot keep to the budget.
     """
     train, consult = recipe.train, recipe.consult
-    if train.method != "logged" and not is_own(recipe.graph):
-        return [f"train.expert_calls={calls}"]
-    if train.method == "distillation":
+    if train.method == "distillation" or (train.method != "logged" and not is_own(recipe.graph)):
         return [f"train.expert_calls={calls}"]
     if is_own(recipe.graph):
         raise RecipeError(
@@ -178,7 +177,7 @@ def planned_for(recipe: Recipe, calls: int, num_train: int) -> list[str]:
         )
     size = recipe.collect.num_generations
     helped = size - round(consult.solo_share * size)
-    of_problem = helped * consult.max_queries * (consult.turns.start - 1)
+    of_problem = helped * most_calls_of_rollout(recipe, 1)
     problems = min(calls // of_problem, num_train)
     if problems < train.problems_per_step:
         raise RecipeError(

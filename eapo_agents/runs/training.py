@@ -336,10 +336,9 @@ def training_bar(
         def on_step(step: int, metrics: dict[str, float]) -> None:
             append_line(folder / STEPS, {"step": step, **metrics})
             # what was run again after an interruption takes the place of what was lost
-            history[:] = [
-                *(old for old in history if old["step"] < step),
-                {"step": step, **metrics},
-            ]
+            while history and history[-1]["step"] >= step:
+                history.pop()
+            history.append({"step": step, **metrics})
             for finding in findings(history):
                 if (kind := finding.partition(":")[0]) not in told:
                     told.add(kind)

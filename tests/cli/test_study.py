@@ -2,9 +2,7 @@
 middle and resumed; its report; `eapo watch`."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ import psutil
 import pytest
 
 from eapo_agents.runs.folder import EVALS, STEPS, read_history
+from eapo_agents.runs.job_progress import TRAINING, JobProgress, doing
 from eapo_agents.store import TraceStore
 from eapo_agents.types import Role
 
@@ -43,25 +42,11 @@ def command(out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, killed_and_given_again):
     """A whole study, killed with -9 once, in the middle of an arm's training."""
     out = tmp_path_factory.mktemp("study") / "out"
-    with (out.parent / "log").open("w") as log:
-        first = subprocess.Popen(
-            command(out), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-        )
-        steps = out / "seed-0" / "eapo" / "steps.jsonl"
-        until = time.monotonic() + 600
-        while not (steps.exists() and len(steps.read_text().splitlines()) >= 2):
-            assert first.poll() is None, (out.parent / "log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-    done_before = {p: p.stat().st_mtime_ns for p in out.glob("seed-0/*/result.json")}
-    second = subprocess.run(command(out), cwd=ROOT, capture_output=True, text=True)
-    assert second.returncode == 0, second.stderr
-    return out, json.loads(second.stdout), done_before
+    steps = out / "seed-0" / "eapo" / "steps.jsonl"
+    return out, *killed_and_given_again(command(out), out, steps, 2)
 
 
 @pytest.mark.long
@@ -195,3 +180,16 @@ def test_bad_input_is_one_sentence(arguments, rule, run_command, monkeypatch, tm
     assert status == 2
     assert rule in error
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_job_does_is_told_while_it_does_it(tmp_path):
+    progress = JobProgress(tmp_path)
+    assert doing(tmp_path) == ""
+    with progress.bar("  solo", 12) as bar:
+        assert doing(tmp_path) == "solo: 0 of 12"
+        bar.step()  # told once a second at most
+        assert doing(tmp_path) == "solo: 0 of 12"
+    assert doing(tmp_path) == ""
+    with progress.bar(TRAINING, 12) as bar:
+        bar.step()
+        assert doing(tmp_path) == ""  # steps.jsonl has it

@@ -2,11 +2,7 @@
 table that is killed, continued and reported."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -163,6 +159,24 @@ def test_a_log_passes_over_fewer_problems_more_often():
     assert planned_for(recipe, 8000, 800) == ["collect.problems=800", "train.epochs=11"]
 
 
+def test_methods_that_ask_in_their_own_ways_are_planned_or_refused_and_never_left_unlimited(
+    tmp_path,
+):
+    methods = "luffy, chord, supervised-then-rl, distillation-completed, self-exploration"
+    text = f"recipe: scale-model\ntable: {{method: [{methods}], calls: [70]}}"
+    wanted = study_of(table_of(tmp_path, text), tmp_path)
+    limits = {cell.method: recipe.train.expert_calls for cell, recipe in wanted.recipes.items()}
+    asking = ("luffy", "chord", "supervised-then-rl", "distillation-completed")
+    assert limits == {**dict.fromkeys(asking, 70), "self-exploration": None}
+    assert {cell.calls for cell in wanted.recipes if cell.method in asking} == {70}
+    of_seed = forecast(wanted).training_calls / wanted.seeds
+    assert of_seed == 700 + 4 * 70  # the base policy's warm start, and four methods
+    # their graphs ask once a rollout, which nothing limits
+    text = "recipe: scale-model\ntable: {method: [pushed-hints], calls: [70]}"
+    with pytest.raises(RecipeError, match=r"train\.expert_calls' has no effect"):
+        _ = study_of(table_of(tmp_path, text), tmp_path).recipes
+
+
 def test_the_forecast_counts_what_is_left_and_its_time_is_that_of_what_has_ended(tmp_path):
     wanted = study_of(SMALL, tmp_path, at_once=2)
     before = forecast(wanted)
@@ -194,25 +208,13 @@ def test_a_cell_that_has_begun_with_other_settings_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(tmp_path_factory, killed_and_given_again):
     """The small table, killed with -9 in the middle and continued."""
     out = tmp_path_factory.mktemp("table") / "out"
     words = [sys.executable, "-m", "eapo_agents.cli.main", "study", str(SMALL), "--json"]
     words += ["--jobs", "2", "--out", str(out)]
-    with (out.parent / "log").open("w") as log:
-        first = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-        steps = out / "tiny" / "plan" / "seed-0" / "eapo-8" / "steps.jsonl"
-        until = time.monotonic() + 1200
-        while not steps.exists():
-            assert first.poll() is None, (out.parent / "log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-    done_before = {p: p.stat().st_mtime_ns for p in out.rglob("result.json")}
-    second = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert second.returncode == 0, second.stderr
-    return out, json.loads(second.stdout), done_before
+    steps = out / "tiny" / "plan" / "seed-0" / "eapo-8" / "steps.jsonl"
+    return out, *killed_and_given_again(words, out, steps, 1)
 
 
 @pytest.mark.long

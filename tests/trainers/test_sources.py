@@ -35,6 +35,12 @@ def live(policy, pool, acceptance, problem, store) -> LiveRollouts:
     )
 
 
+def start(store, policy):
+    """Begin the run `train` of a scripted policy."""
+    version = policy.engine.policy_version
+    store.start_run("train", kind="train", recipe={}, sampling=policy.sampling, policy=version)
+
+
 def test_a_step_that_meets_a_spent_budget_continues_with_what_is_missing(
     scripted, problem, tmp_path
 ):
@@ -49,13 +55,7 @@ def test_a_step_that_meets_a_spent_budget_continues_with_what_is_missing(
     )
     always = AcceptanceSchedule(kind="constant")
     with TraceStore.open(tmp_path / "t.db", create=True) as store:
-        store.start_run(
-            "train",
-            kind="train",
-            recipe={},
-            sampling=policy.sampling,
-            policy=policy.engine.policy_version,
-        )
+        start(store, policy)
         source = live(policy, pool, always, problem, store)
         with pytest.raises(BudgetError, match="3 of 3 calls"):
             source.groups([0], 1)
@@ -125,13 +125,7 @@ def test_a_limit_on_calls_withholds_further_replies_and_an_interrupted_run_withh
         # replies are not stored: each is a call
         pool = ExpertPool([make_expert("scripted", name="a", options=options)])
         with TraceStore.open(tmp_path / f"{killed}.db", create=True) as store:
-            store.start_run(
-                "train",
-                kind="train",
-                recipe={},
-                sampling=policy.sampling,
-                policy=policy.engine.policy_version,
-            )
+            start(store, policy)
 
             def source(pool=pool, store=store):
                 limit = CallLimit(most=5, a_rollout=lambda step: 1)
