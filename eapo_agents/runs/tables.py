@@ -31,7 +31,6 @@ from eapo_agents.runs.lock import locked
 from eapo_agents.runs.studies import BASE, SETTINGS, Job, Jobs, run_all
 from eapo_agents.runs.study_reports import Report
 from eapo_agents.runs.table_file import Cell, TableFile
-from trainers.dry_run import most_calls_of_rollout
 
 _SHARED = ("warm_start", "policy", "task", "tools")
 """Sections that shape a base policy, or what it is compared on: a method may not change them."""
@@ -175,6 +174,8 @@ def planned_for(recipe: Recipe, calls: int, num_train: int) -> list[str]:
             f"How often '{recipe.graph}' asks experts is not known, so that it cannot be planned "
             "for a number of calls: leave table.calls out."
         )
+    from trainers.dry_run import most_calls_of_rollout
+
     size = recipe.collect.num_generations
     helped = size - round(consult.solo_share * size)
     of_problem = helped * most_calls_of_rollout(recipe, 1)
