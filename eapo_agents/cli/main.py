@@ -116,9 +116,21 @@ def _of_all_first(words: list[str]) -> list[str]:
     return [*of_all, *(word for word in own if word not in _OF_ALL), *rest]
 
 
+def _share_cores() -> None:
+    """Let torch's threads sleep soon after each operation, unless the user says how they wait.
+
+    By default libgomp's spin for milliseconds: where another process wants the cores too, each
+    operation then waits for a thread that waits for a core that is spun on. Its library reads this
+    when torch is loaded, which is later. `benchmarks/busy_cores.py` measures it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main() -> None:
     """Run the command. Print each EapoError as one line on stderr and exit with its status."""
     end_on_sigterm()
+    _share_cores()
     warnings.showwarning = _show_warning
     # The user's modules (graphs, tasks, rewards, tools) are in the working folder. It comes last:
     # a folder there that is called `graphs` or `datasets` must not hide an installed package.

@@ -216,7 +216,6 @@ def start(job: Job, at_once: int) -> None:
     """Start a job's process with its share of the cores."""
     job.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(job.folder / RECIPE, to_yaml(job.recipe))
-    threads = max(1, (os.cpu_count() or 1) // at_once)
     words = [str(job.folder), job.arm, str(os.getpid())]
     command = [sys.executable, "-m", "eapo_agents.runs.study_job", *words]
     with (job.folder / LOG).open("ab") as log:
@@ -225,8 +224,15 @@ def start(job: Job, at_once: int) -> None:
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(num_threads(at_once))},
         )
+
+
+def num_threads(at_once: int) -> int:
+    """Return the threads of each of so many jobs at once; OMP_NUM_THREADS may ask for fewer."""
+    share = max(1, (os.cpu_count() or 1) // at_once)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(share, int(wanted))) if wanted.isdecimal() else share
 
 
 def has_ended(job: Job) -> bool:
