@@ -1,3 +1,6 @@
+# As the commands have it: torch's threads sleep soon after each operation, where a server or a test beside them wants the cores.
+export GOMP_SPINCOUNT ?= 1000
+
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
