@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,6 +27,8 @@ from eapo_agents.progress import IS_MAIN, SILENT, Bar
 console = Console(stderr=True, highlight=False, quiet=not IS_MAIN)
 EVERY_S = 5.0
 """Seconds between two lines when stderr is not a terminal."""
+SILENCE_S = 15.0
+"""Seconds after which the last count is told again: a step of a large model can take minutes."""
 
 
 @dataclass(slots=True)
@@ -55,11 +58,22 @@ class _Lines:
     printed: float = field(default_factory=lambda: time.monotonic() - EVERY_S + 1.0)
     """When the last line was printed. The first one comes after a second."""
     as_event: bool = False
+    note: str = ""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def tell_of_silence(self) -> None:
+        """Until the end, tell the last count again where nothing new has been told for long; for a
+        thread of its own."""
+        while not self.ended.wait(1.0):
+            now = time.monotonic()
+            if now - self.printed >= SILENCE_S:
+                self.printed = now
+                self._tell(now - self.started, self.note)
 
     def at(self, done: int, total: int | None = None, note: str = "") -> None:
         if self.first is None:
             self.first = done if done > 1 else 0
-        self.done, self.total = done, total or self.total
+        self.done, self.total, self.note = done, total or self.total, note
         now = time.monotonic()
         if now - self.printed >= EVERY_S:
             self.printed = now
@@ -115,7 +129,11 @@ class TerminalProgress:
             return
         if self.events or not console.is_terminal:
             lines = _Lines(what, total, as_event=self.events)
-            yield lines
+            threading.Thread(target=lines.tell_of_silence, daemon=True).start()
+            try:
+                yield lines
+            finally:
+                lines.ended.set()
             lines.end()
             return
         columns = (
