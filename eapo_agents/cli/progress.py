@@ -30,6 +30,9 @@ EVERY_S = 5.0
 SILENCE_S = 15.0
 """Seconds after which the last count is told again: a step of a large model can take minutes."""
 
+_TELLING = 0.05
+"""Share of this call's work that has to be done before the time left is told."""
+
 
 @dataclass(slots=True)
 class _Bar:
@@ -92,8 +95,10 @@ class _Lines:
 
     def _tell(self, seconds: float, note: str, *, ended: bool = False) -> None:
         left = None
-        new = self.done - (self.first or 0)
-        if self.total is not None and new > 0:
+        first = self.first or 0
+        new = self.done - first
+        # nothing follows from the first few: a whole batch ends at once, or the first is slow
+        if self.total is not None and new > 0 and new >= _TELLING * (self.total - first):
             left = seconds / new * max(0, self.total - self.done)
         if self.as_event:
             event = {"event": "ended" if ended else "progress", "what": self.what.strip()}

@@ -20,3 +20,13 @@ def test_in_a_silence_the_last_count_is_told_again(monkeypatch, capsys):
     capsys.readouterr()
     time.sleep(1.5)
     assert not capsys.readouterr().err, "nothing is told after the end"
+
+
+def test_the_time_left_is_told_when_a_twentieth_of_this_calls_work_is_done(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    with TerminalProgress(events=True).bar("Answers", 200) as bar:
+        time.sleep(1.1)  # no line before
+        for done in (100, 101, 104, 105):  # an earlier call did a hundred
+            bar.at(done)
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [e["left_s"] is None for e in told[:4]] == [True, True, True, False]
