@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 SPINS = {"eapo's": "1000", "libgomp's": "300000"}
 _LIMIT_S = 300.0
 
@@ -33,8 +32,8 @@ def busy(number: int) -> Iterator[None]:
             process.wait()
 
 
-def seconds_of_a_step(spin: str) -> float | None:
-    """Return the wall time of one step of the warm start; None where it is not done in time."""
+def seconds_of_a_step(spin: str, steps: int) -> float | None:
+    """Return the wall time of a step, over so many of the warm start; None where time is up."""
     command = [str(Path(sys.executable).parent / "eapo"), "--events", "warm-start"]
     command += ["-r", "scale-model", "--set", "warm_start.problems=256"]
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +51,7 @@ def seconds_of_a_step(spin: str) -> float | None:
             done = _steps_done(line)
             if done and first is None:
                 first = (now, done)
-            elif first is not None and done >= first[1] + STEPS:
+            elif first is not None and done >= first[1] + steps:
                 process.kill()
                 process.wait()
                 return (now - first[0]) / (done - first[1])
@@ -72,8 +71,9 @@ def _steps_done(line: str) -> int:
 
 
 if __name__ == "__main__":
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     found = {}
     for name, number in (("alone", 0), ("beside busy processes", os.cpu_count() or 1)):
         with busy(number):
-            found[name] = {whose: seconds_of_a_step(spin) for whose, spin in SPINS.items()}
+            found[name] = {whose: seconds_of_a_step(spin, steps) for whose, spin in SPINS.items()}
     print(json.dumps({"seconds of a step": found, "cores": os.cpu_count()}, indent=1))

@@ -20,9 +20,9 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from busy_cores import busy
 
 if "EAPO_DATA" not in os.environ:
     sys.exit("EAPO_DATA must name the folder with the benchmarks' files.")
@@ -72,18 +72,6 @@ def score(benchmark: str, gold: Path, predictions: Path) -> tuple[dict[str, obje
     verdicts = {f"{benchmark}/{number}": item for number, item in enumerate(report["items"])}
     cpu_s = sum(after[:2]) - sum(before[:2])
     return verdicts, cpu_s
-
-
-@contextmanager
-def busy(number: int) -> Iterator[None]:
-    """Keep `number` processes computing."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 def main() -> None:

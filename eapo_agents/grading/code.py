@@ -2,8 +2,8 @@
 
 The problem's metadata has `test`, which defines `check(candidate)`, `entry_point`, and `prompt` if
 the answer continues given code. A `Sandbox` is made at the first use; `use_sandbox` sets another
-one. Samples of a problem that are the same program share one run: a policy that is sure writes the
-same one many times, and starting two processes costs more than most programs.
+one. A program that has been decided for the same tests is not run again: a policy that is sure
+writes the same one many times, and starting two processes costs more than most programs.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _run(program: str, problem: Problem) -> Grade:
 
 
 def _outcome(program: str, *, entry_point: str, prompt: str, test: str, limit_s: float) -> Outcome:
-    from eapo_agents.sandbox import Sample, Verdict, run_program
+    from eapo_agents.sandbox import LOST, Sample, Verdict, run_program
 
     parts = json.dumps([program, entry_point, prompt, test, limit_s])
     key = hashlib.sha256(parts.encode("ascii")).hexdigest()
@@ -114,8 +114,8 @@ def _outcome(program: str, *, entry_point: str, prompt: str, test: str, limit_s:
         return known
     sample = Sample(code=program, entry_point=entry_point)
     outcome = run_program(the_sandbox(), sample, prompt=prompt, test=test, limit_s=limit_s)
-    # what ran out of time may have more of it the next time
-    if outcome.verdict in (Verdict.PASSED, Verdict.FAILED):
+    # what ran out of time or lost its process may fare better at another moment
+    if outcome.verdict in (Verdict.PASSED, Verdict.FAILED) and outcome.detail != LOST:
         if len(_DECIDED) >= _MAX_DECIDED:
             _DECIDED.clear()
         _DECIDED[key] = outcome

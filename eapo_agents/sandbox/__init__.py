@@ -3,6 +3,7 @@
 from eapo_agents.sandbox.isolation import Isolation, Limits, find_isolation
 from eapo_agents.sandbox.pool import Sandbox
 from eapo_agents.sandbox.run import (
+    LOST,
     Inputs,
     Outcome,
     Sample,
@@ -13,6 +14,7 @@ from eapo_agents.sandbox.run import (
 )
 
 __all__ = [
+    "LOST",
     "Inputs",
     "Isolation",
     "Limits",

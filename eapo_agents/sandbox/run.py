@@ -21,6 +21,8 @@ from eapo_agents.sandbox.pool import (
 
 READY = b'{"!":"ready"}'
 _NO_VALUE = b'{"!"'
+LOST = "its process ended before it was done"
+"""Detail of a sample whose process is gone: its own doing, a limit, or a machine out of memory."""
 GRACE_S = 2.0
 """Time beyond a job's own limits, before the harness ends it."""
 
@@ -198,9 +200,7 @@ def _ended_as(outcomes: list[Outcome]) -> Iterator[None]:
     try:
         yield
     except ProcessEndedError:
-        outcomes.append(
-            Outcome(verdict=Verdict.FAILED, detail="its process ended before it was done")
-        )
+        outcomes.append(Outcome(verdict=Verdict.FAILED, detail=LOST))
     except StarvedError:
         outcomes.append(Outcome(verdict=Verdict.UNDECIDED, detail="the machine gave it no time"))
     except DeadlineError:
