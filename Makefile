@@ -8,10 +8,13 @@ STAMP := $(VENV)/.eapo-setup
 STUDIO_VENV ?= .venv-studio
 STUDIO_STAMP := $(STUDIO_VENV)/.eapo-setup
 
+ENVIRONMENTS_VENV ?= .venv-environments
+ENVIRONMENTS_STAMP := $(ENVIRONMENTS_VENV)/.eapo-setup
+
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-.PHONY: setup docs studio-env vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
+.PHONY: setup docs studio-env environments vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
 
 setup: $(STAMP)
 
@@ -41,6 +44,14 @@ $(VLLM_STAMP): vllm-constraints.txt
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $(VLLM_STAMP)
 
+environments: $(ENVIRONMENTS_STAMP)
+
+# verifiers, OpenEnv and what the tests play with them. We speak to both from outside.
+$(ENVIRONMENTS_STAMP): environments-constraints.txt
+	$(PYTHON) -m venv $(ENVIRONMENTS_VENV)
+	$(ENVIRONMENTS_VENV)/bin/pip install --quiet --constraint environments-constraints.txt verifiers reasoning-gym openenv textarena
+	touch $(ENVIRONMENTS_STAMP)
+
 studio: studio-env
 	$(STUDIO_VENV)/bin/langgraph dev --no-browser
 
@@ -61,8 +72,8 @@ test: setup studio-env
 test-runs: setup
 	$(PYTEST) -m long
 
-# With real vLLM and PostgreSQL servers and two training processes, which the tests start; some minutes.
-test-servers: setup vllm
+# With real vLLM, PostgreSQL and OpenEnv servers and two training processes, which the tests start; some minutes.
+test-servers: setup vllm environments
 	$(BIN)/python -m pytest tests/servers -s
 
 # Minutes long, and not part of `test`: upstream's harnesses on two thousand programs and more.
@@ -94,4 +105,4 @@ gpu-check: $(if $(filter $(VENV)/bin,$(BIN)),setup)
 	$(BIN)/python3 benchmarks/gpu_check.py --out gpu-check.json
 
 clean:
-	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) build site *.egg-info
+	rm -rf $(VENV) $(STUDIO_VENV) $(VLLM_VENV) $(ENVIRONMENTS_VENV) build site *.egg-info

@@ -30,8 +30,13 @@ def rewards_of(recipe: RecipeSections) -> list[str]:
     return [given] if isinstance(given, str) else given
 
 
+_PLAYED = ("gymnasium:", "openenv:")
+"""Begin the names of tasks whose answers are played."""
+
+
 def _is_own(name: str) -> bool:
-    return ":" in name
+    """Whether a reward may name parts."""
+    return ":" in name or name == "environment"
 
 
 def refuse_unfit_rewards(recipe: RecipeSections) -> None:
@@ -47,8 +52,10 @@ def refuse_unfit_rewards(recipe: RecipeSections) -> None:
         raise ValueError(
             f"task.reward_weights has '{unknown[0]}', and the rewards are {', '.join(names)}"
         )
-    if "try_actions" in recipe.tools and not recipe.task.name.startswith("gymnasium:"):
-        raise ValueError("the tool 'try_actions' needs a task.name 'gymnasium:ID'")
+    if "try_actions" in recipe.tools and not recipe.task.name.startswith(_PLAYED):
+        raise ValueError("the tool 'try_actions' needs a task.name 'gymnasium:ID' or 'openenv:URL'")
+    if "environment" in names and not recipe.task.name.startswith("verifiers:"):
+        raise ValueError("the reward 'environment' needs a task.name 'verifiers:NAME'")
     if "judge" not in names:
         return
     if judge is None:
@@ -97,10 +104,10 @@ TASK_CONDITIONS = (
         "a task.name that is a file, a data set or your own",
     ),
     Condition(
-        lambda r: not r.task.name.startswith(("reasoning-gym:", "gymnasium:")),
+        lambda r: not r.task.name.startswith(("reasoning-gym:", "verifiers:", *_PLAYED)),
         ("task.name",),
         ("task.options",),
-        "a task.name 'reasoning-gym:family' or 'gymnasium:ID'",
+        "a task.name 'reasoning-gym:family', 'gymnasium:ID', 'openenv:URL' or 'verifiers:NAME'",
     ),
     Condition(
         lambda r: r.graph in ("workflow", "leap") or (r.graph == "solo" and not r.tools),

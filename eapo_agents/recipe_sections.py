@@ -275,9 +275,9 @@ class RecipeSections(Settings):
     `shown_as` of `hinted`."""
     tools: list[OneTool] = Field(default_factory=list)
     """Ordinary tools, which the policy has with and without experts, in training and evaluation:
-    `calculator`, `python` (in the sandbox), `try_actions` (of a `gymnasium:ID` task),
-    `package.module:object` (a LangChain tool, a function, or a list of these), or a mapping: an
-    MCP server."""
+    `calculator`, `python` (in the sandbox), `try_actions` (of `gymnasium:ID` and
+    `openenv:URL`), `package.module:object` (a LangChain tool, a function, or a list of these), or a
+    mapping: an MCP server."""
     solo_graph: OwnFunction | None = None
     """`package.module:function`: (policy) -> compiled graph. What a graph of your own is without
     experts. `null`: the same builder, with no tools."""

@@ -17,7 +17,8 @@ class TaskSection(Settings):
     name: str = "arithmetic"
     """`arithmetic`, `gsm8k`, `dapo-math`, `hotpotqa`, `humaneval`, `mbpp`, `mmlu`; a file (JSONL,
     JSON, CSV, TSV, Parquet) of id, question, answer, grader; `hub:owner/name`;
-    `reasoning-gym:family`; `gymnasium:ID`; or `package.module:object`. See docs/tasks.md."""
+    `reasoning-gym:family`; `gymnasium:ID`; `openenv:URL`; `verifiers:NAME`; or
+    `package.module:object`. See docs/tasks.md."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Our key -> the source's, such as `question: problem`. A path leads into a record:
     `reward_model.ground_truth`."""
@@ -27,8 +28,7 @@ class TaskSection(Settings):
     grader: str | None = None
     """Grader of records that name none. `exact:case+space+end` counts what `exact` puts aside."""
     options: Options = Field(default_factory=dict)
-    """Options of a family of reasoning-gym or an environment of Gymnasium, and its `size` and
-    `seed`."""
+    """Options of a family of reasoning-gym or of an environment, and its `size` and `seed`."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | str = 0.1
     """What is never trained on: the share of a source that says no `split`, drawn by a hash of the
     question; or a file of held-out problems."""
@@ -37,9 +37,10 @@ class TaskSection(Settings):
     system_prompt: str = 'Solve the problem. End with "Answer: " and the answer.'
     """System prompt of every rollout."""
     reward: str | list[str] = "paper"
-    """`paper`, `judge`, or `package.module:function`: (answer or None, problem) -> reward, or
-    (reward, whether right); or one of the other forms in docs/tasks.md, TRL's among them. A bare
-    reward counts as right from 1 on. Of a list, which is added up, the first says what is right."""
+    """`paper`, `judge`, `environment` (what a `verifiers:NAME` pays), or `package.module:function`:
+    (answer or None, problem) -> reward, or (reward, whether right); or one of the other forms in
+    docs/tasks.md, TRL's among them. A bare reward counts as right from 1 on. Of a list, which is
+    added up, the first says what is right."""
     reward_weights: dict[str, float] = Field(default_factory=dict)
     """Weights of the rewards in a list, and of the parts that a reward returns by name. 1 where
     none is given."""

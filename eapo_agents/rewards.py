@@ -26,6 +26,7 @@ PAPER = "paper"
 Reward = Callable[[str | None, Problem], tuple[float, bool]]
 """(answer or None, problem) -> (reward, whether right)."""
 JUDGE = "judge"
+ENVIRONMENT = "environment"
 _FIRST = 8
 """So many answers a reward may fail on before it has scored one."""
 
@@ -235,7 +236,11 @@ def _function(found: object) -> Callable[..., object] | None:
 
 REWARDS = Registry[Callable[..., object]](
     "reward",
-    {PAPER: score_text, JUDGE: score_text},
+    {
+        PAPER: score_text,
+        JUDGE: score_text,
+        ENVIRONMENT: "eapo_agents.tasks.verifiers:reward",
+    },
     accept=_function,
     rule="a function (answer, problem), (answer, problem, trajectory) or TRL's (prompts, "
     "completions, **columns)",

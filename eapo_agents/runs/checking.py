@@ -123,7 +123,7 @@ def _holds(text: str, answer: str) -> bool:
 def _reward(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tuple[Verdict, str]]:
     """Grades gold answers, and answers to other problems, in the form that the task asks for."""
     from eapo_agents.rewards import reward_of, scored
-    from eapo_agents.tasks.environments import GRADER as ENVIRONMENT
+    from eapo_agents.tasks import environments, openenv, verifiers
     from graphs.agent import make_pool
 
     form, judge = recipe.task.answer_form, recipe.task.judge
@@ -134,7 +134,8 @@ def _reward(recipe: Recipe, train: Sequence[Problem], ask: bool) -> Iterator[tup
     looked_at = train[: _LOOKED_AT if judge is None else _JUDGED]
     if not looked_at:
         return
-    if all(problem.grader == ENVIRONMENT for problem in looked_at):
+    by_environments = {environments.GRADER, openenv.GRADER, verifiers.GRADER}
+    if all(problem.grader in by_environments for problem in looked_at):
         yield "ok", "an environment scores answers, so that there are no gold answers to grade"
         return
 

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ TASKS = Registry[Load](
     error=TaskError,
 )
 """Ours. Any other name is a file, a data set of the hub, a family of reasoning-gym, an environment
-of Gymnasium, or `package.module:object`."""
+of Gymnasium, OpenEnv or verifiers, or `package.module:object`."""
 NAMED = {
     "dapo-math": ("dapo_math/*.jsonl", "hub:open-r1/DAPO-Math-17k-Processed/en", "math"),
     "hotpotqa": ("hotpotqa/hotpot_*.json", "hub:hotpotqa/hotpot_qa/distractor", "hotpotqa"),
@@ -45,8 +46,14 @@ NAMED = {
     "mmlu": ("mmlu/*.parquet", "hub:cais/mmlu/all", "choice"),
 }
 """Data sets that are known: where EAPO_DATA has them, where the hub has them, and their form."""
-WITH_OPTIONS = ("reasoning-gym:", "gymnasium:")
-"""Begin the names of tasks that take `task.options`."""
+WITH_OPTIONS = {
+    "reasoning-gym:": "eapo_agents.tasks.reasoning:read_family",
+    "gymnasium:": "eapo_agents.tasks.environments:read_environment",
+    "openenv:": "eapo_agents.tasks.openenv:read_environment",
+    "verifiers:": "eapo_agents.tasks.verifiers:read_environment",
+}
+"""Begin the names of tasks that take `task.options`, and what reads their problems:
+(name, options) -> records."""
 SPLITS = ("train", "heldout", "all")
 HELD_OUT_SHARE = 0.1
 """Of a source that does not say which problems are held out."""
@@ -67,14 +74,14 @@ def load_problems(
 
     Args:
         name: `arithmetic`, `gsm8k`, a file, `hub:owner/name`, `reasoning-gym:family`,
-            `gymnasium:ID` or `package.module:object`.
+            `gymnasium:ID`, `openenv:URL`, `verifiers:NAME` or `package.module:object`.
         split: `train`, `heldout` or `all`.
         held_out: a file that is the held-out split, whatever the task; or the share of a source
             that is held out where it says no split. A hash of the question decides, so a problem's
             side depends on nothing but itself.
         allow_overlap: whether a problem may be in both splits.
         reading: how records are read.
-        options: of a family of reasoning-gym, or of an environment of Gymnasium.
+        options: of a family of reasoning-gym, or of an environment.
 
     Raises:
         TaskError: unknown task or split, unreadable data, no problems, fewer than `limit`, or
@@ -149,10 +156,9 @@ class _Source:
     ) -> None:
         self.name, self._held_out = name, held_out
         self._reading, self._options = reading, options
-        if options and not name.startswith(WITH_OPTIONS):
-            raise TaskError(
-                f"task.options are those of reasoning-gym and gymnasium, and '{name}' takes none."
-            )
+        if options and not name.startswith(tuple(WITH_OPTIONS)):
+            kinds = ", ".join(prefix[:-1] for prefix in WITH_OPTIONS)
+            raise TaskError(f"task.options are those of {kinds}, and '{name}' takes none.")
         self._all: list[Problem] | None = None
 
     @property
@@ -200,16 +206,11 @@ class _Source:
             from eapo_agents.tasks.hub import read_hub
 
             return problems_of(read_hub(name), f"'{name}'", name, reading), False
-        if name.startswith("reasoning-gym:"):
-            from eapo_agents.tasks.reasoning import read_family
-
-            records = read_family(name, self._options)
-            return problems_of(records, f"'{name}'", name, reading), False
-        if name.startswith("gymnasium:"):
-            from eapo_agents.tasks.environments import read_environment
-
-            records = read_environment(name, self._options)
-            return problems_of(records, f"'{name}'", name, reading), False
+        for prefix, reader in WITH_OPTIONS.items():
+            if name.startswith(prefix):
+                module, _, function = reader.partition(":")
+                records = getattr(import_module(module), function)(name, self._options)
+                return problems_of(records, f"'{name}'", name, reading), False
         if is_file(name):
             return read_problems(name, reading), False
         if ":" not in name:
@@ -217,7 +218,8 @@ class _Source:
                 f"Unknown task '{name}'. {did_you_mean(name, [*TASKS, *NAMED])}Use "
                 f"{', '.join([*TASKS, *NAMED])}, a file "
                 f"({', '.join(ENDINGS)}) of id, question, answer, grader, hub:owner/name, "
-                "reasoning-gym:family, gymnasium:ID, or your own as package.module:object."
+                "reasoning-gym:family, gymnasium:ID, openenv:URL, verifiers:NAME, or your own as "
+                "package.module:object."
             )
         from eapo_agents.tasks.own import own_problems
 

@@ -106,10 +106,13 @@ def graded(text: str, problem: Problem) -> Grade:
 
 def try_actions() -> BaseTool:
     """Return a tool that plays actions from the start of the problem's environment."""
+    from eapo_agents.tasks import openenv
 
     def look(actions: str) -> str:
         who = current_consulting()
         problem = who.problem if who is not None else None
+        if problem is not None and problem.grader == openenv.GRADER:
+            return openenv.tried(actions, problem)
         if problem is None or problem.grader != GRADER:
             return "There is no environment here."
         facts = problem.metadata
@@ -123,7 +126,7 @@ def try_actions() -> BaseTool:
     return StructuredTool.from_function(
         look,
         name="try_actions",
-        description="plays these actions, separated by spaces, from the start, and shows the state",
+        description="plays these actions from the start, and shows the state",
     )
 
 
