@@ -15,6 +15,8 @@ from eapo_agents.types import ConsultationStatus, Problem, Trajectory
 History = Sequence[Mapping[str, float]]
 WINDOW = 10
 """Number of steps that a finding is based on."""
+SHORTEST = 3
+"""Steps of the shortest run that is judged, once it has ended."""
 MIN_ENTROPY = 0.01
 """Nats per token. Below it, sampling is nearly greedy."""
 ALL_ASK, NEVER_ASK = 0.98, 0.01
@@ -70,13 +72,21 @@ def is_healthy(name: str, value: float) -> bool:
     return (least is None or value >= least) and (most is None or value <= most)
 
 
-def findings(history: History, evals: Sequence[Mapping[str, object]] = ()) -> list[str]:
-    """Return one sentence for each guard rail that was crossed."""
-    if len(history) < WINDOW:
+def findings(
+    history: History, evals: Sequence[Mapping[str, object]] = (), *, ended: bool = False
+) -> list[str]:
+    """Return one sentence for each guard rail that was crossed.
+
+    Args:
+        ended: whether no more steps follow. Then a run of fewer than `WINDOW` steps is judged by
+            those that it has.
+    """
+    if len(history) < (SHORTEST if ended else WINDOW):
         return []
     last = list(history)[-WINDOW:]
     found = [guard(last) for guard in _GUARDS]
-    found += [_help_unused(history), _reward_up_accuracy_down(history, evals)]
+    if len(history) >= WINDOW:  # these compare the latest steps with earlier ones
+        found += [_help_unused(history), _reward_up_accuracy_down(history, evals)]
     return [sentence for sentence in found if sentence]
 
 
@@ -90,7 +100,7 @@ def _entropy(last: History) -> str | None:
     if entropy is None or entropy >= MIN_ENTROPY:
         return None
     return (
-        f"Entropy collapse: {entropy:.4f} nats a token over the last {WINDOW} steps, so groups "
+        f"Entropy collapse: {entropy:.4f} nats a token over the last {len(last)} steps, so groups "
         "hardly differ: lower the learning rate, or raise epsilon_high."
     )
 

@@ -215,7 +215,7 @@ def run_figures(run: Run) -> RunFigures:
         curve=curve,
         tokens_at=tokens_at,
         calls_at=calls_at,
-        findings=[*findings(history, evals), *leak_findings(result.get("leaks") or {})],
+        findings=[*findings(history, evals, ended=True), *leak_findings(result.get("leaks") or {})],
     )
 
 

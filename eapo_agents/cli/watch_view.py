@@ -95,7 +95,8 @@ def _view(folder: Path, runs: Sequence[Run], state: State) -> Group:
             f"{sum(step.get('experts/calls', 0) for step in history):,.0f}",
             f"{headline(evals[-1]):.1%} at {evals[-1]['step']}" if evals else "-",
         )
-        warnings += [Text(f"{name}: {found}", style="yellow") for found in findings(history, evals)]
+        found = findings(history, evals, ended=finished)
+        warnings += [Text(f"{name}: {sentence}", style="yellow") for sentence in found]
     if state is State.INTERRUPTED:
         warnings.append(Text(_CONTINUES, style="yellow"))
     return Group(table, *warnings)

@@ -326,23 +326,30 @@ def training_bar(
     total: int | None, folder: Path, progress: Progress
 ) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Keep each step's figures in the folder's steps.jsonl and tell the reward and the
-    consultations. A guard rail that is crossed is told once."""
+    consultations. A guard rail that is crossed is told once, in a short run at its end."""
     from evals.guards import findings
 
     history = read_history(folder) if (folder / STEPS).exists() else []
     told: set[str] = set()
+    has_stepped = False
+
+    def tell(step: float, found: Sequence[str]) -> None:
+        for finding in found:
+            if (kind := finding.partition(":")[0]) not in told:
+                told.add(kind)
+                progress.warn(f"  step {step:g}: {finding}")
+
     with progress.bar(TRAINING, total) as bar:
 
         def on_step(step: int, metrics: dict[str, float]) -> None:
+            nonlocal has_stepped
+            has_stepped = True
             append_line(folder / STEPS, {"step": step, **metrics})
             # what was run again after an interruption takes the place of what was lost
             while history and history[-1]["step"] >= step:
                 history.pop()
             history.append({"step": step, **metrics})
-            for finding in findings(history):
-                if (kind := finding.partition(":")[0]) not in told:
-                    told.add(kind)
-                    progress.warn(f"  step {step}: {finding}")
+            tell(step, findings(history))
             note = (
                 f"reward {metrics.get('reward', float('nan')):.2f} "
                 f"asking {metrics['consultation_rate']:.0%} rho {metrics.get('rho', 0):.2f}"
@@ -350,3 +357,5 @@ def training_bar(
             bar.at(step, total, note)
 
         yield on_step
+        if has_stepped:  # a finished run that is given again has told it
+            tell(history[-1]["step"], findings(history, ended=True))

@@ -57,6 +57,16 @@ def test_each_is_crossed_by_what_it_is_for(changes, name):
     assert found.startswith(name)
 
 
+def test_a_short_run_is_judged_when_it_has_ended():
+    short = history(6, consultation_rate=0.0)
+    assert findings(short) == []
+    (found,) = findings(short, ended=True)
+    assert found.startswith("Nobody asks: 0%")
+    assert findings(short[:2], ended=True) == []
+    (found,) = findings(history(4, entropy=0.001), ended=True)
+    assert "over the last 4 steps" in found
+
+
 def test_help_that_is_no_longer_used_is_told_from_help_that_is_withheld():
     steps = history(5, **{"helped/accuracy": 0.6}) + history(20, **{"helped/accuracy": 0.1})
     (found,) = findings(steps)

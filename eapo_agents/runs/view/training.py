@@ -155,7 +155,7 @@ def _read(folder: Path) -> Training:
             result=result if result is None or isinstance(result, dict) else {},
             recipe=recipe,
             state=state,
-            warnings=findings(history, evals),
+            warnings=findings(history, evals, ended=finished),
         )
     except (EapoError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = str(error) or type(error).__name__
