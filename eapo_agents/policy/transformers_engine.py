@@ -24,6 +24,12 @@ from eapo_agents.types import PolicyVersion, Sampling
 
 MIN_SHARED_PREFIX = 16
 """Shorter common prefixes of a batch are not worth a separate forward pass."""
+PREFILL_TOKENS = {"cpu": 1024}
+"""Tokens of prompts, padding among them, that one forward pass takes, by the kind of device. On a
+CPU more of them give layers' results of a hundred megabytes, whose memory the system hands out
+and takes back each time (a third of the time of 8,000 tokens)."""
+_PREFILL_TOKENS = 16_384
+"""On any other device: there, small passes leave it idle."""
 
 
 class _Row:
@@ -188,7 +194,7 @@ class TransformersEngine:
 
         Equal prompts (the rollouts of a group in their first turn) are fed once and copied, a
         common prefix (the system prompt) is fed once, and tokens of earlier turns are not fed
-        again: their rows come out of the store.
+        again: their rows come out of the store. Many tokens are fed in several passes.
         """
         prompts: list[tuple[int, ...]] = []
         rows: list[CachedRow | None] = []
@@ -204,14 +210,40 @@ class TransformersEngine:
                 rows.append(row if usable else None)
             slots.append(slot)
         self._share_prefix(prompts, rows)
-        batch = BatchCache(rows, self.model, room=0)
         new_tokens = [
             prompt[len(row.tokens) if row else 0 :]
             for prompt, row in zip(prompts, rows, strict=True)
         ]
-        logits = self._feed(batch, new_tokens)
-        batch.select(slots, room=min(256, max(r.sampling.max_new_tokens for r in requests)))
+        room = min(256, max(r.sampling.max_new_tokens for r in requests))
+        passes = self._passes([len(tokens) for tokens in new_tokens])
+        if len(passes) == 1:
+            batch = BatchCache(rows, self.model, room=0)
+            logits = self._feed(batch, new_tokens)
+            batch.select(slots, room)
+        else:
+            behind: dict[int, torch.Tensor] = {}
+            for part in passes:
+                batch = BatchCache([rows[index] for index in part], self.model, room=0)
+                behind |= zip(part, self._feed(batch, [new_tokens[i] for i in part]), strict=True)
+                for place, index in enumerate(part):
+                    rows[index] = batch.row(place, prompts[index])
+            logits = torch.stack([behind[index] for index in range(len(prompts))])
+            batch = BatchCache([rows[slot] for slot in slots], self.model, room)
         return batch, logits[torch.tensor(slots, device=logits.device)]
+
+    def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Divide prompts into forward passes: those of like length together, so that padding is
+        little, and no more tokens than `PREFILL_TOKENS`."""
+        most = PREFILL_TOKENS.get(self.model.device.type, _PREFILL_TOKENS)
+        if len(lengths) * max(lengths) <= most:
+            return [list(range(len(lengths)))]
+        passes: list[list[int]] = []
+        for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+            # sorted, so this prompt is the longest of its pass so far
+            if not passes or (len(passes[-1]) + 1) * lengths[index] > most:
+                passes.append([])
+            passes[-1].append(index)
+        return passes
 
     def _share_prefix(
         self, prompts: Sequence[tuple[int, ...]], rows: list[CachedRow | None]

@@ -10,7 +10,7 @@ import torch
 from eapo_agents.errors import EngineError
 from eapo_agents.policy.batching import IDLE_END_S
 from eapo_agents.policy.engine import RolloutKey
-from eapo_agents.policy.transformers_engine import TransformersEngine
+from eapo_agents.policy.transformers_engine import PREFILL_TOKENS, TransformersEngine
 from eapo_agents.types import Sampling
 
 PROMPTS = ["What is 2 + 2?", "Name a colour.", "Tell me about the sea in one sentence.", "Hi"]
@@ -91,6 +91,30 @@ async def test_a_later_turn_reuses_the_cache_and_gets_the_same_logprobs(engine, 
     for prompt, done in zip(longer, second, strict=True):
         plain = logprobs_of(engine.model, prompt, list(done.completion_ids))
         assert torch.allclose(plain, torch.tensor(done.logprobs), atol=1e-3)
+
+
+async def test_many_long_prompts_are_fed_in_passes_and_get_the_same_logprobs(engine, renderer):
+    system = "<|im_start|>system\nSay what you think of these words.<|im_end|>\n<|im_start|>user\n"
+    texts = [f"{system}{'sea wind ' * count}{count}" for count in (90, 3, 40, 3, 170, 90, 11, 60)]
+    prompts = [renderer.tokenizer.encode(text) for text in texts]
+    new = [len(prompt) for prompt in prompts]
+    passes = engine._passes(new)
+    assert sorted(index for part in passes for index in part) == list(range(len(prompts)))
+    assert len(passes) > 1
+    sizes = [len(part) * max(new[index] for index in part) for part in passes]
+    assert max(sizes) <= PREFILL_TOKENS["cpu"]
+    assert engine._passes([4000, 10, 20]) == [[1, 2], [0]]  # one that is too long goes alone
+    assert engine._passes([10, 20]) == [[0, 1]]
+
+    sampling = Sampling(max_new_tokens=6)
+    first = await together(engine, prompts, sampling)
+    longer = [[*p, *d.completion_ids, 28, 29] for p, d in zip(prompts, first, strict=True)]
+    second = await together(engine, longer, sampling, turn=1)
+    for asked, answered in ((prompts, first), (longer, second)):
+        for prompt, done in zip(asked, answered, strict=True):
+            plain = logprobs_of(engine.model, prompt, list(done.completion_ids))
+            assert torch.allclose(plain, torch.tensor(done.logprobs), atol=1e-3)
+    assert first == await together(engine, prompts, sampling)
 
 
 async def test_changed_weights_do_not_meet_an_old_cache(agent, prompts, renderer):
