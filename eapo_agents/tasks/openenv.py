@@ -197,6 +197,11 @@ def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"A task of OpenEnv names its server's address, as in openenv:http://127.0.0.1:8000, "
             f"got '{name}'."
         )
+    if url.password is not None or url.username is not None:
+        raise TaskError(
+            "The address of an OpenEnv server holds no key: traces keep it. Name the environment "
+            "variable with the key in task.options.api_key_env."
+        )
     unknown = [key for key in options if key not in _OPTIONS]
     if unknown:
         raise TaskError(

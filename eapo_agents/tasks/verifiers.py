@@ -124,7 +124,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"task.options of '{name}' are {', '.join(_OPTIONS)}, and it has '{unknown[0]}': what "
             "the environment itself takes stands in args."
         )
-    found = {"python": sys.executable, "env": [], "args": {}, "size": _SIZE, "solved": 1.0}
+    found = {"python": None, "env": [], "args": {}, "size": _SIZE, "solved": 1.0}
     found |= options
     size, solved, env = found["size"], found["solved"], found["env"]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -187,7 +187,7 @@ class _Worker:
         what = f"The environment of '{PREFIX}{name}'"
         kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
         given = {key: read_key(key, wanted_by=what) for key in settings["env"]}
-        python = os.path.expanduser(str(settings["python"]))
+        python = os.path.expanduser(str(settings["python"] or sys.executable))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the process
         try:
             self._process = subprocess.Popen(

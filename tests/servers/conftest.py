@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,17 +122,30 @@ def make_recipe():
     return make
 
 
+class Serve:
+    """Starts servers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Served] = []
+
+    def __call__(self, *options: str, port: int | None = None) -> Served:
+        self.started.append(Served(self.folder, *options, port=port))
+        return self.started[-1]
+
+    def two(self, *options: str) -> list[Served]:
+        """Two at once: starting takes one core each."""
+        ports = [free_port(), free_port()]
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(lambda port: self(*options, port=port), ports))
+
+
 @pytest.fixture
 def serve(needs_vllm, tmp_path):
     """Starts servers that end with the test."""
-    started: list[Served] = []
-
-    def start(*options: str, port: int | None = None) -> Served:
-        started.append(Served(tmp_path, *options, port=port))
-        return started[-1]
-
+    start = Serve(tmp_path)
     yield start
-    for served in started:
+    for served in start.started:
         if served.process.poll() is None:
             served.stop()
 

@@ -10,12 +10,15 @@ import time
 from eapo_agents.errors import StoreError
 from eapo_agents.store import TraceStore
 
+ROLLOUTS = 40
+
 
 def collecting(recipe_file, store, *urls):
     command = [sys.executable, "-m", "eapo_agents.cli.main", "collect", "--json"]
     command += ["--recipe", str(recipe_file), "--store", str(store), "--run-id", "c"]
     command += ["--set", f"policy.servers=[{','.join(urls)}]"]
-    command += ["--set", "collect.problems=16", "--set", "sampling.max_new_tokens=96"]
+    command += ["--set", f"collect.problems={ROLLOUTS // 4}"]
+    command += ["--set", "sampling.max_new_tokens=96"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -37,9 +40,9 @@ def wait_for_trajectories(store, count):
 def assert_all_there_once(store):
     with TraceStore.open(store) as opened:
         found = [stored.trajectory for stored in opened.trajectories("c")]
-    assert len(found) == 64
-    assert len({(t.problem.id, t.rollout) for t in found}) == 64
-    assert [t.error for t in found] == [None] * 64
+    assert len(found) == ROLLOUTS
+    assert len({(t.problem.id, t.rollout) for t in found}) == ROLLOUTS
+    assert [t.error for t in found] == [None] * ROLLOUTS
 
 
 def test_a_server_that_is_killed_and_started_again_costs_nothing(serve, recipe_file, tmp_path):
@@ -57,7 +60,7 @@ def test_a_server_that_is_killed_and_started_again_costs_nothing(serve, recipe_f
 
 
 def test_when_one_of_two_servers_is_killed_the_other_does_the_work(serve, recipe_file, tmp_path):
-    servers = [serve("--recipe", str(recipe_file), "--dtype", "bfloat16") for _ in range(2)]
+    servers = serve.two("--recipe", str(recipe_file), "--dtype", "bfloat16")
     store = tmp_path / "traces.db"
     process = collecting(recipe_file, store, *(server.url for server in servers))
     wait_for_trajectories(store, 4)

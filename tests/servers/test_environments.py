@@ -267,6 +267,7 @@ def test_a_recipe_with_an_openenv_task_is_checked(games):
     [
         ("openenv:127.0.0.1:9", {}, "names its server's address"),
         ("openenv:http://127.0.0.1:9", {}, "does not give the schema"),
+        ("openenv:http://me:12345678@127.0.0.1:9", {}, "holds no key"),
         ("openenv:http://127.0.0.1:9", {"size": True}, "must be an integer from 1"),
         ("openenv:http://127.0.0.1:9", {"moves": 3}, "stands in reset"),
         ("openenv:http://127.0.0.1:9", {"solved": -1}, "must be above 0"),

@@ -29,7 +29,7 @@ def test_servers_that_follow_a_run_restart_one_by_one_with_a_whole_model(
     run = tmp_path / "run"
     run.mkdir()
     options = ("--recipe", str(recipe_file), "--dtype", "bfloat16", "--follow", str(run))
-    servers = [serve(*options, "--max-lora-rank", "0") for _ in range(2)]
+    servers = serve.two(*options, "--max-lora-rank", "0")
     train = {
         "steps": 1, "problems_per_step": 2, "num_generations": 2, "gradient_accumulation_steps": 1,
         "learning_rate": 1e-4, "lora": None, "report_to": [],
