@@ -124,7 +124,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             f"task.options of '{name}' are {', '.join(_OPTIONS)}, and it has '{unknown[0]}': what "
             "the environment itself takes stands in args."
         )
-    found = {"python": None, "env": [], "args": {}, "size": _SIZE, "solved": 1.0}
+    found: dict[str, Any] = {"python": None, "env": [], "args": {}, "size": _SIZE, "solved": 1.0}
     found |= options
     size, solved, env = found["size"], found["solved"], found["env"]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
