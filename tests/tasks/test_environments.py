@@ -6,8 +6,9 @@ import pytest
 
 pytest.importorskip("gymnasium", reason="needs the extra `gymnasium`")
 
-from eapo_agents.errors import RecipeError, TaskError
+from eapo_agents.errors import RecipeError, TaskError, UsageError
 from eapo_agents.experts.consulting import Consulting, consulting
+from eapo_agents.recipe import Recipe
 from eapo_agents.recipe_file import load_recipe
 from eapo_agents.rewards import score_text
 from eapo_agents.runs.checking import check
@@ -96,6 +97,40 @@ def test_a_taxi_that_does_not_arrive_earns_nothing():
 def test_an_environment_that_is_not_a_task_is_one_sentence(name, options, said):
     with pytest.raises(TaskError, match=said):
         load_problems(name, split="all", options=options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("verifiers:sums", {"add": 1}, "what the environment itself takes stands in args"),
+        ("verifiers:sums", {"size": 0}, "must be an integer from 1"),
+        ("verifiers:sums", {"solved": 0}, "must be above 0"),
+        ("verifiers:sums", {"args": 3}, "is a mapping"),
+        ("verifiers:sums", {"env": "KEY"}, "is a list of names"),
+        ("verifiers:sums", {"env": ["NO_SUCH_KEY"]}, "NO_SUCH_KEY, which is not set"),
+        ("verifiers:sums", {"python": "/no/python"}, "'/no/python' cannot be run"),
+        ("verifiers:sums", {"python": "/bin/false"}, "its process ended"),
+        ("verifiers:sums", {}, "has no verifiers"),
+        ("openenv:127.0.0.1:9", {}, "names its server's address"),
+        ("openenv:http://127.0.0.1:9", {}, "does not give the schema"),
+        ("openenv:http://me:12345678@127.0.0.1:9", {}, "holds no key"),
+        ("openenv:http://127.0.0.1:9", {"size": True}, "must be an integer from 1"),
+        ("openenv:http://127.0.0.1:9", {"moves": 3}, "stands in reset"),
+        ("openenv:http://127.0.0.1:9", {"solved": -1}, "must be above 0"),
+        ("openenv:http://127.0.0.1:9", {"api_key_env": "NO_SUCH_KEY"}, "which is not set"),
+    ],
+)
+def test_an_environment_elsewhere_that_is_no_task_is_one_sentence(name, options, said):
+    with pytest.raises(UsageError, match=said) as raised:
+        load_problems(name, split="all", options=options)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_reward_of_an_environment_needs_one():
+    with pytest.raises(ValueError, match=r"needs a task\.name 'verifiers:NAME'"):
+        Recipe.model_validate({"name": "a", "task": {"reward": "environment"}})
+    with pytest.raises(ValueError, match="'gymnasium:ID' or 'openenv:URL'"):
+        Recipe.model_validate({"name": "a", "tools": ["try_actions"]})
 
 
 OWN = """
