@@ -21,22 +21,27 @@ from websockets.sync.client import connect
 
 from eapo_agents.errors import EapoError, TaskError
 from eapo_agents.grading import Grade
-from eapo_agents.secrets import read_key, redact
+from eapo_agents.secrets import read_key
+from eapo_agents.tasks.environment_options import read_options, said
 from eapo_agents.tasks.environments import Played
 from eapo_agents.tasks.files import Numbered
 from eapo_agents.types import Problem
 
 PREFIX = "openenv:"
 GRADER = "eapo_agents.tasks.openenv:graded"
-_OPTIONS = ("size", "seed", "reset", "solved", "api_key_env")
-_SIZE = 200
+_DEFAULTS: Mapping[str, Any] = {
+    "size": 200,
+    "seed": 0,
+    "reset": {},
+    "solved": 1.0,
+    "api_key_env": None,
+}
 _MOST_ACTIONS = 1000
 _ANSWER_S = 60.0
 """How long a server may take for one step, and to have room for another session."""
 _FULL = "CAPACITY_REACHED"
 _NOT_AN_ACTION = ("VALIDATION_ERROR", "INVALID_JSON")
 _FAILURES = (OSError, TimeoutError, WebSocketException, ValueError)
-_MAX_SAID = 400
 
 
 class ServerError(EapoError):
@@ -202,25 +207,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             "The address of an OpenEnv server holds no key: traces keep it. Name the environment "
             "variable with the key in task.options.api_key_env."
         )
-    unknown = [key for key in options if key not in _OPTIONS]
-    if unknown:
-        raise TaskError(
-            f"task.options of '{name}' are {', '.join(_OPTIONS)}, and it has '{unknown[0]}': what "
-            "the environment itself takes stands in reset."
-        )
-    found = {"size": _SIZE, "seed": 0, "reset": {}, "solved": 1.0, "api_key_env": None, **options}
-    for key, least in (("size", 1), ("seed", 0)):
-        if isinstance(found[key], bool) or not isinstance(found[key], int) or found[key] < least:
-            raise TaskError(
-                f"task.options.{key} of '{name}' must be an integer from {least}, got "
-                f"{found[key]!r}."
-            )
-    solved = found["solved"]
-    if isinstance(solved, bool) or not isinstance(solved, int | float) or solved <= 0:
-        raise TaskError(f"task.options.solved of '{name}' must be above 0, got {solved!r}.")
-    if not isinstance(found["reset"], Mapping):
-        raise TaskError(f"task.options.reset of '{name}' is a mapping, got {found['reset']!r}.")
-    return found
+    return read_options(name, options, _DEFAULTS, inner="reset")
 
 
 def _headers(url: str, variable: str | None) -> dict[str, str]:
@@ -245,7 +232,7 @@ def _actions(url: str, variable: str | None) -> Actions:
         properties = {k: v for k, v in schema["properties"].items() if k != "metadata"}
     except (httpx2.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ServerError(
-            f"{url}/schema does not give the schema of its actions ({_said(error)}): start an "
+            f"{url}/schema does not give the schema of its actions ({said(error)}): start an "
             "OpenEnv server there, of version 0.2 or later."
         ) from error
     needed = schema.get("required") or list(properties)
@@ -286,7 +273,7 @@ class _Session:
                 )
             )
         except _FAILURES as error:
-            raise ServerError(f"{self._url} cannot be reached ({_said(error)}).") from error
+            raise ServerError(f"{self._url} cannot be reached ({said(error)}).") from error
 
     def send(self, kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the observation, reward and end that follow a message. Where the server has no
@@ -299,7 +286,7 @@ class _Session:
                 answer = json.loads(self._socket.recv(_ANSWER_S))
                 found, error_code = answer["data"], answer["data"].get("code")
             except (*_FAILURES, KeyError, TypeError, AttributeError) as error:
-                raise ServerError(f"{self._url} broke off ({_said(error)}).") from error
+                raise ServerError(f"{self._url} broke off ({said(error)}).") from error
             if error_code == _FULL and kind == "reset" and time.monotonic() < self._until:
                 self._open.close()
                 time.sleep(self._wait_s)
@@ -308,14 +295,8 @@ class _Session:
                 continue
             if answer.get("type") == "error":
                 raise ServerError(
-                    f"The environment did not take {_said(json.dumps(data))}: "
-                    f"{_said(found.get('message', ''))}",
+                    f"The environment did not take {said(json.dumps(data))}: "
+                    f"{said(found.get('message', ''))}",
                     str(error_code),
                 )
             return {"observation": {}, "reward": None, "done": False, **found}
-
-
-def _said(what: object) -> str:
-    """Return somebody else's words, on one line, without keys, and not too many."""
-    line = " ".join(redact(str(what)).split()) or type(what).__name__
-    return line if len(line) <= _MAX_SAID else f"{line[:_MAX_SAID]} ..."

@@ -21,21 +21,25 @@ from typing import Any, NamedTuple
 
 from eapo_agents.errors import GradingError, TaskError, UndecidedError, UsageError
 from eapo_agents.grading import Grade
-from eapo_agents.secrets import read_key, redact
+from eapo_agents.secrets import read_key
 from eapo_agents.tasks import verifiers_worker
+from eapo_agents.tasks.environment_options import read_options, said
 from eapo_agents.tasks.files import Numbered
 from eapo_agents.types import Problem
 
 PREFIX = "verifiers:"
 GRADER = "eapo_agents.tasks.verifiers:graded"
-_OPTIONS = ("python", "env", "args", "size", "solved")
-_SIZE = 1000
+_DEFAULTS: Mapping[str, Any] = {
+    "python": None,
+    "env": [],
+    "args": {},
+    "size": 1000,
+    "solved": 1.0,
+}
 _LOAD_S = 600.0
 """An environment may fetch its data first."""
 SCORE_S = 120.0
 """Time limit of one score: a judge may be asked for it."""
-_MAX_SAID = 400
-"""Characters of an environment's own error in ours."""
 
 
 class Earned(NamedTuple):
@@ -118,23 +122,10 @@ def reward(answer: str | None, problem: Problem) -> tuple[Mapping[str, float] | 
 
 def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return all options, checked."""
-    unknown = [key for key in options if key not in _OPTIONS]
-    if unknown:
-        raise TaskError(
-            f"task.options of '{name}' are {', '.join(_OPTIONS)}, and it has '{unknown[0]}': what "
-            "the environment itself takes stands in args."
-        )
-    found: dict[str, Any] = {"python": None, "env": [], "args": {}, "size": _SIZE, "solved": 1.0}
-    found |= options
-    size, solved, env = found["size"], found["solved"], found["env"]
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise TaskError(f"task.options.size of '{name}' must be an integer from 1, got {size!r}.")
-    if isinstance(solved, bool) or not isinstance(solved, int | float) or solved <= 0:
-        raise TaskError(f"task.options.solved of '{name}' must be above 0, got {solved!r}.")
-    if not isinstance(env, list) or not all(isinstance(one, str) for one in env):
+    found = read_options(name, options, _DEFAULTS, inner="args")
+    env = found["env"]
+    if not isinstance(env, list | tuple) or not all(isinstance(one, str) for one in env):
         raise TaskError(f"task.options.env of '{name}' is a list of names, got {env!r}.")
-    if not isinstance(found["args"], Mapping):
-        raise TaskError(f"task.options.args of '{name}' is a mapping, got {found['args']!r}.")
     return found
 
 
@@ -162,7 +153,7 @@ def _earned(text: str, problem: Problem) -> Earned:
             raise _undecided(problem, str(error)) from error
         else:
             if "error" in found:
-                raise _undecided(problem, _said(found["error"]))
+                raise _undecided(problem, said(found["error"]))
             return Earned(found["reward"], found["parts"])
     raise AssertionError("unreachable")
 
@@ -172,12 +163,6 @@ def _undecided(problem: Problem, why: str) -> UndecidedError:
         f"The environment '{problem.metadata['environment']}' gave no score for problem "
         f"'{problem.id}': {why.rstrip('.')}."
     )
-
-
-def _said(text: str) -> str:
-    """Return an environment's own words, on one line, without keys, and not too many."""
-    line = " ".join(redact(text).split())
-    return line if len(line) <= _MAX_SAID else f"{line[:_MAX_SAID]} ..."
 
 
 class _Worker:
@@ -221,7 +206,7 @@ class _Worker:
         if "error" in found:
             self.end()
             raise TaskError(
-                f"'{PREFIX}{name}' cannot be a task: {_said(found['error']).rstrip('.')}. See "
+                f"'{PREFIX}{name}' cannot be a task: {said(found['error']).rstrip('.')}. See "
                 "verifiers in docs/tasks.md."
             )
         self.rows: list[dict[str, Any]] = found["rows"]
@@ -279,7 +264,7 @@ class _Worker:
         size = os.fstat(self._errors.fileno()).st_size
         text = os.pread(self._errors.fileno(), 4000, max(0, size - 4000)).decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
-        return f" ({_said(lines[-1])})" if lines else ""
+        return f" ({said(lines[-1])})" if lines else ""
 
 
 _workers: dict[str, _Worker] = {}
