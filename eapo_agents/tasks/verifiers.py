@@ -51,7 +51,11 @@ class Earned(NamedTuple):
 
 
 class LostError(Exception):
-    """The environment's process ended, or was too slow."""
+    """The environment's process ended."""
+
+
+class SlowError(LostError):
+    """It was ended, since it did not answer in time."""
 
 
 def read_environment(name: str, options: Mapping[str, Any]) -> Iterator[Numbered]:
@@ -136,18 +140,12 @@ def _earned(text: str, problem: Problem) -> Earned:
         UndecidedError: it gave no score.
     """
     facts = problem.metadata
-    asked = {
-        "number": facts["number"],
-        "question": problem.question,
-        "text": text,
-    }
+    asked = {"number": facts["number"], "question": problem.question, "text": text}
     for is_last in (False, True):
-        worker = None
         try:
-            worker = _worker(facts["environment"], facts["options"])
-            found = worker.ask(asked, SCORE_S)
+            found = _worker(facts["environment"], facts["options"]).ask(asked, SCORE_S)
         except LostError as error:
-            if is_last or (worker is not None and worker.was_too_slow):
+            if is_last or isinstance(error, SlowError):
                 raise _undecided(problem, str(error)) from error
         except TaskError as error:
             raise _undecided(problem, str(error)) from error
@@ -193,7 +191,7 @@ class _Worker:
         self._lock = threading.Lock()
         self._next = 0
         self.is_lost = False
-        self.was_too_slow = False
+        self._owner = os.getpid()
         threading.Thread(target=self._read, daemon=True).start()
         found = self.ask(
             {
@@ -215,7 +213,8 @@ class _Worker:
         """Return the answer to a request. Several threads may ask at once.
 
         Raises:
-            LostError: the process ended, or did not answer in time and was ended.
+            SlowError: it did not answer in time and was ended.
+        LostError: the process ended.
         """
         assert self._process.stdin is not None
         answer: Future[dict[str, Any]] = Future()
@@ -223,7 +222,7 @@ class _Worker:
             number, self._next = self._next, self._next + 1
             self._waiting[number] = answer
             try:
-                self._process.stdin.write(json.dumps({**request, "id": number}) + "\n")
+                self._process.stdin.write(json.dumps({**request, "id": number}, default=str) + "\n")
                 self._process.stdin.flush()
             except (OSError, ValueError) as error:  # ValueError: it is closed
                 self.is_lost = True
@@ -233,13 +232,14 @@ class _Worker:
         try:
             return answer.result(timeout_s)
         except FutureTimeout as error:
-            self.was_too_slow = True
             self.end()
-            raise LostError(f"it did not answer in {timeout_s:g} s") from error
+            raise SlowError(f"it did not answer in {timeout_s:g} s") from error
 
     def end(self) -> None:
-        """End the process."""
+        """End the process, which is another one's in a child that was forked."""
         self.is_lost = True
+        if os.getpid() != self._owner:
+            return
         self._process.kill()
         self._process.wait()
 

@@ -82,7 +82,7 @@ def _old(make: Callable[..., Any], arguments: Mapping[str, Any], size: int) -> l
     for split, dataset in parts:
         for entry in (dataset[number] for number in range(min(size, len(dataset or ())))):
             question = _question(entry["prompt"], None)
-            answer = str(entry.get("answer") or "")
+            answer = _text(entry.get("answer"))
             rows.append(Row(question, answer, split, _old_score(environment, entry)))
     return rows
 
@@ -183,7 +183,7 @@ def _new(name: str, arguments: Mapping[str, Any], size: int) -> list[Row]:
             raise NotOursError(f"its {kind_of_task.__name__} has no reward")
         data = task.data
         question = _question(data.prompt, data.system_prompt)
-        answer = str(getattr(data, "answer", "") or "")
+        answer = _text(getattr(data, "answer", None))
         rows.append(Row(question, answer, None, _new_score(task)))
     return rows
 
@@ -231,6 +231,10 @@ def _new_score(task: Any) -> Callable[[str], Awaitable[tuple[float, dict[str, fl
         return trace.reward, parts
 
     return score
+
+
+def _text(answer: object) -> str:
+    return "" if answer is None else str(answer)
 
 
 def _question(prompt: Any, system: str | None) -> str:
