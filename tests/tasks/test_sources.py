@@ -263,7 +263,8 @@ def test_a_record_of_another_form_is_refused(tmp_path, form, record, says):
 
 
 def test_a_data_set_of_a_folder_keeps_its_splits(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for library in ("huggingface_hub.constants", "datasets.config"):  # each asks by itself
+        monkeypatch.setattr(f"{library}.HF_HUB_OFFLINE", True)
     for split, count in (("train", 5), ("test", 3)):
         records = [{"question": f"{split} {n}", "answer": n} for n in range(count)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
