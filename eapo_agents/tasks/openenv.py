@@ -8,6 +8,7 @@ the environment pays is the score. The tool `try_actions` plays actions in the s
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -144,7 +145,7 @@ def read_actions(text: str, facts: Mapping[str, Any]) -> list[dict[str, Any]] | 
     for line in lines:
         try:
             read = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: a thousand brackets
             read = None
         if isinstance(read, dict):
             found.append(read)
@@ -172,7 +173,10 @@ def play(facts: Mapping[str, Any], actions: Sequence[Mapping[str, Any]]) -> Play
             if step["done"]:
                 break
             step = session.send("step", action)
-            total, count = total + float(step["reward"] or 0.0), count + 1
+            reward = step["reward"] or 0.0
+            if not isinstance(reward, int | float) or not math.isfinite(reward):
+                raise ServerError(f"A reward is a finite number, and the server's is {reward!r}.")
+            total, count = total + reward, count + 1
     return Played(
         seen=_as_text(step["observation"]),
         total=total,

@@ -170,12 +170,9 @@ def _new(name: str, arguments: Mapping[str, Any], size: int) -> list[Row]:
         kind_of_task = type(task)
         hooks = [hook for hook in ("setup", "finalize") if _overrides(kind_of_task, Task, hook)]
         if kind_of_task.NEEDS_CONTAINER or hooks or kind_of_task.toolsets(task.config):
+            needs = " and ".join(hooks) or "a container or tools"
             raise NotOursError(
-                f"its {kind_of_task.__name__} needs a container, tools or {' and '.join(hooks)}, "
-                "and only one answer is scored"
-                if hooks
-                else f"its {kind_of_task.__name__} needs a container or tools, and only one answer "
-                "is scored"
+                f"its {kind_of_task.__name__} needs {needs}, and only one answer is scored"
             )
         if needing := _need_a_runtime(task):
             raise NotOursError(f"its reward '{needing}' needs a runtime, and only an answer is had")

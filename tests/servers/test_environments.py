@@ -232,6 +232,7 @@ def test_a_game_of_an_openenv_server_is_played_by_answers_and_by_the_tool(games)
         assert score_text("Answer:", problem) == (0.0, False)
         assert score_text("\n".join(presses), problem) == (0.0, False)  # no `Answer:`
         assert score_text('Answer: {"mess": 1}', problem) == (0.0, False)  # no action
+        assert score_text(f"Answer: {'[' * 100_000}", problem)[1] is False
     with ThreadPoolExecutor(12) as pool:  # more at once than the server has sessions
         texts = [("Answer:\n" + "\n".join(solution(p.question)), p) for p in problems] * 4
         assert set(pool.map(lambda one: score_text(*one), texts)) == {(1.0, True)}
