@@ -201,8 +201,8 @@ class TrainSection(Settings):
     save_steps: int = Field(1, ge=1)
     """Training steps between checkpoints."""
     report_to: list[str] = Field(default_factory=lambda: ["tensorboard"])
-    """Where TRL reports metrics: `tensorboard`, or what the extra `trackers` brings, `wandb` and
-    `mlflow`."""
+    """Where TRL reports metrics: `tensorboard`, or what the extra `trackers` brings, `wandb`,
+    `mlflow` and `trackio`."""
 
     @property
     def distillation_steps(self) -> int:

@@ -12,7 +12,7 @@ import yaml
 
 from eapo_agents.runs.folder import read_history
 
-INSTALLED = [name for name in ("tensorboard", "wandb", "mlflow") if find_spec(name)]
+INSTALLED = [name for name in ("tensorboard", "wandb", "mlflow", "trackio") if find_spec(name)]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def run(tmp_path_factory, small_task):
         "WANDB_DIR": str(folder),
         "MLFLOW_TRACKING_URI": f"file://{folder}/mlruns",
         "MLFLOW_ALLOW_FILE_STORE": "true",
+        "TRACKIO_DIR": str(folder / "trackio"),
         "HF_HUB_OFFLINE": "1",
         "PYTHONPATH": str(folder),
     }
@@ -131,5 +132,34 @@ def test_mlflow_has_the_metrics_of_each_step(run, monkeypatch):
             )
         ]
         for name in NAMES
+    }
+    assert found == expected(history)
+
+
+READ_TRACKIO = """
+import json, sys
+from trackio import Api
+from trackio.sqlite_storage import SQLiteStorage as Storage
+
+(project,) = Storage.get_projects()
+(run,) = Api().runs(project)
+print(json.dumps(Storage.get_logs(project, run.name, run_id=run.id)))
+"""
+
+
+@pytest.mark.skipif("trackio" not in INSTALLED, reason="needs trackio (extra `trackers`)")
+def test_trackio_has_the_metrics_of_each_step(run):
+    folder, history = run
+    done = subprocess.run(  # Trackio asks where its files are when it is imported
+        [sys.executable, "-c", READ_TRACKIO],
+        env={**os.environ, "TRACKIO_DIR": str(folder / "trackio"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    logs = json.loads(done.stdout)
+    found = {
+        name: [one[key] for one in logs if (key := f"train/eapo/{name}") in one] for name in NAMES
     }
     assert found == expected(history)
