@@ -51,11 +51,7 @@ class Earned(NamedTuple):
 
 
 class LostError(Exception):
-    """The environment's process ended."""
-
-
-class SlowError(LostError):
-    """It was ended, since it did not answer in time."""
+    """The environment's process ended, or did not answer in time and was ended."""
 
 
 def read_environment(name: str, options: Mapping[str, Any]) -> Iterator[Numbered]:
@@ -134,26 +130,30 @@ def _settings(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _earned(text: str, problem: Problem) -> Earned:
-    """Ask the environment; once more where its process was lost while it had the answer.
+    """Ask the environment.
 
     Raises:
         UndecidedError: it gave no score.
     """
-    facts = problem.metadata
-    asked = {"number": facts["number"], "question": problem.question, "text": text}
-    for is_last in (False, True):
-        try:
-            found = _worker(facts["environment"], facts["options"]).ask(asked, SCORE_S)
-        except LostError as error:
-            if is_last or isinstance(error, SlowError):
-                raise _undecided(problem, str(error)) from error
-        except TaskError as error:
-            raise _undecided(problem, str(error)) from error
-        else:
-            if "error" in found:
-                raise _undecided(problem, said(found["error"]))
-            return Earned(found["reward"], found["parts"])
-    raise AssertionError("unreachable")
+    asked = {"number": problem.metadata["number"], "question": problem.question, "text": text}
+    try:
+        found = _ask(problem.metadata["environment"], problem.metadata["options"], asked)
+    except (LostError, TaskError) as error:
+        raise _undecided(problem, str(error)) from error
+    if "error" in found:
+        raise _undecided(problem, said(found["error"]))
+    return Earned(found["reward"], found["parts"])
+
+
+def _ask(name: str, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer to a request; where it came too late or its process ended, that of a second
+    process, which has nothing else to do then: one answer that hangs holds up all that are scored
+    beside it, and which of them it was cannot be seen."""
+    try:
+        return _worker(name, settings).ask(asked, SCORE_S)
+    except LostError:
+        with _alone:
+            return _worker(name, settings, is_second=True).ask(asked, SCORE_S)
 
 
 def _undecided(problem: Problem, why: str) -> UndecidedError:
@@ -213,8 +213,7 @@ class _Worker:
         """Return the answer to a request. Several threads may ask at once.
 
         Raises:
-            SlowError: it did not answer in time and was ended.
-        LostError: the process ended.
+            LostError: the process ended, or did not answer in time and was ended.
         """
         assert self._process.stdin is not None
         answer: Future[dict[str, Any]] = Future()
@@ -233,7 +232,7 @@ class _Worker:
             return answer.result(timeout_s)
         except FutureTimeout as error:
             self.end()
-            raise SlowError(f"it did not answer in {timeout_s:g} s") from error
+            raise LostError(f"it did not answer in {timeout_s:g} s") from error
 
     def end(self) -> None:
         """End the process, which is another one's in a child that was forked."""
@@ -269,9 +268,10 @@ class _Worker:
 
 _workers: dict[str, _Worker] = {}
 _starting = threading.Lock()
+_alone = threading.Lock()
 
 
-def _worker(name: str, settings: Mapping[str, Any]) -> _Worker:
+def _worker(name: str, settings: Mapping[str, Any], *, is_second: bool = False) -> _Worker:
     """Return the process of an environment, started where there is none.
 
     Raises:
@@ -279,7 +279,7 @@ def _worker(name: str, settings: Mapping[str, Any]) -> _Worker:
         LostError: it ended while it loaded.
     """
     kind = {key: one for key, one in settings.items() if key != "solved"}
-    key = json.dumps([os.getpid(), name, kind], sort_keys=True, default=str)
+    key = json.dumps([os.getpid(), name, kind, is_second], sort_keys=True, default=str)
     with _starting:
         found = _workers.get(key)
         if found is None or found.is_lost:
