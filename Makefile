@@ -74,7 +74,7 @@ test-runs: setup
 
 # With real vLLM, PostgreSQL and OpenEnv servers and two training processes, which the tests start; some minutes.
 test-servers: setup vllm environments
-	$(BIN)/python -m pytest tests/servers -s
+	$(BIN)/python -m pytest tests/servers -n 2 --dist loadfile -rP
 
 # Minutes long, and not part of `test`: upstream's harnesses on two thousand programs and more.
 parity: setup

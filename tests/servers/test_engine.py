@@ -93,7 +93,7 @@ def test_a_warm_started_policys_consultations_agree_to_two_hundredths_in_bfloat1
 
     changes = {
         "sampling": {"max_new_tokens": 48},
-        "warm_start": {"problems": 32, "rows_per_step": 4},
+        "warm_start": {"problems": 20, "rows_per_step": 4},
     }
     taught = load_agent(make_recipe(changes=changes))
     problems = load_problems("arithmetic", split="train", limit=32, seed=0)
