@@ -90,11 +90,43 @@ def refuse_people(pool: ExpertPool, command: str) -> None:
 
 
 def refuse_untrained(recipe: Recipe) -> None:
-    """Raise ModelError where the policy is an API model, which cannot be trained."""
+    """Refuse what a training would find out only after its warm start.
+
+    Raises:
+        ModelError: the policy is an API model, which cannot be trained.
+        RecipeError: a tracker is not known, or not installed.
+    """
     if recipe.policy.api_model is not None:
         from eapo_agents.policy.api_model import refuse_training
 
         raise refuse_training(recipe.policy.api_model)
+    _refuse_missing_trackers(recipe.train.report_to)
+
+
+def _refuse_missing_trackers(names: Sequence[str]) -> None:
+    """Raise RecipeError where `train.report_to` names what transformers cannot report to here."""
+    others = [name for name in names if name not in ("tensorboard", "none")]
+    if not others:
+        return  # transformers takes seconds to import
+    from transformers.integrations.integration_utils import (
+        INTEGRATION_TO_CALLBACK,
+        get_reporting_integration_callbacks,
+    )
+
+    for name in others:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise RecipeError(
+                f"train.report_to has '{name}', which is no tracker. There are "
+                f"{', '.join(sorted(INTEGRATION_TO_CALLBACK))}."
+            )
+        try:
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
+        except (ImportError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"train.report_to has '{name}', which cannot be used here: {error} "
+                "The extra `trackers` brings wandb, mlflow and trackio."
+            ) from error
 
 
 def logged_groups(store: TraceStore, run_id: str | None) -> list[RolloutGroup]:

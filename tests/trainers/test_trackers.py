@@ -10,7 +10,10 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
+from eapo_agents.errors import RecipeError
+from eapo_agents.recipe_file import load_recipe
 from eapo_agents.runs.folder import read_history
+from eapo_agents.runs.training import dry_run, train
 
 INSTALLED = [name for name in ("tensorboard", "wandb", "mlflow", "trackio") if find_spec(name)]
 
@@ -163,3 +166,18 @@ def test_trackio_has_the_metrics_of_each_step(run):
         name: [one[key] for one in logs if (key := f"train/eapo/{name}") in one] for name in NAMES
     }
     assert found == expected(history)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("wandbb", r"train.report_to has 'wandbb', which is no tracker. There are .*, wandb\."),
+        ("comet_ml", "train.report_to has 'comet_ml', which cannot be used here: .*pip install"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_refused_before_the_warm_start(name, said, tmp_path):
+    recipe = load_recipe("scale-model+eapo", [f"train.report_to=[{name}]"])
+    for start in (lambda: train(recipe, tmp_path / "run"), lambda: dry_run(recipe, 1)):
+        with pytest.raises(RecipeError, match=said):
+            start()
+    assert not list(tmp_path.iterdir())
