@@ -183,10 +183,8 @@ def _from_config(model: str) -> ModelSize | None:
     from eapo_agents.policy.models import find_model
 
     source = find_model(model)
-    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
-        config = AutoConfig.from_pretrained(source.location, local_files_only=True, **options)
-        return _size_of(config)
+        return _size_of(AutoConfig.from_pretrained(source.loadable(), local_files_only=True))
     except (OSError, ValueError, KeyError):
         return None
 

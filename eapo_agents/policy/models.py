@@ -9,15 +9,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.errors import ModelError
 from eapo_agents.files import cache_folder, write_atomically
+from eapo_agents.policy.gguf import plain_folder
 from eapo_agents.policy.protocols import SavedModel, Tokenizer
 from eapo_agents.policy.shipped import shipped_folder
 
@@ -47,6 +46,18 @@ class ModelSource:
     """A folder or a hub name."""
     gguf_file: str | None = None
 
+    def loadable(self) -> str:
+        """Return what transformers loads: the location, or the plain folder of the GGUF file, which
+        takes half a minute where it is not written yet.
+
+        Raises:
+            OSError, ValueError, KeyError: the GGUF file is no model.
+            ModelError: its folder cannot be written.
+        """
+        if self.gguf_file is None:
+            return self.location
+        return str(plain_folder(Path(self.location) / self.gguf_file))
+
 
 @dataclass(slots=True, kw_only=True)
 class LoadedPolicy:
@@ -66,8 +77,8 @@ class LoadedPolicy:
 
 
 def find_model(name: str) -> ModelSource:
-    """Return the folder of that name, else a model that comes with the package, else the small
-    model's package, else the name on the hub.
+    """Return the folder or GGUF file of that name, else a model that comes with the package, else
+    the small model's package, else the name on the hub.
 
     Nothing is asked over the network: see `reach_model`.
 
@@ -82,6 +93,8 @@ def find_model(name: str) -> ModelSource:
                 "give a folder that `save_pretrained` wrote, or a hub name."
             )
         return ModelSource(location=str(folder))
+    if folder.suffix == ".gguf" and folder.is_file():
+        return ModelSource(location=str(folder.parent), gguf_file=folder.name)
     if shipped := shipped_folder(name):
         return ModelSource(location=str(shipped))
     if name in (EMBEDDED, _HUB_NAMES[EMBEDDED]):
@@ -89,10 +102,10 @@ def find_model(name: str) -> ModelSource:
         if spec and spec.origin:
             for gguf in sorted(Path(spec.origin).parent.glob("*.gguf")):
                 return ModelSource(location=str(gguf.parent), gguf_file=gguf.name)
-    if name.startswith((".", "/", "~")):
+    if name.startswith((".", "/", "~")) or folder.suffix == ".gguf":
         raise ModelError(
-            f"There is no model folder '{name}': give an existing folder, '{EMBEDDED}' or a hub "
-            "name."
+            f"There is no model folder or GGUF file '{name}': give an existing one, '{EMBEDDED}' "
+            "or a hub name."
         )
     return ModelSource(location=_HUB_NAMES.get(name, name))
 
@@ -140,9 +153,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
     source = reach_model(name)
-    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
-        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(source.loadable())
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, source, error) from error
     return tokenizer
@@ -178,16 +190,10 @@ def load_policy(
     tokenizer = load_tokenizer(name) if tokenizer is None else tokenizer
     source = reach_model(name)
     logging.disable_progress_bar()
-    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
-        with _no_conversion_bar():
-            model = AutoModelForCausalLM.from_pretrained(
-                source.location, dtype=getattr(torch, dtype), **options
-            )
+        model = AutoModelForCausalLM.from_pretrained(source.loadable(), dtype=getattr(torch, dtype))
     except (OSError, ValueError, KeyError) as error:
         raise _not_loaded(name, source, error) from error
-    if source.gguf_file:
-        _forget_quantisation(model)
     model = model.to(device).eval()
     base = base_fingerprint(model)
     step = 0
@@ -215,12 +221,11 @@ def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> Loa
     from transformers import AutoTokenizer
 
     source = reach_model(name)
-    options = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     file = cache_folder() / "fingerprints" / f"{_files_key(source, adapter, dtype)}.json"
     try:
         known = json.loads(file.read_text())
         base, weights, step = str(known["base"]), str(known["weights"]), int(known["step"])
-        tokenizer = AutoTokenizer.from_pretrained(source.location, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source.loadable())
     except (OSError, ValueError, KeyError, TypeError):
         loaded = load_policy(name, adapter=adapter, dtype=dtype)
         loaded.model = None
@@ -235,7 +240,7 @@ def identify_policy(name: str, *, adapter: str | None = None, dtype: str) -> Loa
 def servable_folder(name: str, adapter: str | None = None) -> str:
     """Return a folder (or hub name) that a server can load: a model with its adapter merged in.
 
-    A folder that has to be written (a GGUF's weights, a merged model) is written once.
+    A folder that has to be written (that of a GGUF file, a merged model) is written once.
 
     Raises:
         ModelError: the model cannot be found or loaded, or the adapter belongs to another base.
@@ -243,13 +248,13 @@ def servable_folder(name: str, adapter: str | None = None) -> str:
     source = reach_model(name)
     if adapter is not None and not is_adapter(adapter):
         return str(Path(adapter).resolve())
-    if source.gguf_file is None and adapter is None:
-        return source.location
+    if adapter is None:
+        return source.loadable()
     key = _files_key(source, adapter, "served")
     folder = cache_folder() / "models" / f"{Path(name).name}-{key}"
     if not folder.exists():
         loaded = load_policy(name, adapter=adapter)
-        model = loaded.model.merge_and_unload() if adapter else loaded.model
+        model = loaded.model.merge_and_unload()
         partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         model.save_pretrained(str(partial_folder))
         loaded.tokenizer.save_pretrained(str(partial_folder))
@@ -261,8 +266,8 @@ def servable_folder(name: str, adapter: str | None = None) -> str:
 
 
 def public_name(name: str) -> str:
-    """Return the name by which others know a model: the hub's, or that of its folder."""
-    return Path(name).name if Path(name).expanduser().is_dir() else _HUB_NAMES.get(name, name)
+    """Return the name by which others know a model: the hub's, or that of its folder or file."""
+    return Path(name).name if Path(name).expanduser().exists() else _HUB_NAMES.get(name, name)
 
 
 def is_hub_name(name: str) -> bool:
@@ -352,29 +357,6 @@ def _load_trained(model: Any, folder: str, base: str) -> tuple[Any, int]:
             f"The trained policy in '{folder}' cannot be loaded ({_first_line(error)}): "
             "train it again, or give another folder."
         ) from error
-
-
-@contextmanager
-def _no_conversion_bar() -> Iterator[None]:
-    """Hide the bar of the GGUF conversion, which transformers' own switch leaves on."""
-    from transformers import modeling_gguf_pytorch_utils as gguf
-
-    shown = gguf.tqdm
-    gguf.tqdm = partial(shown, disable=True)
-    try:
-        yield
-    finally:
-        gguf.tqdm = shown
-
-
-def _forget_quantisation(model: Any) -> None:
-    """Remove the marks of quantisation: loading has dequantised the weights, but `save_pretrained`
-    would refuse a model that still has the marks."""
-    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
-        if hasattr(model, mark):
-            delattr(model, mark)
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
 
 
 def _not_loaded(name: str, source: ModelSource, error: Exception) -> ModelError:

@@ -116,7 +116,7 @@ def test_an_unknown_recipe_and_a_binary_one_are_refused(eapo, tmp_path):
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("./missing", "There is no model folder './missing'"),
+        ("./missing", "There is no model folder or GGUF file './missing'"),
         ("empty", "has no config.json"),
         ("no/such-model-anywhere", "cannot be loaded"),
     ],

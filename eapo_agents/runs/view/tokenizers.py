@@ -10,7 +10,6 @@ from threading import Event, Lock, RLock, Thread
 from typing import TYPE_CHECKING, Any
 
 from eapo_agents.errors import EapoError
-from eapo_agents.files import cache_folder, write_atomically
 from eapo_agents.runs.view.training import section
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ def _find(name: str, folder: Path | None, template: Mapping[str, object]) -> Tok
             except Exception:  # the library raises bare Exception for a file that it cannot read
                 continue
             return TokenTexts(location=str(place), backend=backend, template=template)
-    return _of_package(name, template)
+    return None
 
 
 def _folders(name: str, folder: Path | None) -> list[Path]:
@@ -156,7 +155,7 @@ def _folders(name: str, folder: Path | None) -> list[Path]:
 
 
 def _cached(name: str) -> list[Path]:
-    """Return the folder of the hub's files on this machine, if they are here."""
+    """Return the folder of the hub's files or of the small model's package, if they are here."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -165,37 +164,15 @@ def _cached(name: str) -> list[Path]:
     try:
         source = find_model(name)
         if source.gguf_file is not None:
-            return []
-        found = try_to_load_from_cache(source.location, _FILE)
-    except (HFValidationError, EapoError):
-        return []
-    return [Path(found).parent] if isinstance(found, str) else []
-
-
-def _of_package(name: str, template: Mapping[str, object]) -> TokenTexts | None:
-    """Return the tokenizer of the small model that a package brings. Reading it takes many seconds,
-    so it is kept in the cache folder in the form that loads at once."""
-    from tokenizers import Tokenizer as Backend
-
-    from eapo_agents.policy.models import find_model
-
-    try:
-        source = find_model(name)
-        if source.gguf_file is None:
-            return None
-        status = (Path(source.location) / source.gguf_file).stat()
-        key = f"{source.gguf_file}-{status.st_size}-{status.st_mtime_ns}.json"
-        kept = cache_folder() / "tokenizers" / key
-        if not kept.is_file():
             with _LOADING:
                 from eapo_agents.runs.loading import quiet_libraries
 
                 quiet_libraries()
-                write_atomically(kept, _load(name).backend_tokenizer.to_str())
-        backend = Backend.from_file(str(kept))
-    except (EapoError, ImportError, OSError):
-        return None
-    return TokenTexts(location=name, backend=backend, template=template)
+                return [Path(source.loadable())]
+        found = try_to_load_from_cache(source.location, _FILE)
+    except (HFValidationError, EapoError, ImportError, OSError, ValueError, KeyError):
+        return []
+    return [Path(found).parent] if isinstance(found, str) else []
 
 
 def _load(location: str) -> Tokenizer:
