@@ -93,8 +93,11 @@ def is_weighted(recipe: RecipeSections) -> bool:
     return off_policy.hints != "kept" or off_policy.solutions != "none"
 
 
-def _asks_live(recipe: RecipeSections) -> bool:
-    return recipe.train.method == "rollouts" and may_ask(recipe)
+def _helped_live(recipe: RecipeSections) -> bool:
+    """Return whether experts help a live training's rollouts, asked for or not."""
+    consult = recipe.consult
+    pushed = recipe.graph in HINTED and bool(consult.experts) and consult.solo_share < 1
+    return recipe.train.method == "rollouts" and (pushed or may_ask(recipe))
 
 
 _NEED_ASKING = (
@@ -134,17 +137,17 @@ HELP_CONDITIONS = (
         "train.method 'distillation', train.distillation_share or train.off_policy.solutions",
     ),
     Condition(
-        lambda r: not learns_from_solutions(r) and not _asks_live(r),
+        lambda r: not learns_from_solutions(r) and not _helped_live(r),
         ("train.method", "graph", "consult.experts", "consult.solo_share", "consult.turns.start"),
         ("train.expert_calls",),
-        "solutions of experts, or live rollouts that ask them (the graph 'consult', "
-        "consult.solo_share below 1; of a log, collect.problems is the limit)",
+        "solutions of experts, or live rollouts that they help (the graph 'consult', 'hinted' or "
+        "'critique', consult.solo_share below 1; of a log, collect.problems is the limit)",
     ),
     Condition(
-        lambda r: learns_from_solutions(r) and _asks_live(r),
+        lambda r: learns_from_solutions(r) and _helped_live(r),
         ("train.distillation_share", "train.off_policy.solutions", "consult.solo_share"),
         ("train.expert_calls",),
-        "either solutions of experts or rollouts that ask them: each has a count of its own",
+        "either solutions of experts or rollouts that they help: each has a count of its own",
     ),
     Condition(
         lambda r: r.train.distillation_share > 0,

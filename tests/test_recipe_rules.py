@@ -62,7 +62,7 @@ def test_an_arm_of_an_earlier_version_is_refused_with_its_new_name():
         (
             "consult: {solo_share: 1}\ntrain: {expert_calls: 3}",
             "train.expert_calls",
-            "live rollouts that ask",
+            "live rollouts that they help",
         ),
         (
             "train: {distillation_share: 0.3, off_policy: {solutions: rollout}}",

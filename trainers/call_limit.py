@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from eapo_agents.errors import RecipeError
 from eapo_agents.recipe import Recipe
 from eapo_agents.types import ConsultationStatus, Trajectory
 from graphs.fill import RolloutPlan, RunOne
 from graphs.rollout import Rollouts
+from trainers.dry_run import most_calls_of_rollout
 
 CALLED = (
     ConsultationStatus.ACCEPTED,
@@ -62,7 +64,6 @@ class CallLimit:
         """
         left = max(0, self.most - sum(self._called.values()))
         may_ask = [(p.key, r) for p in plans for r in range(p.num_solo, num_rollouts)]
-        # in the last turn nobody is asked
         helped = set(may_ask[: left // max(1, self.a_rollout(rollouts.global_step))])
         assistance = replace(rollouts.assistance, withheld=True)
         withheld = replace(rollouts, assistance=assistance)
@@ -80,7 +81,7 @@ def call_limit_of(recipe: Recipe, num_processes: int) -> CallLimit | None:
     Raises:
         RecipeError: there are several processes, which do not know of each other's calls.
     """
-    most, consult = recipe.train.expert_calls, recipe.consult
+    most = recipe.train.expert_calls
     if most is None:
         return None
     if num_processes > 1:
@@ -88,6 +89,4 @@ def call_limit_of(recipe: Recipe, num_processes: int) -> CallLimit | None:
             f"train.expert_calls limits a live training in one process, and this has "
             f"{num_processes}: use one, or consult.budget.calls, which ends the run."
         )
-    return CallLimit(
-        most=most, a_rollout=lambda step: consult.max_queries * (consult.turns.turns(step) - 1)
-    )
+    return CallLimit(most=most, a_rollout=partial(most_calls_of_rollout, recipe))

@@ -192,3 +192,14 @@ def test_a_prefix_is_pushed_in_a_live_run_and_its_rollouts_are_trained_as_they_w
     helped = [t for t in trajectories if t.role is Role.CONSULT]
     assert (told["experts/calls"], len(helped), len(trajectories)) == (2, 2, 4)
     assert {t.turns[0].consultations[0].reply for t in helped} == {"One.\nTwo.\nThree."}
+
+
+def test_help_that_is_pushed_ends_with_the_calls_of_the_run(
+    agent_of, live, eight_problems, tmp_path
+):
+    settings = ("train.expert_calls=3", "consult.acceptance={kind: constant}")
+    agent = agent_of(*FEW, *settings, "train.steps=3", arm="pushed-hints")
+    told, trajectories = live(agent, eight_problems, tmp_path)
+    assert [m["experts/calls"] for m in told] == [2, 1, 0]
+    assert len(trajectories) == 12
+    assert sum(was_hinted(t) for t in trajectories) == 3
