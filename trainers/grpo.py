@@ -4,8 +4,9 @@ Two private methods are replaced (TRL 1.16; the version range is pinned and a te
 contract). `_generate_and_score_completions` returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
 that of the policy that sampled; `_prepare_inputs` splits it into micro-batches of rows of similar
-length. The loss is TRL's own, except that the ratio of likelihood rows is held at 1, and that the
-divergence from the reference weighs as its row does.
+length, in which rows that begin alike are computed as one sequence (`prefix_sharing.py`). The loss
+is TRL's own, except that the ratio of likelihood rows is held at 1, and that the divergence from
+the reference weighs as its row does.
 
 R is rows of a batch, padding rows included; C is tokens of a completion.
 """
@@ -24,15 +25,17 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import RepeatSampler, add_fused_lm_head, use_adapter
+from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from eapo_agents.policy.protocols import Tokenizer
 from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_processes
 from trainers.mismatch import Mismatch
 from trainers.objective import Objective
 from trainers.off_policy import kinds_of, token_factors
+from trainers.prefix_sharing import Figures, joined, pack
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
+from trainers.trl_parts import BetaOfRows, EpochSampler
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -119,7 +122,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         sampler = super()._get_train_sampler(dataset)
         updates = self.args.steps_per_generation // self.args.gradient_accumulation_steps
         per_epoch = max(1, len(sampler.data_source) // sampler.batch_size * updates)
-        return _EpochSampler(sampler, lambda: self.state.global_step // per_epoch)
+        return EpochSampler(sampler, lambda: self.state.global_step // per_epoch)
 
     def _prepare_inputs(self, generation_batch: list[_Item]) -> Tensors:
         """Do what TRL does, but split a step's rows by length: see `micro_batches`."""
@@ -287,7 +290,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     def _compute_loss(self, model: Module, inputs: Tensors) -> torch.Tensor:
         self._loss_inputs = trim(inputs)
         if self.beta:
-            self.beta = _BetaOfRows(self.beta, inputs["row_weights"])
+            self.beta = BetaOfRows(self.beta, inputs["row_weights"])
         try:
             loss: torch.Tensor = super()._compute_loss(model, self._loss_inputs)
             loss = loss * self._share_of_step(self._loss_inputs)
@@ -314,15 +317,27 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return scale
 
     def _get_per_token_logps_and_entropies(
-        self, *args: object, **kwargs: object
-    ) -> tuple[torch.Tensor, torch.Tensor, object]:
-        """Do what TRL does. In the loss, also set the old logprobs of likelihood rows to today's:
-        their ratio is then 1 in each update, and their gradient that of the likelihood. Before the
-        first update, what the other rows differ by is the engine's doing, and is counted.
+        self,
+        model: Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **options: object,
+    ) -> Figures:
+        """Do what TRL does, with what rows share computed once. In the loss, also set the old
+        logprobs of likelihood rows to today's: their ratio is then 1 in each update, and their
+        gradient that of the likelihood. Before the first update, what the other rows differ by is
+        the engine's doing, and is counted.
         """
-        found: tuple[torch.Tensor, torch.Tensor, object] = (
-            super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        )
+        size = batch_size or max(1, len(input_ids))
+        parts = [
+            self._figures(model, ids, mask, logits_to_keep, options)
+            for ids, mask in zip(
+                torch.split(input_ids, size), torch.split(attention_mask, size), strict=True
+            )
+        ]
+        found = parts[0] if len(parts) == 1 else joined(parts)
         inputs = self._loss_inputs
         if inputs is not None:
             present, old = found[0].detach(), inputs["old_per_token_logps"]
@@ -330,9 +345,35 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 fresh = inputs["tool_mask"] * inputs["is_fresh"]
                 sampled = inputs["tool_mask"] * inputs["is_relative"]
                 self._mismatch.add(present - old, fresh)
+                assert found[1] is not None  # the loss asks for it
                 self._mismatch.add_entropy(found[1].detach(), sampled)
             inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
+
+    def _figures(
+        self,
+        model: Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        options: dict[str, object],
+    ) -> Figures:
+        """Return logprobs and entropies (R, C) of one forward pass, over packed rows where the
+        model and what is asked for allow it and it costs less, else over padded ones."""
+        packed = None
+        if all(not value for name, value in options.items() if name != "compute_entropy"):
+            config = self.accelerator.unwrap_model(model).config
+            packed = pack(input_ids, attention_mask, logits_to_keep, config)
+        if packed is None:
+            padded: Figures = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, **options
+            )
+            return padded
+        with self.accelerator.autocast():
+            outputs = model(**packed.model_inputs(), fused_lm_head=True)
+        shape = (len(input_ids), logits_to_keep)
+        entropy = packed.unpack(outputs.entropy, shape) if options.get("compute_entropy") else None
+        return packed.unpack(outputs.log_probs, shape), entropy, None
 
     def _report_step(self) -> None:
         """Log a step's rollouts, with the mismatch between the engine that sampled them and the
@@ -353,39 +394,6 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             self._metrics["train"][f"eapo/{name}"].append(float(value))
         if self._on_step and self.accelerator.is_main_process:
             self._on_step(step, metrics)
-
-
-class _BetaOfRows(float):
-    """TRL's `beta`, with each row's weight in it. TRL multiplies the divergence of every token by
-    `beta`, and would count a trajectory of n rows n times."""
-
-    def __new__(cls, beta: float, weights: torch.Tensor) -> _BetaOfRows:
-        return super().__new__(cls, beta)
-
-    def __init__(self, beta: float, weights: torch.Tensor) -> None:
-        """Take the weights (R, 1)."""
-        self._of_rows = beta * weights
-
-    def __mul__(self, divergence: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return self._of_rows * divergence
-
-
-class _EpochSampler(Sampler[int]):
-    """A sampler whose order in an epoch is the one that a run has which was never cut off."""
-
-    def __init__(self, sampler: RepeatSampler, epoch: Callable[[], int]) -> None:
-        self._sampler = sampler
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = self._sampler.generator
-        generator.manual_seed(self._sampler.seed)
-        for _ in range(self._epoch()):
-            torch.randperm(self._sampler.num_samples, generator=generator)
-        return iter(self._sampler)
 
 
 def _rewards_ride_on_the_trajectories(**kwargs: object) -> list[float]:

@@ -1,0 +1,134 @@
+"""Rows that begin alike are one sequence to the model, and nothing else changes."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from trl.trainer.utils import add_fused_lm_head
+
+from trainers.batches import pad_rows
+from trainers.prefix_sharing import FAMILIES, can_share, pack
+from trainers.rows import TrainingRow
+
+VOCABULARY = 97
+
+
+def model_of(family: str, **settings):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        pad_token_id=0,
+        **settings,
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    add_fused_lm_head(model, temperature=0.7, outputs=("log_probs", "entropy"))
+    return model
+
+
+@pytest.fixture
+def padded(trajectory):
+    """A batch of four groups of three rows under one system message, a row of another kind, one
+    without a completion and padding: (ids, mask, C)."""
+    generator = torch.Generator().manual_seed(1)
+
+    def some(count):
+        return tuple(torch.randint(1, VOCABULARY, (count,), generator=generator).tolist())
+
+    def row_of(prompt, completion):
+        mask = (1,) * len(completion)
+        return TrainingRow(
+            prompt_ids=prompt,
+            completion_ids_T=completion,
+            mask_T=mask,
+            logprobs_T=None,
+            advantage=1.0,
+            weight=1.0,
+            trajectory=trajectory(()),
+        )
+
+    head = some(30)
+    rows = []
+    for group in range(4):
+        question = head + some(5 + group)
+        rows += [row_of(question, some(3 + 4 * k)) for k in range(3)]
+    rows += [row_of(head[:10], some(9)), row_of(rows[0].prompt_ids, rows[0].completion_ids_T)]
+    rows += [row_of(some(12), some(1))]
+    batch = pad_rows(rows, multiple=4, pad_id=0)
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    return ids, mask, batch["completion_ids"].shape[1]
+
+
+def as_trl(model, ids, mask, num_completion):
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :-num_completion] = -100
+    found = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
+    seen = mask[:, -num_completion:]
+    return found.log_probs[:, -num_completion:] * seen, found.entropy[:, -num_completion:] * seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logprobs_entropies_and_gradients_are_those_of_padded_rows(family, padded):
+    window = {"sliding_window": None} if family in ("mistral", "qwen2", "qwen3", "phi3") else {}
+    model = model_of(family, **window)
+    ids, mask, num_completion = padded
+    packed = pack(ids, mask, num_completion, model.config)
+    assert packed is not None
+    assert packed.input_ids.numel() < 0.4 * ids.numel()
+    weights = torch.rand(len(ids), num_completion, generator=torch.Generator().manual_seed(2))
+    found = []
+    for is_packed in (False, True):
+        model.zero_grad()
+        if is_packed:
+            outputs = model(**packed.model_inputs(), fused_lm_head=True)
+            shape = (len(ids), num_completion)
+            logprobs = packed.unpack(outputs.log_probs, shape)
+            entropies = packed.unpack(outputs.entropy, shape)
+        else:
+            logprobs, entropies = as_trl(model, ids, mask, num_completion)
+        (logprobs * weights).sum().backward()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        found.append((logprobs.detach(), entropies.detach(), gradients))
+    (one, its_entropies, its_gradients), (other, entropies, gradients) = found
+    torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropies, its_entropies, rtol=1e-5, atol=1e-5)
+    assert len(gradients) == len(its_gradients) > 10
+    for mine, wanted in zip(gradients, its_gradients, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_what_cannot_be_shared_or_would_not_pay_stays_padded(padded):
+    ids, mask, num_completion = padded
+    config = model_of("llama").config
+    assert pack(ids, mask, num_completion, config) is not None
+    # rows that have nothing in common but their lengths
+    own = torch.randint(1, VOCABULARY, ids.shape, generator=torch.Generator().manual_seed(3))
+    assert pack(own, torch.ones_like(mask), num_completion, config) is None
+    # padding alone, as a process has it that has fewer rows than others
+    mask[:, -num_completion:] = 0
+    assert pack(ids, mask, num_completion, config) is None
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("mistral", {"sliding_window": 16}),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}),
+        ("gemma3_text", {}),
+        ("mamba", {}),
+    ],
+)
+def test_a_model_with_another_kind_of_attention_is_left_alone(family, settings):
+    config = AutoConfig.for_model(family, **settings)
+    config._attn_implementation = "sdpa"
+    assert not can_share(config)
+    config = AutoConfig.for_model("llama")
+    for implementation, can in (("sdpa", True), ("eager", False), ("flash_attention_2", False)):
+        config._attn_implementation = implementation
+        assert can_share(config) is can
