@@ -1,22 +1,24 @@
 """Rows that begin alike as one sequence, in which what they share is computed once.
 
 The rollouts of a group have the same prompt, and all prompts of a recipe begin with the same system
-message and tools. Padded, a batch computes them once a row. Here a micro-batch is a tree, written
-down as one sequence: each token sees its ancestors alone, at the position that it has in its row.
+message and tools. Padded, a batch computes them once a row. Here its rows are a few trees, each
+written down as one sequence: a token sees its ancestors alone, at the position that it has in its
+row.
 
     rows     S S Q Q | a a a        sequence   S S Q  Q a a a  Q b b  R R  R c c
              S S Q Q | b b                           └─ a's ─┘ └ b's      └ c's
              S S R R R | c c
 
 The last token of a prompt predicts the first of its completion, so each row has its own. Logprobs
-are those of the padded rows up to rounding.
+are those of the padded rows up to rounding. Attention over a sequence computes what is masked too,
+so that there are more trees where the model is narrow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -27,30 +29,36 @@ if TYPE_CHECKING:
 FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2", "granite", "phi3")
 """Model types that are known to give the same logprobs (tests/trainers/test_prefix_sharing.py):
 attention over everything before, whose mask may be given."""
-MOST_TOKENS = 8192
-"""Of a sequence: its mask has the square of it."""
+MOST_SEEN = 1 << 28
+"""Entries of a batch's masks, a byte each."""
 WORTHWHILE = 0.9
 """Share of the padded rows' cost up to which rows are packed."""
 
 
+class Row(NamedTuple):
+    """Tokens that may be shared, tokens that are scored, and the row's number in its batch."""
+
+    prompt: list[int]
+    completion: list[int]
+    number: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Rows as one sequence of L tokens. N is the completion tokens of all rows."""
+    """Rows as B sequences of at most L tokens. N is the completion tokens of all rows."""
 
     input_ids: torch.Tensor
-    """(1, L)"""
+    """(B, L)"""
     attention_mask: torch.Tensor
-    """(1, 1, L, L), true where a token (third dimension) sees another."""
+    """(B, 1, L, L), true where a token (third dimension) sees another."""
     position_ids: torch.Tensor
-    """(1, L)"""
+    """(B, L)"""
     shift_labels: torch.Tensor
-    """(1, L): the token that each one predicts, -100 where none is scored."""
-    places: torch.Tensor
-    """(N,): where in the sequence a completion token is predicted."""
-    rows: torch.Tensor
-    """(N,): its row."""
-    columns: torch.Tensor
-    """(N,): its place in the row's completion."""
+    """(B, L): the token that each one predicts, -100 where none is scored."""
+    places: tuple[torch.Tensor, torch.Tensor]
+    """Sequence and place in it (N,) where a completion token is predicted."""
+    rows: tuple[torch.Tensor, torch.Tensor]
+    """Its row and its place in the row's completion (N,)."""
 
     def model_inputs(self) -> dict[str, torch.Tensor]:
         """Return what a forward pass is given."""
@@ -62,10 +70,9 @@ class Packed:
         }
 
     def unpack(self, figures: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Return figures (1, L) of the sequence as figures (R, C) of the rows' completions, 0 where
-        these are padding."""
-        found = figures.new_zeros(shape)
-        return found.index_put((self.rows, self.columns), figures[0, self.places])
+        """Return figures (B, L) of the sequences as figures (R, C) of the rows' completions, 0
+        where these are padding."""
+        return figures.new_zeros(shape).index_put(self.rows, figures[self.places])
 
 
 Figures = tuple[torch.Tensor, torch.Tensor | None, object]
@@ -98,8 +105,7 @@ def pack(
     num_completion: int,
     config: PretrainedConfig,
 ) -> Packed | None:
-    """Return padded rows as one sequence; None where the model cannot take it, where it would cost
-    as much, and where nothing is scored.
+    """Return padded rows as few sequences; None where `pack_rows` does.
 
     Args:
         input_ids: (R, P + C), prompts padded on the left, completions on the right.
@@ -109,81 +115,132 @@ def pack(
     """
     if not can_share(config):
         return None
-    width = config.get_text_config().hidden_size
-    device = input_ids.device
+    rows = []
     ids, seen = input_ids.cpu().numpy(), attention_mask.cpu().numpy().astype(bool)
-    tree = _Tree()
-    scored: list[tuple[int, int, int]] = []
-    for row, (row_ids, row_seen) in enumerate(zip(ids, seen, strict=True)):
+    for number, (row_ids, row_seen) in enumerate(zip(ids, seen, strict=True)):
         prompt = row_ids[:-num_completion][row_seen[:-num_completion]].tolist()
         completion = row_ids[-num_completion:][row_seen[-num_completion:]].tolist()
-        if not completion:  # a row of padding, or nothing to score
-            continue
-        place = tree.own(prompt[-1], tree.shared(prompt[:-1]))
-        for column, token in enumerate(completion):
-            scored.append((place, row, column))
-            tree.labels[place] = token
-            if column + 1 < len(completion):  # the last one predicts nothing
-                place = tree.own(token, place)
-    length = len(tree.tokens)
-    padded = _cost(ids.shape[0], ids.shape[1], width)
-    if not scored or length > MOST_TOKENS or _cost(1, length, width) > WORTHWHILE * padded:
+        if completion:  # else it is padding, or has nothing to score
+            rows.append(Row(prompt, completion, number))
+    return pack_rows(rows, config, padded=ids.shape, device=input_ids.device)
+
+
+def pack_rows(
+    rows: Sequence[Row],
+    config: PretrainedConfig,
+    *,
+    padded: tuple[int, ...],
+    device: torch.device | None = None,
+) -> Packed | None:
+    """Return rows as few sequences; None where the model cannot take them, where there are none or
+    one has no prompt, and where they would cost as much as padded.
+
+    Args:
+        config: the model's.
+        padded: how many rows of how many tokens they are otherwise.
+    """
+    if not rows or not can_share(config) or not all(row.prompt for row in rows):
         return None
-    places, rows, columns = (
-        torch.tensor(each, device=device) for each in zip(*scored, strict=True)
-    )
+    width = config.get_text_config().hidden_size
+    rows = sorted(rows, key=lambda row: row.prompt)  # those that begin alike come together
+    trees = _trees(rows, width, WORTHWHILE * _cost(padded[0], padded[1], width))
+    return None if trees is None else _packed(trees, device)
+
+
+def _trees(rows: Sequence[Row], width: int, most: float) -> list[_Tree] | None:
+    """Return the rows as the trees that cost least, of one large and ever smaller ones; None where
+    all cost more than `most`."""
+    found: list[_Tree] | None = None
+    size = len(rows)
+    while size:
+        tried = [_Tree(rows[first : first + size]) for first in range(0, len(rows), size)]
+        longest = max(len(tree.tokens) for tree in tried)
+        if len(tried) * longest**2 <= MOST_SEEN:
+            cost = _cost(len(tried), longest, width)
+            if cost < most:
+                found, most = tried, cost
+            elif found is not None:
+                break  # even smaller ones share even less
+        size //= 2
+    return found
+
+
+def _packed(trees: Sequence[_Tree], device: torch.device | None) -> Packed:
+    shape = (len(trees), max(len(tree.tokens) for tree in trees))
+    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    labels = np.full(shape, -100)
+    mask = np.zeros((*shape, shape[1]), dtype=bool)
+    mask[:, range(shape[1]), range(shape[1])] = True  # of padding too: it needs one to look at
+    scored = []
+    for number, tree in enumerate(trees):
+        length = len(tree.tokens)
+        ids[number, :length] = tree.tokens
+        positions[number, :length] = tree.depths
+        labels[number, :length] = tree.labels
+        tree.write_mask(mask[number])
+        scored += [(number, *each) for each in tree.scored]
+    sequences, places, rows, columns = torch.tensor(scored, device=device).T
     return Packed(
-        input_ids=torch.tensor([tree.tokens], device=device),
-        attention_mask=torch.from_numpy(tree.mask())[None, None].to(device),
-        position_ids=torch.tensor([tree.depths], device=device),
-        shift_labels=torch.tensor([tree.labels], device=device),
-        places=places,
-        rows=rows,
-        columns=columns,
+        input_ids=torch.from_numpy(ids).to(device),
+        attention_mask=torch.from_numpy(mask)[:, None].to(device),
+        position_ids=torch.from_numpy(positions).to(device),
+        shift_labels=torch.from_numpy(labels).to(device),
+        places=(sequences, places),
+        rows=(rows, columns),
     )
 
 
 class _Tree:
-    """Tokens with their parents, each after its own."""
+    """Rows in order of their prompts as tokens, each behind the one that it follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         self.tokens: list[int] = []
-        self.parents: list[int] = []
         self.depths: list[int] = []
         self.labels: list[int] = []
-        self._children: dict[tuple[int, int], int] = {}
+        self.pieces: list[tuple[int, int, int]] = []
+        """Begin and end of tokens that follow one another, and the place that the first follows; -1
+        where it begins the tree."""
+        self.scored: list[tuple[int, int, int]] = []
+        """Where a completion token is predicted, its row, and its place in the completion."""
+        before: list[int] = []  # tokens that the row before shares, and their places
+        places: list[int] = []
+        for row in rows:
+            shared = row.prompt[:-1]
+            # in order: no earlier row has more in common with this one than the row before has
+            same = _num_common(before, shared)
+            before, places = shared, places[:same]
+            places += self._append(shared[same:], places, [-100] * (len(shared) - same))
+            own = [row.prompt[-1], *row.completion[:-1]]  # the last one predicts nothing
+            predicting = self._append(own, places, row.completion)
+            self.scored += zip(predicting, [row.number] * len(own), range(len(own)), strict=True)
 
-    def own(self, token: int, parent: int) -> int:
-        """Add a token that no other row shares; return its place."""
-        self.tokens.append(token)
-        self.parents.append(parent)
-        self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
-        self.labels.append(-100)
-        return len(self.tokens) - 1
+    def _append(self, tokens: Sequence[int], behind: Sequence[int], labels: Sequence[int]) -> range:
+        """Add tokens behind those of these places; return theirs."""
+        begin = len(self.tokens)
+        end = begin + len(tokens)
+        if tokens:
+            self.pieces.append((begin, end, behind[-1] if behind else -1))
+        self.tokens += tokens
+        self.depths += range(len(behind), len(behind) + len(tokens))
+        self.labels += labels
+        return range(begin, end)
 
-    def shared(self, tokens: list[int]) -> int:
-        """Add what is not there yet of these tokens from the root on; return the last one's place,
-        -1 where there are none."""
-        place = -1
-        for token in tokens:
-            known = self._children.get((place, token))
-            if known is None:
-                known = self._children[place, token] = self.own(token, place)
-            place = known
-        return place
-
-    def mask(self) -> np.ndarray:
-        """Return (L, L): who sees whom."""
-        length = len(self.tokens)
-        found = np.zeros((length, length), dtype=bool)
-        for place, parent in enumerate(self.parents):
+    def write_mask(self, mask: np.ndarray) -> None:
+        """Mark in (L, L) who sees whom."""
+        for begin, end, parent in self.pieces:
             if parent >= 0:
-                found[place] = found[parent]
-            found[place, place] = True
-        return found
+                mask[begin:end, : parent + 1] = mask[parent, : parent + 1]
+            mask[begin:end, begin:end] = np.tri(end - begin, dtype=bool)
 
 
-def _cost(num_rows: int, length: int, width: int) -> float:
-    """Return what rows cost, in tokens: a layer has about 24 width² operations a token, and its
-    attention 4 width for each token that is looked at, masked or not."""
-    return num_rows * length * (1 + length / (6 * width))
+def _num_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts begin with alike."""
+    both = zip(one, other, strict=False)
+    shorter = min(len(one), len(other))
+    return next((place for place, (a, b) in enumerate(both) if a != b), shorter)
+
+
+def _cost(num_sequences: int, length: int, width: int) -> float:
+    """Return what sequences cost, in tokens: a layer has about 24 width² operations a token, and
+    its attention 4 width for each token that is looked at, masked or not."""
+    return num_sequences * length * (1 + length / (6 * width))

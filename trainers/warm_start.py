@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
@@ -17,8 +19,12 @@ from transformers import (
 
 from eapo_agents.types import Trajectory
 from graphs.agent import Agent
+from trainers.prefix_sharing import Row, pack_rows
 from trainers.rows import trajectory_rows
 from trainers.weight_sync import Publisher
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def warm_start(
@@ -67,13 +73,47 @@ def warm_start(
             use_cpu=agent.recipe.policy.device == "cpu",
         ),
         train_dataset=Dataset.from_dict(data),
-        data_collator=DataCollatorForSeq2Seq(agent.loaded.tokenizer, label_pad_token_id=-100),
+        data_collator=SharingCollator(
+            DataCollatorForSeq2Seq(agent.loaded.tokenizer, label_pad_token_id=-100),
+            agent.model.config,
+        ),
         callbacks=[_Progress(on_step)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     publisher = Publisher(agent, folder, trainer.accelerator, trainer.save_model)
     publisher.publish(agent.loaded.step + trainer.state.global_step)
+
+
+@dataclass(frozen=True, slots=True)
+class SharingCollator:
+    """Makes a batch in which what rows begin with alike is computed once (`prefix_sharing`)."""
+
+    padded: DataCollatorForSeq2Seq
+    """Makes the others."""
+    config: PretrainedConfig
+
+    def __call__(self, features: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """Return what the model is given: `labels` are what is trained, as the trainer counts it,
+        and `shift_labels` where they stand."""
+        rows = []
+        for number, row in enumerate(features):
+            first = next((n for n, label in enumerate(row["labels"]) if label != -100), 0)
+            ids = row["input_ids"]
+            rows.append(Row(ids[:first], ids[first:], number))
+        longest = max(len(row["input_ids"]) for row in features)
+        packed = pack_rows(rows, self.config, padded=(len(rows), longest))
+        if packed is None:
+            padded: dict[str, torch.Tensor] = self.padded(features)
+            return padded
+        inputs = packed.model_inputs()
+        trained = [
+            row["labels"][-len(rows[number].completion) :] for number, row in enumerate(features)
+        ]
+        numbers, columns = packed.rows
+        kept = [trained[n][c] for n, c in zip(numbers.tolist(), columns.tolist(), strict=True)]
+        inputs["shift_labels"][packed.places] = torch.tensor(kept)
+        return inputs | {"labels": inputs["shift_labels"]}
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DataCollatorForSeq2Seq
 from trl.trainer.utils import add_fused_lm_head
 
 from trainers.batches import pad_rows
 from trainers.prefix_sharing import FAMILIES, can_share, pack
 from trainers.rows import TrainingRow
+from trainers.warm_start import SharingCollator
 
 VOCABULARY = 97
 
@@ -132,3 +133,30 @@ def test_a_model_with_another_kind_of_attention_is_left_alone(family, settings):
     for implementation, can in (("sdpa", True), ("eager", False), ("flash_attention_2", False)):
         config._attn_implementation = implementation
         assert can_share(config) is can
+
+
+def test_a_warm_starts_batch_has_the_loss_of_padded_rows(loaded_policy):
+    """The trained tokens are not all of a row: replies stand between."""
+    model = model_of("llama")
+    generator = torch.Generator().manual_seed(4)
+
+    def some(count):
+        return torch.randint(1, VOCABULARY, (count,), generator=generator).tolist()
+
+    head = some(20)
+    features = []
+    for number in range(6):
+        first, reply, last = some(3 + number), some(5), some(4)
+        ids = [*head, *first, *reply, *last]
+        labels = [*[-100] * 20, *first, *[-100] * 5, *last]
+        features.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)})
+    padded = DataCollatorForSeq2Seq(loaded_policy.tokenizer, label_pad_token_id=-100)
+    shared = SharingCollator(padded, model.config)(features)
+    plain = padded([dict(row) for row in features])
+    assert shared["input_ids"].numel() < 0.7 * plain["input_ids"].numel()
+    count = (plain["labels"] != -100).sum()
+    assert (shared["labels"] != -100).sum() == count == sum(7 + n for n in range(6))
+    losses = [model(**batch, num_items_in_batch=count).loss for batch in (shared, plain)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
+    model.config._attn_implementation = "eager"
+    assert set(SharingCollator(padded, model.config)(features)) == set(plain)
