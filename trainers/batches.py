@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
+from trainers.prefix_sharing import num_common
 from trainers.rows import TrainingRow
 
 Sizes = list[tuple[int, int]]
 """Prompt and completion length of each row."""
+WORTH_TOGETHER = 0.8
+"""Share of the tokens up to which rows are put together by their prompts, not by their lengths."""
 
 
 def pad_rows(
@@ -64,12 +67,14 @@ def micro_batches(
     updates: int,
     passes: int,
     widest: Callable[[Sizes], Sizes] = lambda sizes: sizes,
+    shares: bool = False,
 ) -> list[dict[str, torch.Tensor]]:
     """Splits a step's rows into `updates` x `passes` micro-batches, update by update.
 
     Which rows make an optimizer step is chance; within one, rows of like length come together, as
-    many as keep the largest micro-batch small: padding is computed like any token. The loss is a
-    sum over rows with one normaliser, so that it is the same however they are split.
+    many as keep the largest micro-batch small: padding is computed like any token. Where prompts
+    are computed once (`shares`) and much of them is common, rows that begin alike come together.
+    The loss is a sum over rows with one normaliser, so that it is the same however they are split.
 
     Args:
         widest: own sizes -> the largest that any process has, row by row: the micro-batches of all
@@ -82,14 +87,38 @@ def micro_batches(
     for part in order.chunk(updates):
         part = part[(length[0] + length[1])[part].argsort(descending=True, stable=True)]
         sizes = [(int(length[0][row]), int(length[1][row])) for row in part]
+        tokens = padded_tokens
+        if shares:
+            alike, shared = _by_prompt(batch, part)
+            pays = sum(rest for _, rest in shared) <= WORTH_TOGETHER * sum(map(sum, sizes))
+            # all processes or none
+            if not widest([(int(not pays), 0)])[0][0]:
+                part, sizes, tokens = alike, shared, tree_tokens
         start = 0
-        for count in balanced_counts(widest(sizes), passes):
+        for count in balanced_counts(widest(sizes), passes, tokens):
             rows = part[start : start + count]
             start += count
             found.append(
                 trim({name: value[rows] if value.dim() else value for name, value in batch.items()})
             )
     return found
+
+
+def _by_prompt(batch: dict[str, torch.Tensor], part: torch.Tensor) -> tuple[torch.Tensor, Sizes]:
+    """Return rows in the order of their prompts, and what each costs as a micro-batch's first row
+    and behind the row before it."""
+    prompts = {
+        row: batch["prompt_ids"][row][batch["prompt_mask"][row] > 0].tolist()
+        for row in part.tolist()
+    }
+    rows = sorted(prompts, key=prompts.__getitem__)
+    sizes, before = [], list[int]()
+    for row in rows:
+        own = int(batch["completion_mask"][row].sum())
+        common = num_common(before, prompts[row])
+        sizes.append((len(prompts[row]) + own, len(prompts[row]) - common + own))
+        before = prompts[row]
+    return torch.tensor(rows, device=part.device), sizes
 
 
 def widest_of_all_processes(sizes: Sizes) -> Sizes:
@@ -100,32 +129,43 @@ def widest_of_all_processes(sizes: Sizes) -> Sizes:
     ]
 
 
-def balanced_counts(sizes: Sequence[tuple[int, int]], parts: int) -> list[int]:
+def padded_tokens(sizes: Sizes) -> int:
+    """Return the tokens of a micro-batch, padding counted."""
+    return (max(p for p, _ in sizes) + max(c for _, c in sizes)) * len(sizes)
+
+
+def tree_tokens(sizes: Sizes) -> int:
+    """Return the tokens of a micro-batch in which what rows have in common is one, from their sizes
+    as the first row and behind another."""
+    return sizes[0][0] + sum(behind for _, behind in sizes[1:])
+
+
+def balanced_counts(
+    sizes: Sizes, parts: int, tokens: Callable[[Sizes], int] = padded_tokens
+) -> list[int]:
     """How many rows, in this order, make each of `parts` micro-batches, so that the largest has the
-    fewest tokens, padding counted.
+    fewest tokens.
 
     Args:
-        sizes: prompt and completion length of each row; at least `parts` rows.
+        sizes: of each row, as `tokens` takes them; at least `parts` rows.
     """
 
     def filled(budget: int) -> list[int] | None:
         counts: list[int] = []
-        width_p = width_c = rows = 0
-        for index, (num_p, num_c) in enumerate(sizes):
-            wide_p, wide_c = max(width_p, num_p), max(width_c, num_c)
+        rows = 0
+        for index in range(len(sizes)):
             # each part that is still to come needs a row
             left = len(sizes) - index
-            full = (wide_p + wide_c) * (rows + 1) > budget or left <= parts - len(counts) - 1
-            if rows and full:
+            full = tokens(sizes[index - rows : index + 1]) > budget
+            if rows and (full or left <= parts - len(counts) - 1):
                 counts.append(rows)
-                wide_p, wide_c, rows = num_p, num_c, 0
-            width_p, width_c, rows = wide_p, wide_c, rows + 1
-            if (width_p + width_c) * rows > budget or len(counts) >= parts:
+                rows = 0
+            rows += 1
+            if tokens(sizes[index + 1 - rows : index + 1]) > budget or len(counts) >= parts:
                 return None
         return [*counts, rows] if len(counts) == parts - 1 else None
 
-    widest = max(num_p for num_p, _ in sizes) + max(num_c for _, num_c in sizes)
-    low, high = 1, widest * len(sizes)
+    low, high = 1, max(tokens(sizes), padded_tokens(sizes))
     while low < high:
         middle = (low + high) // 2
         if filled(middle) is None:

@@ -69,13 +69,16 @@ class ExpertSolutions:
         most = self.recipe.train.expert_calls
         # steps that are repeated after an interruption must not count, or draw, what came later
         before = sorted(key for key, group in had.items() if _step(group) < step)
-        if most is not None and len(before) >= most:
-            seed = self.recipe.seed
-            drawn = [counter_key("again", seed, step, item) % len(before) for item in items]
-            return [_used_again(had[before[index]]) for index in drawn]
-        problems = [self.problems[item] for item in items]
+        left = len(items) if most is None else max(0, most - len(before))
+        problems = [self.problems[item] for item in items[:left]]
         self._solve_missing(problems, step)
-        return [had[group_key(problem, step)] for problem in problems]
+        new = [group_key(problem, step) for problem in problems]
+        at_hand, seed = [*before, *new], self.recipe.seed
+        drawn = [counter_key("again", seed, step, item) % len(at_hand) for item in items[left:]]
+        return [
+            *(had[key] for key in new),
+            *(_used_again(had[at_hand[index]]) for index in drawn),
+        ]
 
     def once(self, problems: Sequence[Problem], step: int) -> dict[str, Trajectory]:
         """Return solutions by problem id: those of earlier steps, and of the other problems those

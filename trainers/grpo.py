@@ -32,7 +32,7 @@ from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_proces
 from trainers.mismatch import Mismatch
 from trainers.objective import Objective
 from trainers.off_policy import kinds_of, token_factors
-from trainers.prefix_sharing import Figures, joined, pack
+from trainers.prefix_sharing import Figures, can_share, joined, pack
 from trainers.rows import TrainingRow
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 from trainers.trl_parts import BetaOfRows, EpochSampler
@@ -125,17 +125,17 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         return EpochSampler(sampler, lambda: self.state.global_step // per_epoch)
 
     def _prepare_inputs(self, generation_batch: list[_Item]) -> Tensors:
-        """Do what TRL does, but split a step's rows by length: see `micro_batches`."""
+        """Do what TRL does, but split a step's rows as `micro_batches` does."""
         passes = self.args.steps_per_generation
         buffered: list[Tensors] | None = self._buffered_inputs
         if self._step % passes == 0 or buffered is None:
             batch = self._generate_and_score_completions(generation_batch)
-            updates = passes // self.args.gradient_accumulation_steps
             buffered = micro_batches(
                 batch,
-                updates=updates,
+                updates=passes // self.args.gradient_accumulation_steps,
                 passes=self.args.gradient_accumulation_steps,
                 widest=widest_of_all_processes,
+                shares=can_share(self.accelerator.unwrap_model(self.model).config),
             )
             self._buffered_inputs = buffered
         inputs: Tensors = buffered[self._step % passes]

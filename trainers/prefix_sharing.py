@@ -207,7 +207,7 @@ class _Tree:
         for row in rows:
             shared = row.prompt[:-1]
             # in order: no earlier row has more in common with this one than the row before has
-            same = _num_common(before, shared)
+            same = num_common(before, shared)
             before, places = shared, places[:same]
             places += self._append(shared[same:], places, [-100] * (len(shared) - same))
             own = [row.prompt[-1], *row.completion[:-1]]  # the last one predicts nothing
@@ -233,7 +233,7 @@ class _Tree:
             mask[begin:end, begin:end] = np.tri(end - begin, dtype=bool)
 
 
-def _num_common(one: Sequence[int], other: Sequence[int]) -> int:
+def num_common(one: Sequence[int], other: Sequence[int]) -> int:
     """Return how many tokens two texts begin with alike."""
     both = zip(one, other, strict=False)
     shorter = min(len(one), len(other))

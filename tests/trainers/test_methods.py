@@ -12,7 +12,7 @@ from eapo_agents.tasks import load_problems
 from eapo_agents.types import Consultation, ConsultationStatus, Role, RolloutGroup
 from graphs.agent import make_pool
 from graphs.collect import Collection, collect
-from trainers.batches import balanced_counts, micro_batches, pad_rows
+from trainers.batches import balanced_counts, micro_batches, pad_rows, tree_tokens
 from trainers.rows import TrainingRow
 from trainers.run import train_live, train_logged, usable_groups
 
@@ -104,7 +104,7 @@ def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_res
         agent = dataclasses.replace(
             agent,
             recipe=agent.recipe.model_copy(
-                update={"train": agent.recipe.train.model_copy(update={"expert_calls": 8})}
+                update={"train": agent.recipe.train.model_copy(update={"expert_calls": 6})}
             ),
         )
         agent.pool = make_pool(agent.recipe)
@@ -114,8 +114,8 @@ def test_after_so_many_calls_the_solutions_at_hand_are_drawn_again_also_when_res
             train_live(
                 agent, PROBLEMS, store, tmp_path / "out", "train", lambda step, m: told.append(m)
             )
-    assert len(list(agent.pool.store.rows())) == 8
-    assert [m["experts/calls"] for m in told] == [4, 4, 0, 0]
+    assert len(list(agent.pool.store.rows())) == 6
+    assert [m["experts/calls"] for m in told] == [4, 2, 0, 0]
 
 
 def test_a_distillation_that_is_killed_between_checkpoints_pays_no_solution_twice(
@@ -256,8 +256,27 @@ def test_micro_batches_hold_every_row_once_and_little_padding(row):
         assert max(areas) <= 3 * width
 
 
+def test_micro_batches_of_rows_that_share_prompts_hold_them_together(row):
+    rows = [
+        dataclasses.replace(row(10, 1 + i), prompt_ids=(*range(6), i % 3, *[7] * 3))
+        for i in range(12)
+    ]
+    batch = pad_rows(rows, multiple=12, pad_id=0)
+    found = micro_batches(batch, updates=1, passes=3, shares=True)
+    assert [sorted(set(part["prompt_ids"][:, 6].tolist())) for part in found] == [[0], [1], [2]]
+    advantages = sorted(float(a) for part in found for a in part["advantages"][:, 0])
+    assert advantages == sorted(r.advantage for r in rows)
+    # nothing in common: by length, as without sharing
+    rows = [dataclasses.replace(r, prompt_ids=(100 + i,) * 3) for i, r in enumerate(rows)]
+    found = micro_batches(pad_rows(rows, multiple=12, pad_id=0), updates=1, passes=3, shares=True)
+    lengths = [n for part in found for n in part["completion_mask"].sum(1).tolist()]
+    assert lengths == sorted(lengths, reverse=True)
+
+
 def test_the_largest_micro_batch_is_as_small_as_it_can_be():
     sizes = [(0, 100), (0, 50), (0, 50), (0, 10), (0, 10), (0, 10)]
     assert balanced_counts(sizes, 3) == [1, 2, 3]
     assert balanced_counts(sizes, 6) == [1] * 6
     assert balanced_counts(sizes[:1], 1) == [1]
+    shared = [(30, 30), (30, 5), (30, 5), (30, 20), (30, 5), (30, 5)]
+    assert balanced_counts(shared, 2, tree_tokens) == [3, 3]
