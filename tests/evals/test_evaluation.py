@@ -182,7 +182,7 @@ def test_the_same_graph_with_help_and_the_gap(run, tmp_path, gsm8k):
 
 FILES = {"run.json", "results.json", "items.jsonl", "traces.db", "report.md", "report.html"}
 TASK = (
-    *("--set", "eval.problems=5", "--set", "eval.max_new_tokens=6"),
+    *("--set", "eval.problems=5", "--set", "eval.max_new_tokens=6", "--set", "eval.greedy=true"),
     *("--set", "sampling.max_new_tokens=24", "--json"),
 )
 
