@@ -69,17 +69,26 @@ def test_a_package_imports_only_what_is_to_its_left(package):
             assert name in ALLOWED[package], f"{file.relative_to(ROOT)} imports {name}"
 
 
-def test_help_answers_in_under_three_tenths_of_a_second():
-    command = [sys.executable, "-m", "eapo_agents.cli.main", "--help"]
+def processor_time(*arguments) -> tuple[float, str]:
+    """Seconds of the processor that Python takes at best of ten, and what it prints."""
     times = []
     for _ in range(10):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        result = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert "train" in result.stdout
-    # time of the processor, not of the clock: the machine may be busy
-    assert min(times) < 0.3
+    return min(times), result.stdout
+
+
+def test_help_answers_in_under_three_tenths_of_a_second():
+    seconds, shown = processor_time("-m", "eapo_agents.cli.main", "--help")
+    assert "train" in shown
+    # where two busy threads share a core, or the core is slow, some of the standard library takes
+    # longer too: 0.05 s else
+    library, _ = processor_time("-c", "import argparse, asyncio, email, http.client, inspect, json")
+    assert seconds < max(0.3, 6 * library)
 
 
 def test_help_loads_no_heavy_library():
