@@ -206,7 +206,7 @@ class _Tree:
         places: list[int] = []
         for row in rows:
             shared = row.prompt[:-1]
-            # in order: no earlier row has more in common with this one than the row before has
+            # in order, the row before has as much in common with this one as any, or a token less
             same = num_common(before, shared)
             before, places = shared, places[:same]
             places += self._append(shared[same:], places, [-100] * (len(shared) - same))

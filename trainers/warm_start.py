@@ -107,11 +107,11 @@ class SharingCollator:
             padded: dict[str, torch.Tensor] = self.padded(features)
             return padded
         inputs = packed.model_inputs()
-        trained = [
-            row["labels"][-len(rows[number].completion) :] for number, row in enumerate(features)
-        ]
         numbers, columns = packed.rows
-        kept = [trained[n][c] for n, c in zip(numbers.tolist(), columns.tolist(), strict=True)]
+        kept = [
+            features[number]["labels"][len(rows[number].prompt) + column]
+            for number, column in zip(numbers.tolist(), columns.tolist(), strict=True)
+        ]
         inputs["shift_labels"][packed.places] = torch.tensor(kept)
         return inputs | {"labels": inputs["shift_labels"]}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
-from eapo_agents.policy.models import EMBEDDED, find_model
+from eapo_agents.policy.models import EMBEDDED, load_tokenizer
 from eapo_agents.recipe import InternaliseSection, Recipe
 from eapo_agents.types import (
     Consultation,
@@ -110,8 +110,7 @@ def main(out: Path) -> None:
         r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
     )
     model = get_peft_model(LlamaForCausalLM(config), lora)
-    source = find_model(EMBEDDED)
-    tokenizer = AutoTokenizer.from_pretrained(source.location, gguf_file=source.gguf_file)
+    tokenizer = load_tokenizer(EMBEDDED)
     told: list[dict[str, float]] = []
     keeper = _KeepGradients()
     trainer = EapoTrainer(
