@@ -1,4 +1,4 @@
-"""`eapo compare`: two runs, problem by problem."""
+"""`eapo compare`: two evaluations, training runs or studies."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def compare(
     form: FormatOption = "markdown",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two evaluations problem by problem, B - A, or two training runs by what they reached,
-    what they cost and how their recipes differ. Evaluations whose settings differ are refused."""
+    """Compare two evaluations problem by problem, B - A; two training runs by what they reached,
+    what they cost and how their recipes differ; two studies so arm by arm, paired by seed.
+    Evaluations whose settings differ are refused."""
     import json
 
     from eapo_agents.runs.comparing import compare as compare_folders

@@ -69,6 +69,11 @@ def read_table_runs(folder: Path) -> TableRuns | None:
     )
 
 
+def run_folder(study: Path, arm: str, seed: int) -> Path:
+    """Return the folder of a study's run; a table's arms are named with their study."""
+    return study / Path(arm).parent / f"seed-{seed}" / Path(arm).name
+
+
 def _seeds(study: Path) -> list[tuple[int, Path]]:
     """Return a study's seeds with their folders, in the order of their numbers."""
     return sorted((int(f.name.removeprefix("seed-")), f) for f in study.glob("seed-*"))

@@ -394,7 +394,72 @@ def test_compare_lays_two_training_runs_side_by_side_and_says_how_their_recipes_
     assert figures["a"]["expert_calls"] == figures["b"]["expert_calls"] > 0
     assert "| steps | 2 | 2 |" in page.markdown()
     (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "study.json").write_text("{}")
+    (tmp_path / "study" / "study.json").write_text('{"arms": ["eapo"]}')
     for wrong, rule in ((runs / "after", "is an evaluation"), (tmp_path / "study", "is a study")):
         with pytest.raises(UsageError, match=rule):
             compare(str(runs / "train"), str(wrong))
+    with pytest.raises(UsageError, match="has no results yet"):
+        compare(str(tmp_path / "study"), str(tmp_path / "study"))
+
+
+def study_of(train, folder, finals, change=lambda text: text):
+    """A study whose runs are copies of a real training, with these accuracies at their ends: of
+    None, not yet ended."""
+    for arm, by_seed in finals.items():
+        for seed, final in enumerate(by_seed):
+            run = folder / f"seed-{seed}" / arm
+            shutil.copytree(train, run)
+            recipe = (run / "recipe.yaml").read_text().replace("seed: 0", f"seed: {seed}", 1)
+            (run / "recipe.yaml").write_text(change(recipe))
+            (run / "train.json").unlink()
+            curve = [
+                {"step": step, "scores": {"solo": {"score": score, "n": 10}}}
+                for step, score in ((0, 0.1), (2, final or 0.1))
+            ]
+            (run / "evals.jsonl").write_text("".join(json.dumps(e) + "\n" for e in curve))
+            if final is not None:
+                (run / "result.json").write_text(json.dumps({"steps": 2, "seconds": 1.0}))
+    (folder / "study.json").write_text(json.dumps({"arms": list(finals)}))
+    return str(folder)
+
+
+def test_compare_pairs_the_arms_of_two_studies_by_seed(runs, tmp_path):
+    train = runs / "train"
+    one = study_of(train, tmp_path / "one", {"eapo": [0.3, 0.4, 0.5], "only": [0.2]})
+    other = study_of(
+        train,
+        tmp_path / "other",
+        {"eapo": [0.5, 0.5, 0.7, None]},
+        lambda text: text.replace("learning_rate: ", "learning_rate: 1"),
+    )
+    found, page = compare(one, other)
+    eapo, only = found.pairs
+    assert (eapo.difference.seeds, only.difference) == (3, None)
+    assert eapo.difference.points == pytest.approx(100 * (0.2 + 0.1 + 0.2) / 3)
+    low, high = eapo.difference.ci95
+    assert 0 < low < eapo.difference.points < high
+    assert eapo.difference.p_holm == eapo.difference.p
+    assert {key.key for key in eapo.recipes} == {"train.learning_rate", "warm_start.learning_rate"}
+    told = page.markdown()
+    assert "| eapo | 3 | 3 | 10.0% | 10.0% | 40.0%" in told
+    assert "| all of both |" in told
+    assert "other: eapo, seed 3" in told.partition("Not finished")[2]
+    written = json.loads(json.dumps(found.to_json()))
+    assert written["arms"]["only"]["b"] is None
+    assert written["unfinished"] == [f"{other}: eapo, seed 3"]
+
+
+def test_studies_that_are_scored_on_other_tasks_are_laid_side_by_side_and_not_paired(
+    runs, tmp_path
+):
+    train, finals = runs / "train", {"eapo": [0.3, 0.4]}
+    one = study_of(train, tmp_path / "one", finals)
+    other = study_of(
+        train,
+        tmp_path / "other",
+        finals,
+        lambda text: re.sub("held_out: .*", "held_out: 0.3", text),
+    )
+    found, page = compare(one, other)
+    assert found.pairs[0].difference is None
+    assert "in another way, so not paired: eapo." in page.markdown()
