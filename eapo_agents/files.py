@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -19,3 +23,35 @@ def write_atomically(file: Path, text: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, and put it in the place of this one when it is whole. Where
+    another process has made this one meanwhile, that stays. What a killed process had begun is
+    removed.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        found = re.search(r"\.(\d+)\.tmp$", left.name)
+        if found and not _is_alive(int(found[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))

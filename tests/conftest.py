@@ -51,12 +51,11 @@ def renderer(loaded_policy) -> ChatRenderer:
 
 
 @pytest.fixture(scope="session")
-def saved_model(loaded_policy, tmp_path_factory) -> Path:
-    """The small model as a plain folder, so that subprocesses load it quickly."""
-    folder = tmp_path_factory.mktemp("model")
-    loaded_policy.model.save_pretrained(str(folder))
-    loaded_policy.tokenizer.save_pretrained(str(folder))
-    return folder
+def saved_model() -> Path:
+    """The small model's plain folder, which is kept in the cache folder."""
+    from eapo_agents.policy.models import EMBEDDED, reach_model
+
+    return Path(reach_model(EMBEDDED).loadable())
 
 
 @pytest.fixture

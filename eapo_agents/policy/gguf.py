@@ -4,8 +4,6 @@ the folder. So the file is read once, and the folder is kept with the user's oth
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from eapo_agents.errors import ModelError
-from eapo_agents.files import cache_folder
+from eapo_agents.files import cache_folder, whole_folder
 
 _WRITING = Lock()
 
@@ -55,19 +53,12 @@ def _write(file: Path, folder: Path) -> None:
     with _no_conversion_bar():
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype="float32", **options)
     _forget_quantisation(model)
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        model.save_pretrained(str(unfinished))
-        tokenizer.save_pretrained(str(unfinished))
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was faster
-                raise
+        with whole_folder(folder) as unfinished:
+            model.save_pretrained(str(unfinished))
+            tokenizer.save_pretrained(str(unfinished))
     except Exception as error:  # safetensors has errors of its own for a full disk
         raise _not_kept(file, folder, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _not_kept(file: Path, folder: Path, error: Exception) -> ModelError:

@@ -6,16 +6,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eapo_agents.errors import ModelError
-from eapo_agents.files import cache_folder, write_atomically
+from eapo_agents.files import cache_folder, whole_folder, write_atomically
 from eapo_agents.policy.gguf import plain_folder
 from eapo_agents.policy.protocols import SavedModel, Tokenizer
 from eapo_agents.policy.shipped import shipped_folder
@@ -255,13 +253,9 @@ def servable_folder(name: str, adapter: str | None = None) -> str:
     if not folder.exists():
         loaded = load_policy(name, adapter=adapter)
         model = loaded.model.merge_and_unload()
-        partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        model.save_pretrained(str(partial_folder))
-        loaded.tokenizer.save_pretrained(str(partial_folder))
-        try:
-            partial_folder.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(partial_folder, ignore_errors=True)
+        with whole_folder(folder) as unfinished:
+            model.save_pretrained(str(unfinished))
+            loaded.tokenizer.save_pretrained(str(unfinished))
     return str(folder)
 
 

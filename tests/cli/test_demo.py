@@ -26,12 +26,14 @@ SMALLER = {
 
 
 @pytest.fixture
-def start(saved_model, tmp_path):
-    """Starts the demo in the test's folder; whatever still runs when the test ends is killed."""
+def start(small_task, tmp_path):
+    """Starts the demo in the test's folder, with a model of a few thousand weights; whatever still
+    runs when the test ends is killed."""
     started: list[subprocess.Popen] = []
+    small_task(tmp_path)
 
     def run() -> subprocess.Popen:
-        settings = {**SMALLER, "policy.model": saved_model}
+        settings = {**SMALLER, "policy.model": tmp_path / "model"}
         command = [sys.executable, "-m", "eapo_agents.cli.main", "demo", "--json"]
         command += ["--out", str(tmp_path / "demo")]
         for key, value in settings.items():
@@ -47,7 +49,7 @@ def start(saved_model, tmp_path):
         process.kill()
 
 
-def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved_model, tmp_path):
+def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, tmp_path):
     folder, log = tmp_path / "demo", tmp_path / "log"
     running = start()
     # the first live step is done when its checkpoint is there
@@ -76,7 +78,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, saved
     assert report["experts"]["calls"] > 0
     assert {"withheld"} <= report["experts"].keys()
     assert report["recipe"] == "cpu-smol"
-    assert report["model"] == str(saved_model)
+    assert report["model"] == str(tmp_path / "model")
     live = [step for step in report["steps"] if step["phase"] == "train_live"]
     assert [step["step"] for step in live] == [1, 2]
     for step in live:

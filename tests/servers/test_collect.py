@@ -45,28 +45,20 @@ def assert_all_there_once(store):
     assert [t.error for t in found] == [None] * ROLLOUTS
 
 
-def test_a_server_that_is_killed_and_started_again_costs_nothing(serve, recipe_file, tmp_path):
-    server = serve("--recipe", str(recipe_file), "--dtype", "bfloat16")
+def test_servers_that_die_cost_nothing(serve, recipe_file, tmp_path):
+    """One of two is killed, and the other does the work; that too, and its successor does."""
+    first, second = serve.two("--recipe", str(recipe_file), "--dtype", "bfloat16")
     store = tmp_path / "traces.db"
-    process = collecting(recipe_file, store, server.url)
+    process = collecting(recipe_file, store, first.url, second.url)
     wait_for_trajectories(store, 4)
-    server.kill()
+    logs = [server.log.read_text().count("POST /v1/completions") for server in (first, second)]
+    assert min(logs) > 0, "both were given work"
+    first.kill()
+    wait_for_trajectories(store, ROLLOUTS // 2)
+    second.kill()
     time.sleep(2)
     assert process.poll() is None, "it waits"
-    server.start()
-    _, told = process.communicate(timeout=900)
-    assert process.returncode == 0, told
-    assert_all_there_once(store)
-
-
-def test_when_one_of_two_servers_is_killed_the_other_does_the_work(serve, recipe_file, tmp_path):
-    servers = serve.two("--recipe", str(recipe_file), "--dtype", "bfloat16")
-    store = tmp_path / "traces.db"
-    process = collecting(recipe_file, store, *(server.url for server in servers))
-    wait_for_trajectories(store, 4)
-    logs = [server.log.read_text().count("POST /v1/completions") for server in servers]
-    assert min(logs) > 0, "both were given work"
-    servers[0].kill()
+    second.start()
     _, told = process.communicate(timeout=900)
     assert process.returncode == 0, told
     assert_all_there_once(store)

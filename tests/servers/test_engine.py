@@ -42,7 +42,7 @@ def multi_turn_graph(policy):
     return graph.compile()
 
 
-def trajectories(agent, num_problems=4, num_rollouts=2, sampling=None):
+def trajectories(agent, num_problems=2, num_rollouts=2, sampling=None):
     policy = agent.policy(sampling or agent.sampling)
     problems = load_problems("arithmetic", split="train", limit=num_problems, seed=0)
     plans = [RolloutPlan(problem=p, rollouts=range(num_rollouts)) for p in problems]
@@ -74,7 +74,7 @@ def test_multi_turn_tokens_of_a_bfloat16_server_have_the_trainers_logprobs(
 ):
     agent = load_agent(make_recipe(server.url))
     found = trajectories(agent)
-    assert [t.error for t in found] == [None] * 8
+    assert [t.error for t in found] == [None] * 4
     assert all(len(t.turns) == 3 for t in found)
     rows = [trajectory_rows(t, advantage=1.0) for t in found]
     assert all(len(of_one) == 1 for of_one in rows), "three turns are one row, by construction"
@@ -100,13 +100,13 @@ def test_a_warm_started_policys_consultations_agree_to_two_hundredths_in_bfloat1
     folder, _ = warm_start_into(taught, problems, tmp_path)
     agent = load_agent(make_recipe(server.url, changes=changes, adapter=str(folder)))
     policy = agent.policy(agent.sampling)
-    plans = [RolloutPlan(problem=p, rollouts=range(2)) for p in problems[:8]]
+    plans = [RolloutPlan(problem=p, rollouts=range(2)) for p in problems[:5]]
     graph = agent.graph(policy)
     system = agent.recipe.task.system_prompt
     run = run_rollouts(graph, policy, plans, system_prompt=system, seed=3)
     found = [t for group in asyncio.run(run) for t in group.trajectories_G]
-    assert [t.error for t in found] == [None] * 16
-    assert sum(len(t.turns) > 1 for t in found) >= 4, "it asks"
+    assert [t.error for t in found] == [None] * 10
+    assert sum(len(t.turns) > 1 for t in found) >= 3, "it asks"
     delta = differences(taught.model, found)
     print(f"bfloat16, warm-started: mean |delta| {delta.mean():.5f}, n {len(delta)}")
     assert delta.mean() < 0.02
@@ -143,7 +143,7 @@ def test_a_stream_tells_each_token_and_gives_what_the_whole_answer_gives(server,
 
 
 def test_many_long_prompts_at_once_do_not_end_the_server(server, make_recipe):
-    """More than one batch takes, so that prompts are read in several pieces."""
+    """More than the 2,048 tokens that a batch takes, so that a prompt is read in two pieces."""
     agent = load_agent(make_recipe(server.url))
     sampling = Sampling(max_new_tokens=8)
 
@@ -152,7 +152,7 @@ def test_many_long_prompts_at_once_do_not_end_the_server(server, make_recipe):
             key = RolloutKey(seed=0, problem_id=str(number), step=0, rollout=0, turn=0)
             return await agent.engine.generate([1000 + number] * 300, sampling, key)
 
-        return await asyncio.gather(*map(one, range(24)))
+        return await asyncio.gather(*map(one, range(9)))
 
     assert all(done.completion_ids for done in asyncio.run(all_of_them()))
 
@@ -160,21 +160,21 @@ def test_many_long_prompts_at_once_do_not_end_the_server(server, make_recipe):
 def test_a_turn_ends_at_its_end_of_turn_which_is_kept(server, make_recipe):
     agent = load_agent(make_recipe(server.url))
     prompt = agent.renderer.prompt([HumanMessage("Say yes.")], [])
-    keys = [RolloutKey(seed=1, problem_id="p", step=0, rollout=k, turn=0) for k in range(16)]
+    keys = [RolloutKey(seed=1, problem_id="p", step=0, rollout=k, turn=0) for k in range(12)]
 
     async def all_of(sampling):
         made = (agent.engine.generate(prompt, sampling, key) for key in keys)
         return await asyncio.gather(*made)
 
-    # what is sampled differs from processor to processor: of 16 turns some end, some may not
-    turns = asyncio.run(all_of(Sampling(max_new_tokens=200)))
+    # what is sampled differs from processor to processor: of 12 turns some end, some may not
+    turns = asyncio.run(all_of(Sampling(max_new_tokens=120)))
     for done in turns:
         *before, last = done.completion_ids
         assert not agent.renderer.stop_ids & set(before)
         if done.finish_reason == "stop":
             assert last in agent.renderer.stop_ids
         else:
-            assert (done.finish_reason, len(done.completion_ids)) == ("length", 200)
+            assert (done.finish_reason, len(done.completion_ids)) == ("length", 120)
     assert any(done.finish_reason == "stop" for done in turns)
     for cut in asyncio.run(all_of(Sampling(max_new_tokens=1))):
         (token,) = cut.completion_ids

@@ -20,6 +20,8 @@ from eapo_agents.tasks import load_problems
 from graphs.agent import load_agent
 from trainers.run import train_live
 
+from .conftest import is_open
+
 MODEL = "SmolLM2-135M-Instruct"
 
 
@@ -89,7 +91,9 @@ class _watching:
             return False
 
 
-def test_an_expert_is_served_to_any_client_that_has_the_key(serve, recipe_file, monkeypatch):
+def test_an_expert_is_served_to_any_client_that_has_the_key_and_outlives_no_killed_command(
+    serve, recipe_file, monkeypatch
+):
     monkeypatch.setenv("EXPERT_KEY", "s3cret-of-ours")
     served = serve(
         "--recipe", str(recipe_file), "--expert", MODEL, "--name", "helper",
@@ -102,6 +106,12 @@ def test_an_expert_is_served_to_any_client_that_has_the_key(serve, recipe_file, 
     refused = httpx2.get(served.url + "/v1/models", headers={"Authorization": "Bearer guess"})
     assert refused.status_code == 401
     assert "s3cret-of-ours" not in served.log.read_text()
+    served.process.kill()
+    served.process.wait()
+    deadline = time.monotonic() + 60
+    while is_open(served.port):
+        assert time.monotonic() < deadline, json.dumps(served.facts) + " is still there"
+        time.sleep(0.2)
 
 
 def run_serve(*options: str) -> subprocess.CompletedProcess[str]:
@@ -136,17 +146,3 @@ def test_a_taken_port_and_an_unknown_expert_are_refused_at_once(needs_vllm, reci
     assert time.monotonic() - started < 30
     both = run_serve("--recipe", str(recipe_file), "--expert", "solver", "--policy", "x")
     assert "Only one of --policy, --expert and --follow" in both.stderr
-
-
-def test_a_server_outlives_no_command_that_is_killed(serve, recipe_file):
-    served = serve("--recipe", str(recipe_file), "--dtype", "bfloat16", "--max-lora-rank", "0")
-    served.process.kill()
-    served.process.wait()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", served.port)):
-                break
-        time.sleep(0.2)
-    else:
-        raise AssertionError(json.dumps(served.facts) + " is still there")

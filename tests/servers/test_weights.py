@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import httpx2
 import pytest
 import torch
 from openai import OpenAI
+from safetensors.torch import load_file
 
 from eapo_agents.errors import ServerError
 from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.fingerprint import policy_fingerprint, saved_fingerprint
+from eapo_agents.policy.models import servable_folder
 from eapo_agents.runs.exporting import export
 from eapo_agents.store import TraceStore
 from eapo_agents.tasks import load_problems
@@ -101,14 +104,23 @@ def test_the_servers_logprobs_follow_the_trainers_weights(trained, server):
 def _tokens(agent, problems):
     """Each answer's log probabilities [T]: the server's, the trainer's, those without adapter."""
     agent.model.eval()
-    for problem in problems:
-        prompt = agent.solo_prompt(problem)
-        key = RolloutKey(seed=0, problem_id=problem.id, step=0, rollout=0, turn=0)
-        done = asyncio.run(agent.engine.generate(prompt, Sampling(max_new_tokens=48), key))
+    prompts = [agent.solo_prompt(problem) for problem in problems]
+
+    async def answers():
+        keys = [RolloutKey(seed=0, problem_id=p.id, step=0, rollout=0, turn=0) for p in problems]
+        sampling = Sampling(max_new_tokens=48)
+        made = (agent.engine.generate(p, sampling, k) for p, k in zip(prompts, keys, strict=True))
+        return await asyncio.gather(*made)
+
+    for prompt, done in zip(prompts, asyncio.run(answers()), strict=True):
         ids = done.completion_ids
         own = _logprobs(agent.model, prompt, ids)
         with agent.model.disable_adapter():
             yield torch.tensor(done.logprobs), own, _logprobs(agent.model, prompt, ids)
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(str(folder / "model.safetensors"))
 
 
 def _logprobs(model, prompt: list[int], ids: list[int]) -> torch.Tensor:
@@ -146,7 +158,7 @@ def test_an_adapter_of_too_high_a_rank_is_refused_in_one_sentence(trained, tmp_p
     assert agent.engine.policy_version == before, "what could not be published is not sampled from"
 
 
-@pytest.mark.parametrize("how", ["merged", "adapter", "exported"])
+@pytest.mark.parametrize("how", ["adapter", "exported"])
 def test_the_trained_policy_is_served_to_any_client_by_one_command(
     trained, serve, recipe_file, tmp_path, how
 ):
@@ -157,6 +169,8 @@ def test_the_trained_policy_is_served_to_any_client_by_one_command(
     if how == "exported":  # a folder that vLLM opens as it opens anybody's
         (folder / "recipe.yaml").write_text(recipe_file.read_text())
         export(folder, tmp_path / "exported")
+        merged = Path(servable_folder(MODEL, str(folder / "policy")))  # without --adapter
+        torch.testing.assert_close(_weights(merged), _weights(tmp_path / "exported"))
         policy = ["--expert", str(tmp_path / "exported"), "--name", "vllm-test"]
     served = serve(*policy, "--dtype", "float32")
     assert served.facts["models"][-2 if how == "adapter" else 0] == "vllm-test"
