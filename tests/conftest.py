@@ -58,6 +58,26 @@ def saved_model() -> Path:
     return Path(reach_model(EMBEDDED).loadable())
 
 
+@pytest.fixture(scope="session")
+def shallow_model(saved_model, tmp_path_factory) -> Path:
+    """The small model's first two layers of thirty, with its tokenizer: quick, where what is tested
+    does not depend on what a model says."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("shallow")
+    model = AutoModelForCausalLM.from_pretrained(saved_model, num_hidden_layers=2)
+    model.save_pretrained(str(folder))
+    AutoTokenizer.from_pretrained(saved_model).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded_shallow_policy(shallow_model):
+    from eapo_agents.policy.models import load_policy
+
+    return load_policy(str(shallow_model))
+
+
 @pytest.fixture
 def recipe() -> Recipe:
     return Recipe.model_validate(

@@ -1,6 +1,7 @@
 """`eapo demo`, smaller: killed in the middle of training, resumed, and run again when done."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,16 @@ from eapo_agents.store import TraceStore
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent.parent
+REWARD = """
+def reward(answer, problem):
+    if (answer or "").endswith(f": {problem.answer}"):
+        return 1.0
+    return 0.0 if answer is None else sum(map(ord, answer)) % 4 / 8
+"""
+"""Differs from rollout to rollout also where all are wrong, so that there is something to learn."""
 SMALLER = {
+    "task.reward": "demo_reward:reward",
+    "sampling.max_new_tokens": 96,
     "eval.max_new_tokens": 1,
     "eval.greedy": "false",
     "eval.base_examples": "[]",
@@ -31,6 +41,7 @@ def start(small_task, tmp_path):
     runs when the test ends is killed."""
     started: list[subprocess.Popen] = []
     small_task(tmp_path)
+    (tmp_path / "demo_reward.py").write_text(REWARD)
 
     def run() -> subprocess.Popen:
         settings = {**SMALLER, "policy.model": tmp_path / "model"}
@@ -40,7 +51,14 @@ def start(small_task, tmp_path):
             command += ["--set", f"{key}={value}"]
         with (tmp_path / "log").open("a") as err:
             started.append(
-                subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True)
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                    stdout=subprocess.PIPE,
+                    stderr=err,
+                    text=True,
+                )
             )
         return started[-1]
 
@@ -75,8 +93,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, tmp_p
     difference = report["differences"]["after - before, solo"]
     assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
     assert report["seconds"]["total"] > 0
-    assert report["experts"]["calls"] > 0
-    assert {"withheld"} <= report["experts"].keys()
+    assert {"calls", "withheld"} <= report["experts"].keys()
     assert report["recipe"] == "cpu-smol"
     assert report["model"] == str(tmp_path / "model")
     live = [step for step in report["steps"] if step["phase"] == "train_live"]

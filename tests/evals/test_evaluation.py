@@ -1,4 +1,4 @@
-"""`eapo eval`, `rescore` and `compare`, with the real small model on small files."""
+"""`eapo eval`, `rescore` and `compare`, with the small model's first layers on small files."""
 
 import csv
 import json
@@ -25,11 +25,11 @@ from evals.sealing import MARK, open_text
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, saved_model):
+def run(capsys, monkeypatch, shallow_model):
     """Runs `eapo`; `eval` with the small model."""
 
     def command(*arguments):
-        model = ("--set", f"policy.model={saved_model}") if arguments[0] == "eval" else ()
+        model = ("--set", f"policy.model={shallow_model}") if arguments[0] == "eval" else ()
         monkeypatch.setattr("sys.argv", ["eapo", *map(str, (*arguments, *model))])
         capsys.readouterr()
         status = 0
@@ -114,10 +114,16 @@ def test_runs_with_other_settings_are_not_compared_and_the_sentence_says_which(
 
 @pytest.mark.long
 def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(
-    run, tmp_path, gsm8k, saved_model
+    run, tmp_path, gsm8k, shallow_model
 ):
     arguments = options(tmp_path / "a", gsm8k, "--samples", 4, "--temperature", 1.0)
-    arguments = [*map(str, arguments), "--concurrency", "2", "--set", f"policy.model={saved_model}"]
+    arguments = [
+        *map(str, arguments),
+        "--concurrency",
+        "2",
+        "--set",
+        f"policy.model={shallow_model}",
+    ]
     command = [sys.executable, "-m", "eapo_agents.cli.main", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

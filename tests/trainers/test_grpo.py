@@ -1,4 +1,4 @@
-"""The trainer on the real small model: honest ratios, TRL's contract, the terms of the loss,
+"""The trainer on the small model's first layers: honest ratios, TRL's contract, the terms of the loss,
 resuming."""
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from trainers.rows import TrainingRow, trajectory_rows
 from trainers.run import add_adapter, train_live, train_logged, usable_groups
 from trainers.sources import LoggedRollouts
 from trainers.trl_arguments import grpo_config
+
+
+@pytest.fixture(scope="session")
+def loaded_policy(loaded_shallow_policy):
+    return loaded_shallow_policy
 
 
 def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
