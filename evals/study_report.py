@@ -14,6 +14,7 @@ def study_page(summary: Summary, runs: Sequence[Run] = ()) -> Page:
     """The report; plots of the training's course need its runs."""
     return Page(
         title="Accuracy without experts, on held-out problems",
+        subtitle=_unfinished(summary),
         sections=[
             Section(table=arm_table(summary), text=[_ARMS]),
             Section(
@@ -25,6 +26,19 @@ def study_page(summary: Summary, runs: Sequence[Run] = ()) -> Page:
             Section(heading="Guard rails", bullets=finding_lines(summary)),
         ],
     )
+
+
+def _unfinished(summary: Summary) -> str:
+    """Say which runs have not ended: their last evaluation is no result."""
+    runs = [
+        f"{arm}, seed {run.seed}"
+        for arm, figures in summary.arms.items()
+        for run in figures.seeds
+        if not run.finished
+    ]
+    if not runs:
+        return ""
+    return f"Not finished, and counted here with their last evaluation: {'; '.join(runs)}."
 
 
 _ARMS = "Means over seeds. The interval is Student's t over seeds, cut to [0%, 100%]."

@@ -147,6 +147,14 @@ def test_a_finding_of_several_seeds_is_one_line():
     assert one.startswith("b, seed 4: Leak: 5 replies")
 
 
+def test_the_report_names_the_runs_that_have_not_ended():
+    ended, cut_off = runs_of("eapo", 0.9, 0.1)
+    ended["result"] = {"assisted": None}
+    told = study_page(summarise([ended, cut_off])).markdown()
+    assert "Not finished, and counted here with their last evaluation: eapo, seed 1." in told
+    assert "Not finished" not in study_page(summarise([ended])).markdown()
+
+
 def test_an_evaluation_after_some_steps_is_no_before():
     (run,) = runs_of("run", 0.9)
     run["evals"][0]["step"] = 5
