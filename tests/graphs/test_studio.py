@@ -15,7 +15,7 @@ from langgraph_sdk import get_sync_client
 
 ROOT = Path(__file__).parents[2]
 LANGGRAPH = ROOT / ".venv-studio" / "bin" / "langgraph"
-START_S = 90.0
+START_S = 240.0
 ASKING = """
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode

@@ -18,7 +18,7 @@ def collecting(recipe_file, store, *urls):
     command += ["--recipe", str(recipe_file), "--store", str(store), "--run-id", "c"]
     command += ["--set", f"policy.servers=[{','.join(urls)}]"]
     command += ["--set", f"collect.problems={ROLLOUTS // 4}"]
-    command += ["--set", "sampling.max_new_tokens=96"]
+    command += ["--set", "sampling.max_new_tokens=40"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
