@@ -57,7 +57,7 @@ class Terminal:
             cwd=folder,
             dimensions=(60, columns),
             env={**own, "TERM": "xterm-256color", "HF_HUB_OFFLINE": "1", **environment},
-            timeout=60,
+            timeout=300,
         )
         if shell:
             self.say(shlex.join(command))
@@ -272,7 +272,7 @@ def test_in_a_pipe_stdout_has_only_the_answers(folder, saved_model):
         text=True,
         cwd=folder,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
