@@ -14,7 +14,7 @@ ENVIRONMENTS_STAMP := $(ENVIRONMENTS_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-# --no-compile below: pip would compile 57,000 files, one after the other, of which some thousand are ever imported.
+# --no-compile below: pip would compile 57,000 files, one after the other, of which few are ever imported.
 # Not in the first environment: what is imported in the sandbox, which writes nothing there, must be compiled.
 
 .PHONY: setup docs studio-env environments vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
@@ -71,8 +71,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignor
 test: setup studio-env
 	$(PYTEST) -m "not long"
 
-# Files of few tests are the long ones here and in test-servers: without the reordering they do not come last.
 # Whole runs (the demo, a study, an evaluation, training), killed in the middle and given again; some minutes.
+# Here and in test-servers the files of few tests are the long ones, which pytest-xdist would put last.
 test-runs: setup
 	$(PYTEST) -m long --no-loadscope-reorder
 

@@ -26,13 +26,15 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, and put it in the place of this one when it is whole. Where
-    another process has made this one meanwhile, that stays. What a killed process had begun is
-    removed.
+def whole_folder(folder: Path, *, first_stays: bool = False) -> Iterator[Path]:
+    """Give an empty folder to fill, and put it in the place of this one when it is whole. What a
+    killed process had begun is removed.
+
+    Args:
+        first_stays: where another process has made the folder meanwhile, keep that one.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or is there and holds something.
     """
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     for left in folder.parent.glob(f".{folder.name}.*.tmp"):
@@ -45,7 +47,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         try:
             unfinished.rename(folder)
         except OSError:
-            if not folder.is_dir():
+            if not (first_stays and folder.is_dir()):
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,15 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from evals.metrics import holm
 from evals.page import Page, Section
 from evals.run_report import Difference
-from evals.study import (
-    ArmDifference,
-    ArmFigures,
-    Run,
-    RunFigures,
-    arm_figures,
-    paired_difference,
-    run_figures,
-)
+from evals.study import ArmDifference, ArmFigures, Run, paired_difference, summarise
 from evals.study_report import difference_points
 from evals.tables import NONE, Table, interval, number, p_value, percent
 
@@ -75,71 +67,74 @@ def compare_studies(
         runs: of the first study and of the second.
         recipes: by arm, how its recipe in the second differs from that in the first.
     """
-    first, second = (_finished(of_one) for of_one in runs)
+    ended = [[run for run in of_one if run["result"] is not None] for of_one in runs]
+    first, second = (summarise(of_one).arms for of_one in ended)
     found = {
-        arm: paired_difference({folders[0]: first[arm], "b": second[arm]}, "b", folders[0])
+        arm: paired_difference(
+            {"first": first[arm].seeds, "second": second[arm].seeds}, "second", "first"
+        )
         for arm in first
-        if arm in second and not _scored_otherwise(recipes.get(arm) or ())
+        if arm in second and _scored_alike(recipes.get(arm))
     }
     corrected = holm({arm: d.p for arm, d in found.items() if d is not None and d.p is not None})
-    pairs = []
-    for arm in dict.fromkeys([*first, *second]):
-        difference = found.get(arm)
-        if difference is not None:
-            difference = replace(difference, arm=arm, against=folders[0], p_holm=corrected.get(arm))
-        pairs.append(
+    return StudyComparison(
+        folders=folders,
+        pairs=[
             ArmPair(
                 arm=arm,
-                figures=(
-                    arm_figures(first[arm]) if arm in first else None,
-                    arm_figures(second[arm]) if arm in second else None,
-                ),
-                difference=difference,
+                figures=(first.get(arm), second.get(arm)),
+                difference=replace(d, arm=arm, against=folders[0], p_holm=corrected.get(arm))
+                if (d := found.get(arm))
+                else None,
                 recipes=recipes.get(arm),
             )
-        )
-    unfinished = [
-        f"{folder}: {run['arm']}, seed {run['seed']}"
-        for folder, of_one in zip(folders, runs, strict=True)
-        for run in of_one
-        if run["result"] is None
-    ]
-    return StudyComparison(folders=folders, pairs=pairs, unfinished=unfinished)
+            for arm in dict.fromkeys([*first, *second])
+        ],
+        unfinished=[
+            f"{folder}: {run['arm']}, seed {run['seed']}"
+            for folder, of_one in zip(folders, runs, strict=True)
+            for run in of_one
+            if run["result"] is None
+        ],
+    )
 
 
-def _finished(runs: Sequence[Run]) -> dict[str, list[RunFigures]]:
-    by_arm: dict[str, list[RunFigures]] = {}
-    for run in runs:
-        if run["result"] is not None:
-            by_arm.setdefault(run["arm"], []).append(run_figures(run))
-    return by_arm
-
-
-def _scored_otherwise(recipes: Sequence[Difference]) -> bool:
-    """Whether the held-out problems, or how they are answered and scored, are not the same."""
-    return any(one.key.split(".")[0] in ("task", "eval") for one in recipes)
+def _scored_alike(recipes: Sequence[Difference] | None) -> bool:
+    """Whether the held-out problems, and how they are answered and scored, are known to be the
+    same."""
+    return recipes is not None and not any(
+        one.key.split(".")[0] in ("task", "eval") for one in recipes
+    )
 
 
 def study_comparison_page(found: StudyComparison) -> Page:
     """Return the comparison for people."""
     first, second = found.folders
-    other = [p.arm for p in found.pairs if _scored_otherwise(p.recipes or ())]
+    of_both = [pair for pair in found.pairs if None not in pair.figures]
+    other = [pair.arm for pair in of_both if not _scored_alike(pair.recipes)]
     text = [_PAIRED]
     if other:
-        text.append(f"Scored on another task or in another way, so not paired: {', '.join(other)}.")
+        text.append(
+            "Not paired, since their recipes have another task or evaluation, or are not there: "
+            f"{', '.join(other)}."
+        )
+    table = _recipes(found)
+    same = all(pair.recipes is not None for pair in of_both)
     return Page(
         title=f"{second} beside {first}",
         sections=[
             Section(table=_accuracies(found), text=text),
             Section(heading="Costs, means over seeds", table=_costs(found)),
-            Section(heading="Recipes", table=_recipes(found))
-            if any(pair.recipes for pair in found.pairs)
-            else Section(heading="Recipes", text=["Arms of the same name have the same recipe."]),
+            Section(heading="Recipes", table=table)
+            if table.rows
+            else Section(heading="Recipes", text=[_SAME if same else _NO_RECIPE]),
             Section(heading="Not finished, and left out", bullets=found.unfinished),
         ],
     )
 
 
+_SAME = "Arms of the same name have the same recipe."
+_NO_RECIPE = "Some arms keep no recipe.yaml. The others have the same recipe as their namesakes."
 _PAIRED = (
     "Accuracy without experts, on held-out problems, means over seeds with Student's 95% interval. "
     "The difference is second - first, paired by seed, with Student's paired t; p (Holm) is "

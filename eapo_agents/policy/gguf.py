@@ -54,7 +54,7 @@ def _write(file: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype="float32", **options)
     _forget_quantisation(model)
     try:
-        with whole_folder(folder) as unfinished:
+        with whole_folder(folder, first_stays=True) as unfinished:
             model.save_pretrained(str(unfinished))
             tokenizer.save_pretrained(str(unfinished))
     except Exception as error:  # safetensors has errors of its own for a full disk

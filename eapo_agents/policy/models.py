@@ -253,7 +253,7 @@ def servable_folder(name: str, adapter: str | None = None) -> str:
     if not folder.exists():
         loaded = load_policy(name, adapter=adapter)
         model = loaded.model.merge_and_unload()
-        with whole_folder(folder) as unfinished:
+        with whole_folder(folder, first_stays=True) as unfinished:
             model.save_pretrained(str(unfinished))
             loaded.tokenizer.save_pretrained(str(unfinished))
     return str(folder)

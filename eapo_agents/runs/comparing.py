@@ -130,6 +130,6 @@ _BASE = ("policy.model", "policy.adapter")
 def _made_here(folders: tuple[str, str], difference: Difference) -> bool:
     """Whether each study means the base policy that it made itself."""
     return all(
-        place.startswith(str(Path(folder).resolve()))
+        Path(place).resolve().is_relative_to(Path(folder).resolve())
         for folder, place in zip(folders, (difference.base, difference.here), strict=True)
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import UsageError
-from eapo_agents.files import write_atomically
+from eapo_agents.files import whole_folder, write_atomically
 from eapo_agents.policy.models import POLICY_FILE, is_adapter, public_name
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
@@ -80,7 +78,7 @@ def export(
                 f"'{run}' ({loaded.weights}): evaluate this policy, or leave it out."
             )
     card = Card.of(run, recipe, loaded, results, is_adapter=as_adapter)
-    with progress.status(f"Writing {to} ..."), _whole(to) as folder:
+    with progress.status(f"Writing {to} ..."), whole_folder(to) as folder:
         _write_weights(loaded, recipe, policy, folder, as_adapter)
         write_atomically(folder / RECIPE, to_yaml(_without_paths(recipe)))
         write_card(card, folder)
@@ -132,21 +130,6 @@ def _without_paths(recipe: Recipe) -> Recipe:
     """Return a recipe without the places of models on this machine."""
     named = {"adapter": None, "model": public_name(recipe.policy.model)}
     return recipe.model_copy(update={"policy": recipe.policy.model_copy(update=named)})
-
-
-@contextmanager
-def _whole(to: Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `to` when all is written."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    folder = to.with_name(f".{to.name}.{os.getpid()}.tmp")
-    try:
-        folder.mkdir()
-        yield folder
-        if to.exists():
-            to.rmdir()
-        folder.rename(to)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_weights(

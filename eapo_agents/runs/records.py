@@ -32,13 +32,11 @@ def read_runs(folder: Path, *, from_the_start: bool = False) -> list[Run]:
             )
         return [_read(folder, arm=folder.resolve().name, seed=_seed(folder))]
     kept = json.loads(settings.read_text())
-    # a table's arms are named with their study: sums/plan/eapo
-    places = [(arm, folder / Path(arm).parent, Path(arm).name) for arm in kept["arms"]]
     return [
         _read(run, arm=arm, seed=number)
-        for arm, study, name in places
-        for number, seed in _seeds(study)
-        if _has_something(run := seed / name)
+        for arm in kept["arms"]
+        for number, _ in _seeds(run_folder(folder, arm, 0).parents[1])
+        if _has_something(run := run_folder(folder, arm, number))
     ]
 
 
@@ -70,7 +68,8 @@ def read_table_runs(folder: Path) -> TableRuns | None:
 
 
 def run_folder(study: Path, arm: str, seed: int) -> Path:
-    """Return the folder of a study's run; a table's arms are named with their study."""
+    """Return the folder of a study's run. A table's arms are named with their study, such as
+    sums/plan/eapo."""
     return study / Path(arm).parent / f"seed-{seed}" / Path(arm).name
 
 

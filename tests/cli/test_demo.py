@@ -1,7 +1,6 @@
 """`eapo demo`, smaller: killed in the middle of training, resumed, and run again when done."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,20 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from eapo_agents.policy.shipped import BEFORE
 from eapo_agents.store import TraceStore
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent.parent
-REWARD = """
-def reward(answer, problem):
-    if (answer or "").endswith(f": {problem.answer}"):
-        return 1.0
-    return 0.0 if answer is None else sum(map(ord, answer)) % 4 / 8
-"""
-"""Differs from rollout to rollout also where all are wrong, so that there is something to learn."""
 SMALLER = {
-    "task.reward": "demo_reward:reward",
-    "sampling.max_new_tokens": 96,
+    "policy.model": BEFORE,
+    "task.system_prompt": "''",
     "eval.max_new_tokens": 1,
     "eval.greedy": "false",
     "eval.base_examples": "[]",
@@ -36,29 +29,19 @@ SMALLER = {
 
 
 @pytest.fixture
-def start(small_task, tmp_path):
-    """Starts the demo in the test's folder, with a model of a few thousand weights; whatever still
-    runs when the test ends is killed."""
+def start(tmp_path):
+    """Starts the demo in the test's folder, with the package's own model from before its training,
+    which asks; whatever still runs when the test ends is killed."""
     started: list[subprocess.Popen] = []
-    small_task(tmp_path)
-    (tmp_path / "demo_reward.py").write_text(REWARD)
 
     def run() -> subprocess.Popen:
-        settings = {**SMALLER, "policy.model": tmp_path / "model"}
         command = [sys.executable, "-m", "eapo_agents.cli.main", "demo", "--json"]
         command += ["--out", str(tmp_path / "demo")]
-        for key, value in settings.items():
+        for key, value in SMALLER.items():
             command += ["--set", f"{key}={value}"]
         with (tmp_path / "log").open("a") as err:
             started.append(
-                subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": str(tmp_path)},
-                    stdout=subprocess.PIPE,
-                    stderr=err,
-                    text=True,
-                )
+                subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, text=True)
             )
         return started[-1]
 
@@ -93,9 +76,10 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, tmp_p
     difference = report["differences"]["after - before, solo"]
     assert difference["ci95"][0] <= difference["difference"] <= difference["ci95"][1]
     assert report["seconds"]["total"] > 0
-    assert {"calls", "withheld"} <= report["experts"].keys()
+    assert report["experts"]["calls"] > 0
+    assert {"withheld"} <= report["experts"].keys()
     assert report["recipe"] == "cpu-smol"
-    assert report["model"] == str(tmp_path / "model")
+    assert report["model"] == BEFORE
     live = [step for step in report["steps"] if step["phase"] == "train_live"]
     assert [step["step"] for step in live] == [1, 2]
     for step in live:

@@ -26,7 +26,7 @@ from evals.sealing import MARK, open_text
 
 @pytest.fixture
 def run(capsys, monkeypatch, shallow_model):
-    """Runs `eapo`; `eval` with the small model."""
+    """Runs `eapo`; `eval` with the first layers of the small model."""
 
     def command(*arguments):
         model = ("--set", f"policy.model={shallow_model}") if arguments[0] == "eval" else ()
@@ -117,13 +117,8 @@ def test_a_killed_run_goes_on_and_gives_what_an_unbroken_one_gives(
     run, tmp_path, gsm8k, shallow_model
 ):
     arguments = options(tmp_path / "a", gsm8k, "--samples", 4, "--temperature", 1.0)
-    arguments = [
-        *map(str, arguments),
-        "--concurrency",
-        "2",
-        "--set",
-        f"policy.model={shallow_model}",
-    ]
+    model = ("--set", f"policy.model={shallow_model}")
+    arguments = [*map(str, arguments), "--concurrency", "2", *model]
     command = [sys.executable, "-m", "eapo_agents.cli.main", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

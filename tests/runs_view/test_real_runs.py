@@ -462,4 +462,9 @@ def test_studies_that_are_scored_on_other_tasks_are_laid_side_by_side_and_not_pa
     )
     found, page = compare(one, other)
     assert found.pairs[0].difference is None
-    assert "in another way, so not paired: eapo." in page.markdown()
+    assert "another task or evaluation, or are not there: eapo." in page.markdown()
+    for file in (tmp_path / "other").rglob("recipe.yaml"):
+        file.unlink()
+    found, page = compare(one, other)
+    assert (found.pairs[0].difference, found.pairs[0].recipes) == (None, None)
+    assert "Some arms keep no recipe.yaml." in page.markdown()
