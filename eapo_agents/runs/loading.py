@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from eapo_agents.errors import RecipeError, TraceError
+from eapo_agents.policy.models import reach_model
 from eapo_agents.progress import SILENT, Progress
 from eapo_agents.recipe import Recipe
 from eapo_agents.types import Problem, RolloutGroup, has_no_tokens
@@ -34,6 +35,8 @@ def load_agent(recipe: Recipe, progress: Progress = SILENT) -> Agent:
     loading = "Reaching" if api_model else "Loading"
     with progress.status(f"{loading} {api_model or recipe.policy.model} ..."):
         if api_model is None:
+            if not recipe.policy.awaits_model:
+                reach_model(recipe.policy.model)  # a missing one is told before seconds of imports
             quiet_libraries()
         from graphs.agent import load_agent as load
 

@@ -117,6 +117,8 @@ def make_recipe():
     def make(*servers: str, changes: dict[str, object] | None = None, **policy: object) -> Recipe:
         facts = {**yaml.safe_load(recipe_text()), **(changes or {})}
         facts["policy"] |= {"servers": list(servers), **policy}
+        if servers:  # a server that starts beside other tests on two slow cores takes minutes
+            facts["policy"].setdefault("server_wait_s", 900.0)
         return Recipe.model_validate(facts)
 
     return make

@@ -16,7 +16,7 @@ ROLLOUTS = 40
 def collecting(recipe_file, store, *urls):
     command = [sys.executable, "-m", "eapo_agents.cli.main", "collect", "--json"]
     command += ["--recipe", str(recipe_file), "--store", str(store), "--run-id", "c"]
-    command += ["--set", f"policy.servers=[{','.join(urls)}]"]
+    command += ["--set", f"policy.servers=[{','.join(urls)}]", "--set", "policy.server_wait_s=900"]
     command += ["--set", f"collect.problems={ROLLOUTS // 4}"]
     command += ["--set", "sampling.max_new_tokens=40"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
