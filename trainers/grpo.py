@@ -32,8 +32,9 @@ from trainers.batches import micro_batches, pad_rows, trim, widest_of_all_proces
 from trainers.mismatch import Mismatch
 from trainers.objective import Objective
 from trainers.off_policy import kinds_of, token_factors
-from trainers.prefix_sharing import Figures, can_share, joined, pack
+from trainers.prefix_sharing import can_share
 from trainers.rows import TrainingRow
+from trainers.scored_tokens import Figures, figures_of
 from trainers.sources import RolloutSource, group_metrics, merge_metrics
 from trainers.trl_parts import BetaOfRows, EpochSampler
 
@@ -282,6 +283,7 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 torch.cat([some["prompt_ids"], some["completion_ids"]], dim=1),
                 torch.cat([some["prompt_mask"], some["completion_mask"]], dim=1),
                 width,
+                scored=some["completion_mask"] * some["tool_mask"],
                 batch_size=max(1, len(tensors["prompt_ids"]) // self.args.steps_per_generation),
             )
         logps[rows, :width] = found[: len(rows)]
@@ -323,22 +325,32 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         attention_mask: torch.Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
+        scored: torch.Tensor | None = None,
         **options: object,
     ) -> Figures:
-        """Do what TRL does, with what rows share computed once. In the loss, also set the old
-        logprobs of likelihood rows to today's: their ratio is then 1 in each update, and their
-        gradient that of the likelihood. Before the first update, what the other rows differ by is
-        the engine's doing, and is counted.
+        """Do what TRL does for the tokens that are scored (those of the loss, if `scored` (R, C) is
+        None), with what rows share computed once. In the loss, also set the old logprobs of
+        likelihood rows to today's: their ratio is then 1 in each update, and their gradient that of
+        the likelihood. Before the first update, what the other rows differ by is the engine's
+        doing, and is counted.
         """
-        size = batch_size or max(1, len(input_ids))
-        parts = [
-            self._figures(model, ids, mask, logits_to_keep, options)
-            for ids, mask in zip(
-                torch.split(input_ids, size), torch.split(attention_mask, size), strict=True
-            )
-        ]
-        found = parts[0] if len(parts) == 1 else joined(parts)
         inputs = self._loss_inputs
+        if scored is None:
+            assert inputs is not None
+            scored = inputs["completion_mask"] * inputs["tool_mask"]
+        found: Figures
+        if any(value for name, value in options.items() if name != "compute_entropy"):
+            found = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **options
+            )
+        else:
+            found = figures_of(
+                model,
+                self.accelerator,
+                (input_ids, attention_mask, scored.bool()),
+                rows_at_once=batch_size or len(input_ids),
+                entropy=bool(options.get("compute_entropy")),
+            )
         if inputs is not None:
             present, old = found[0].detach(), inputs["old_per_token_logps"]
             if self._mismatch.passes_left > 0:
@@ -349,31 +361,6 @@ class EapoTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
                 self._mismatch.add_entropy(found[1].detach(), sampled)
             inputs["old_per_token_logps"] = torch.where(inputs["is_likelihood"], present, old)
         return found
-
-    def _figures(
-        self,
-        model: Module,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        options: dict[str, object],
-    ) -> Figures:
-        """Return logprobs and entropies (R, C) of one forward pass, over packed rows where the
-        model and what is asked for allow it and it costs less, else over padded ones."""
-        packed = None
-        if all(not value for name, value in options.items() if name != "compute_entropy"):
-            config = self.accelerator.unwrap_model(model).config
-            packed = pack(input_ids, attention_mask, logits_to_keep, config)
-        if packed is None:
-            padded: Figures = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, **options
-            )
-            return padded
-        with self.accelerator.autocast():
-            outputs = model(**packed.model_inputs(), fused_lm_head=True)
-        shape = (len(input_ids), logits_to_keep)
-        entropy = packed.unpack(outputs.entropy, shape) if options.get("compute_entropy") else None
-        return packed.unpack(outputs.log_probs, shape), entropy, None
 
     def _report_step(self) -> None:
         """Log a step's rollouts, with the mismatch between the engine that sampled them and the

@@ -36,54 +36,46 @@ WORTHWHILE = 0.9
 
 
 class Row(NamedTuple):
-    """Tokens that may be shared, tokens that are scored, and the row's number in its batch."""
+    """Tokens that may be shared, tokens that may be scored, which of these are (all where it is
+    None), and the row's number in its batch."""
 
     prompt: list[int]
     completion: list[int]
     number: int
+    scored: list[bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
-    """Rows as B sequences of at most L tokens. N is the completion tokens of all rows."""
+    """Rows as B sequences of at most L tokens. N is the scored tokens of all rows."""
 
     input_ids: torch.Tensor
     """(B, L)"""
     attention_mask: torch.Tensor
-    """(B, 1, L, L), true where a token (third dimension) sees another."""
-    position_ids: torch.Tensor
-    """(B, L)"""
+    """(B, 1, L, L), true where a token (third dimension) sees another; (B, L) where rows are as
+    they were padded."""
+    position_ids: torch.Tensor | None
+    """(B, L); None where the model counts them."""
     shift_labels: torch.Tensor
     """(B, L): the token that each one predicts, -100 where none is scored."""
     places: tuple[torch.Tensor, torch.Tensor]
-    """Sequence and place in it (N,) where a completion token is predicted."""
+    """Sequence and place in it (N,) where a scored token is predicted."""
     rows: tuple[torch.Tensor, torch.Tensor]
     """Its row and its place in the row's completion (N,)."""
 
     def model_inputs(self) -> dict[str, torch.Tensor]:
         """Return what a forward pass is given."""
-        return {
+        inputs = {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
-            "position_ids": self.position_ids,
             "shift_labels": self.shift_labels,
         }
+        return inputs if self.position_ids is None else inputs | {"position_ids": self.position_ids}
 
-    def unpack(self, figures: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Return figures (B, L) of the sequences as figures (R, C) of the rows' completions, 0
-        where these are padding."""
-        return figures.new_zeros(shape).index_put(self.rows, figures[self.places])
-
-
-Figures = tuple[torch.Tensor, torch.Tensor | None, object]
-"""What TRL asks for: logprobs and entropies (R, C), and a loss of experts in the model's layers."""
-
-
-def joined(parts: Sequence[Figures]) -> Figures:
-    """Return the figures of several forward passes, one below the other. TRL asks for the loss of
-    experts only where one pass is made."""
-    entropies = [part[1] for part in parts if part[1] is not None]
-    return torch.cat([part[0] for part in parts]), torch.cat(entropies) if entropies else None, None
+    def unpack(self, figures: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return figures (N,) of the scored tokens as figures (R, C) of the rows' completions, 0
+        where nothing is scored."""
+        return figures.new_zeros(shape).index_put(self.rows, figures)
 
 
 def can_share(config: PretrainedConfig) -> bool:
@@ -102,7 +94,7 @@ def can_share(config: PretrainedConfig) -> bool:
 def pack(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    num_completion: int,
+    scored: torch.Tensor,
     config: PretrainedConfig,
 ) -> Packed | None:
     """Return padded rows as few sequences; None where `pack_rows` does.
@@ -110,19 +102,39 @@ def pack(
     Args:
         input_ids: (R, P + C), prompts padded on the left, completions on the right.
         attention_mask: (R, P + C).
-        num_completion: C.
+        scored: (R, C), true for the completion tokens whose figures are asked for.
         config: the model's.
     """
     if not can_share(config):
         return None
     rows = []
     ids, seen = input_ids.cpu().numpy(), attention_mask.cpu().numpy().astype(bool)
-    for number, (row_ids, row_seen) in enumerate(zip(ids, seen, strict=True)):
-        prompt = row_ids[:-num_completion][row_seen[:-num_completion]].tolist()
-        completion = row_ids[-num_completion:][row_seen[-num_completion:]].tolist()
-        if completion:  # else it is padding, or has nothing to score
-            rows.append(Row(prompt, completion, number))
+    wanted = scored.cpu().numpy()
+    begin = ids.shape[1] - wanted.shape[1]
+    for number, (row_ids, row_seen, row_wanted) in enumerate(zip(ids, seen, wanted, strict=True)):
+        prompt = row_ids[:begin][row_seen[:begin]].tolist()
+        completion = row_ids[begin:][row_seen[begin:]].tolist()
+        if completion and row_wanted.any():  # else it is padding, or has nothing to score
+            rows.append(Row(prompt, completion, number, row_wanted[row_seen[begin:]].tolist()))
     return pack_rows(rows, config, padded=ids.shape, device=input_ids.device)
+
+
+def as_padded(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, scored: torch.Tensor
+) -> Packed:
+    """Return rows as they were padded, each a sequence of its own; see `pack`."""
+    rows, columns = scored.nonzero(as_tuple=True)
+    places = columns + input_ids.shape[1] - scored.shape[1] - 1
+    labels = torch.full_like(input_ids, -100)
+    labels[rows, places] = input_ids[rows, places + 1]
+    return Packed(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=None,
+        shift_labels=labels,
+        places=(rows, places),
+        rows=(rows, columns),
+    )
 
 
 def pack_rows(
@@ -201,7 +213,7 @@ class _Tree:
         """Begin and end of tokens that follow one another, and the place that the first follows; -1
         where it begins the tree."""
         self.scored: list[tuple[int, int, int]] = []
-        """Where a completion token is predicted, its row, and its place in the completion."""
+        """Where a scored token is predicted, its row, and its place in the completion."""
         before: list[int] = []  # tokens that the row before shares, and their places
         places: list[int] = []
         for row in rows:
@@ -211,8 +223,17 @@ class _Tree:
             before, places = shared, places[:same]
             places += self._append(shared[same:], places, [-100] * (len(shared) - same))
             own = [row.prompt[-1], *row.completion[:-1]]  # the last one predicts nothing
-            predicting = self._append(own, places, row.completion)
-            self.scored += zip(predicting, [row.number] * len(own), range(len(own)), strict=True)
+            wanted = row.scored or [True] * len(own)
+            labels = [
+                t if is_wanted else -100
+                for t, is_wanted in zip(row.completion, wanted, strict=True)
+            ]
+            predicting = self._append(own, places, labels)
+            self.scored += [
+                (place, row.number, column)
+                for column, (place, is_wanted) in enumerate(zip(predicting, wanted, strict=True))
+                if is_wanted
+            ]
 
     def _append(self, tokens: Sequence[int], behind: Sequence[int], labels: Sequence[int]) -> range:
         """Add tokens behind those of these places; return theirs."""

@@ -95,25 +95,27 @@ class SharingCollator:
 
     def __call__(self, features: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Return what the model is given: `labels` are what is trained, as the trainer counts it,
-        and `shift_labels` where they stand."""
+        and `shift_labels` where they stand, of the places `logits_to_keep`."""
         rows = []
         for number, row in enumerate(features):
             first = next((n for n, label in enumerate(row["labels"]) if label != -100), 0)
-            ids = row["input_ids"]
-            rows.append(Row(ids[:first], ids[first:], number))
+            ids, labels = row["input_ids"], row["labels"]
+            trained = [label != -100 for label in labels[first:]]
+            rows.append(Row(ids[:first], ids[first:], number, trained))
         longest = max(len(row["input_ids"]) for row in features)
         packed = pack_rows(rows, self.config, padded=(len(rows), longest))
         if packed is None:
             padded: dict[str, torch.Tensor] = self.padded(features)
             return padded
         inputs = packed.model_inputs()
-        numbers, columns = packed.rows
-        kept = [
-            features[number]["labels"][len(rows[number].prompt) + column]
-            for number, column in zip(numbers.tolist(), columns.tolist(), strict=True)
-        ]
-        inputs["shift_labels"][packed.places] = torch.tensor(kept)
-        return inputs | {"labels": inputs["shift_labels"]}
+        # a vocabulary's logits only where something is trained, in any of the sequences
+        kept = (inputs["shift_labels"] != -100).any(0).nonzero()[:, 0]
+        labels_kept = inputs["shift_labels"][:, kept]
+        return inputs | {
+            "shift_labels": labels_kept,
+            "labels": labels_kept,
+            "logits_to_keep": kept,
+        }
 
 
 class _Progress(TrainerCallback):  # type: ignore[misc]  # transformers' callback is untyped

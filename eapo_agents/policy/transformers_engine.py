@@ -18,6 +18,7 @@ from eapo_agents.policy.batching import Batcher, Request
 from eapo_agents.policy.engine import Cohort, Completion, EngineLoad, RolloutKey
 from eapo_agents.policy.fingerprint import base_fingerprint, policy_fingerprint
 from eapo_agents.policy.kv_cache import BatchCache, CachedRow, RowStore
+from eapo_agents.policy.packed_weights import PackedWeights
 from eapo_agents.policy.protocols import CausalModel
 from eapo_agents.policy.sampling import BatchSampler
 from eapo_agents.types import PolicyVersion, Sampling
@@ -67,6 +68,7 @@ class TransformersEngine:
             base: fingerprint of the base weights, if the caller knows it.
         """
         self.model = model
+        self._packed = PackedWeights()
         self._name = name
         self._stop_ids = frozenset(stop_ids)
         self._rows = RowStore(cached_tokens)
@@ -124,7 +126,7 @@ class TransformersEngine:
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with self._packed.applied(self.model), torch.inference_mode():
                 sampled = dict(zip(map(id, fitting), self._sample(fitting), strict=True))
         finally:
             self.model.train(was_training)

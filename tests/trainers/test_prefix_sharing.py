@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from transformers import AutoConfig, AutoModelForCausalLM, DataCollatorForSeq2Seq
 from trl.trainer.utils import add_fused_lm_head
 
 from trainers.batches import pad_rows
 from trainers.prefix_sharing import FAMILIES, can_share, pack
 from trainers.rows import TrainingRow
+from trainers.scored_tokens import figures_of
 from trainers.warm_start import SharingCollator
 
 VOCABULARY = 97
@@ -35,14 +37,15 @@ def model_of(family: str, **settings):
 @pytest.fixture
 def padded(trajectory):
     """A batch of four groups of three rows under one system message, a row of another kind, one
-    without a completion and padding: (ids, mask, C)."""
+    without a completion and padding: (ids, mask, scored)."""
     generator = torch.Generator().manual_seed(1)
 
     def some(count):
         return tuple(torch.randint(1, VOCABULARY, (count,), generator=generator).tolist())
 
     def row_of(prompt, completion):
-        mask = (1,) * len(completion)
+        # as behind a reply of an expert: not all is sampled, and only that is trained
+        mask = tuple(int(place % 4 != 1) for place in range(len(completion)))
         return TrainingRow(
             prompt_ids=prompt,
             completion_ids_T=completion,
@@ -63,36 +66,40 @@ def padded(trajectory):
     batch = pad_rows(rows, multiple=4, pad_id=0)
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    return ids, mask, batch["completion_ids"].shape[1]
+    return ids, mask, batch["completion_mask"].bool() & batch["tool_mask"].bool()
 
 
-def as_trl(model, ids, mask, num_completion):
+def as_trl(model, ids, mask, scored):
+    num_completion = scored.shape[1]
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, :-num_completion] = -100
     found = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
-    seen = mask[:, -num_completion:]
-    return found.log_probs[:, -num_completion:] * seen, found.entropy[:, -num_completion:] * seen
+    return found.log_probs[:, -num_completion:] * scored, found.entropy[
+        :, -num_completion:
+    ] * scored
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_logprobs_entropies_and_gradients_are_those_of_padded_rows(family, padded):
+# Cohere's logits are scaled, and its rows are never shared
+@pytest.mark.parametrize("family", [*FAMILIES, "cohere"])
+@pytest.mark.parametrize("at_once", [64, 5])
+def test_logprobs_entropies_and_gradients_are_those_of_padded_rows(family, at_once, padded):
     window = {"sliding_window": None} if family in ("mistral", "qwen2", "qwen3", "phi3") else {}
     model = model_of(family, **window)
-    ids, mask, num_completion = padded
-    packed = pack(ids, mask, num_completion, model.config)
-    assert packed is not None
-    assert packed.input_ids.numel() < 0.4 * ids.numel()
-    weights = torch.rand(len(ids), num_completion, generator=torch.Generator().manual_seed(2))
+    ids, _, scored = padded
+    packed = pack(*padded, model.config)
+    assert (packed is None) == (family == "cohere")
+    assert packed is None or packed.input_ids.numel() < 0.4 * ids.numel()
+    weights = torch.rand(scored.shape, generator=torch.Generator().manual_seed(2))
     found = []
-    for is_packed in (False, True):
+    for is_ours in (False, True):
         model.zero_grad()
-        if is_packed:
-            outputs = model(**packed.model_inputs(), fused_lm_head=True)
-            shape = (len(ids), num_completion)
-            logprobs = packed.unpack(outputs.log_probs, shape)
-            entropies = packed.unpack(outputs.entropy, shape)
+        if is_ours:
+            logprobs, entropies, _ = figures_of(
+                model, Accelerator(cpu=True), padded, rows_at_once=at_once, entropy=True
+            )
+            assert not logprobs[~scored].any()
         else:
-            logprobs, entropies = as_trl(model, ids, mask, num_completion)
+            logprobs, entropies = as_trl(model, *padded)
         (logprobs * weights).sum().backward()
         gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         found.append((logprobs.detach(), entropies.detach(), gradients))
@@ -102,18 +109,31 @@ def test_logprobs_entropies_and_gradients_are_those_of_padded_rows(family, padde
     assert len(gradients) == len(its_gradients) > 10
     for mine, wanted in zip(gradients, its_gradients, strict=True):
         torch.testing.assert_close(mine, wanted, rtol=1e-3, atol=1e-5)
+    # and the model is as it was
+    assert model(input_ids=ids).logits.shape == (*ids.shape, VOCABULARY)
+
+
+def test_rows_in_which_nothing_is_scored_have_a_gradient_of_nothing(padded):
+    """A process with fewer rows than others computes padding, and waits for them in backward."""
+    model = model_of("llama")
+    ids, mask, scored = padded
+    rows = (ids, mask, torch.zeros_like(scored))
+    logprobs, _, _ = figures_of(
+        model, Accelerator(cpu=True), rows, rows_at_once=len(ids), entropy=True
+    )
+    (logprobs * 0).sum().backward()
+    assert all(not p.grad.any() for p in model.parameters())
 
 
 def test_what_cannot_be_shared_or_would_not_pay_stays_padded(padded):
-    ids, mask, num_completion = padded
+    ids, mask, scored = padded
     config = model_of("llama").config
-    assert pack(ids, mask, num_completion, config) is not None
+    assert pack(ids, mask, scored, config) is not None
     # rows that have nothing in common but their lengths
     own = torch.randint(1, VOCABULARY, ids.shape, generator=torch.Generator().manual_seed(3))
-    assert pack(own, torch.ones_like(mask), num_completion, config) is None
+    assert pack(own, torch.ones_like(mask), torch.ones_like(scored), config) is None
     # padding alone, as a process has it that has fewer rows than others
-    mask[:, -num_completion:] = 0
-    assert pack(ids, mask, num_completion, config) is None
+    assert pack(ids, mask, torch.zeros_like(scored), config) is None
 
 
 @pytest.mark.parametrize(
@@ -156,6 +176,7 @@ def test_a_warm_starts_batch_has_the_loss_of_padded_rows(loaded_policy):
     assert shared["input_ids"].numel() < 0.7 * plain["input_ids"].numel()
     count = (plain["labels"] != -100).sum()
     assert (shared["labels"] != -100).sum() == count == sum(7 + n for n in range(6))
+    assert len(shared["logits_to_keep"]) < 0.8 * shared["input_ids"].shape[1]
     losses = [model(**batch, num_items_in_batch=count).loss for batch in (shared, plain)]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
     model.config._attn_implementation = "eager"
