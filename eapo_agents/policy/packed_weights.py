@@ -28,11 +28,17 @@ Forward = Callable[..., torch.Tensor]
 
 
 class PackedWeights:
-    """The layers of a model with their weights in order, and in order again after a change."""
+    """The layers of a model with their weights in order."""
 
     def __init__(self) -> None:
         self._forwards: list[Forward] = []
         self._key: object = None
+
+    def clear(self) -> None:
+        """Forget the weights: to be called after each change. Most changes are noticed by
+        themselves, but a fused optimizer's step counts as none in the tensors that it writes."""
+        self._forwards.clear()
+        self._key = None
 
     @contextmanager
     def applied(self, model: CausalModel) -> Iterator[None]:
@@ -40,7 +46,7 @@ class PackedWeights:
         layers = _layers(model) if _has_onednn() else []
         key = [_state(layer) for layer in layers]
         if key != self._key:
-            self._forwards.clear()  # not both copies at once
+            self.clear()  # not both copies at once
             self._forwards = [_packed(layer) for layer in layers]
             self._key = key
         try:
@@ -107,7 +113,7 @@ def _weights(layer: Any) -> list[torch.Tensor]:
 
 
 def _state(layer: Any) -> tuple[object, ...]:
-    """Return what is another after each change in place, and with another tensor."""
+    """Return what is another after most changes in place, and with another tensor."""
     scalings = [layer.scaling[name] for name in _active(layer)]
     return (id(layer), *scalings, *((id(w), w._version) for w in _weights(layer)))
 

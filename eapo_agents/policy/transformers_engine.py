@@ -87,6 +87,7 @@ class TransformersEngine:
     def weights_changed(self, step: int) -> None:
         """Note a change of the model's weights; to be called after every one."""
         self._rows.clear()  # computed with the old weights
+        self._packed.clear()
         self._version = PolicyVersion(
             model=self._name,
             base=self._base,

@@ -1,5 +1,6 @@
 """Packed layers compute what the model computes, and leave it as it was."""
 
+import asyncio
 from copy import deepcopy
 
 import pytest
@@ -7,8 +8,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import Linear
 
+from eapo_agents.policy.engine import RolloutKey
 from eapo_agents.policy.fingerprint import policy_fingerprint
 from eapo_agents.policy.packed_weights import PackedWeights
+from eapo_agents.policy.transformers_engine import TransformersEngine
+from eapo_agents.types import Sampling
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
@@ -91,6 +95,31 @@ def test_a_model_without_an_adapter_is_packed_too_and_a_failure_puts_it_back(loa
         found = logits_of(other)
     torch.testing.assert_close(found, logits_of(other), rtol=1e-3, atol=1e-3)
     assert not torch.allclose(found, own, rtol=0.1, atol=0.1)
+
+
+def test_a_fused_optimizers_step_which_pytorch_does_not_count_is_sampled_from(
+    loaded_shallow_policy,
+):
+    """The trainer's steps are such ones, and it tells the engine of each."""
+    model = with_adapter(loaded_shallow_policy.model)
+    engine = TransformersEngine(model, name="shallow", stop_ids=[0])
+    key = RolloutKey(seed=0, problem_id="p", step=0, rollout=0, turn=0)
+
+    def sample():
+        return asyncio.run(engine.generate([5, 6, 7, 8], Sampling(max_new_tokens=4), key))
+
+    before = sample()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+    model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits.logsumexp(-1).sum().backward()
+    optimizer.step()
+    engine.weights_changed(1)
+    after = sample()
+    ids = torch.tensor([[5, 6, 7, 8, *after.completion_ids]])
+    with torch.inference_mode():
+        logprobs = model(input_ids=ids).logits[0, 3:-1].log_softmax(-1)
+    wanted = logprobs.gather(1, torch.tensor(after.completion_ids)[:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(after.logprobs), wanted, rtol=1e-4, atol=1e-4)
+    assert abs(before.logprobs[0] - after.logprobs[0]) > 1e-3
 
 
 def test_what_is_large_or_not_in_float32_is_left_alone(loaded_shallow_policy, monkeypatch):
