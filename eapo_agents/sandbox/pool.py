@@ -58,6 +58,13 @@ class Deadline:
         self._limit_s, self._begun = limit_s, time.monotonic()
         self._counted: list[tuple[SandboxedProcess, float]] = []
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time in the block: the start of a process is not the sample's doing."""
+        begun = time.monotonic()
+        yield
+        self._begun += time.monotonic() - begun
+
     def count(self, process: SandboxedProcess) -> None:
         """Leave out what this process waits for a core from here on."""
         self._counted.append((process, process.waited_s()))

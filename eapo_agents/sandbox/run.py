@@ -122,11 +122,12 @@ def reference_values(
     Raises:
         GradingError: it raises, or is not done in time, and so cannot be a reference.
     """
-    deadline = Deadline(limit_s)
     inputs = Inputs(texts=texts, limits_s=[limit_s] * len(texts), total_s=limit_s)
     try:
         slot = contextlib.nullcontext() if while_one_waits else sandbox.slot()
         with slot, sandbox.worker() as process:
+            deadline = Deadline(limit_s)
+            deadline.count(process)
             process.send(_message(sample), deadline)
             process.send({**_inputs_message(inputs), "timed": True}, deadline)
             lines = [process.line(deadline) for _ in range(len(texts) + 1)]
@@ -160,7 +161,9 @@ def run_program(
         if (line := candidate.line(deadline)) != READY:
             outcomes.append(Outcome(verdict=Verdict.FAILED, detail=f"raised {_error(line)}"))
         else:
-            with sandbox.checker() as checker:
+            with contextlib.ExitStack() as held:
+                with deadline.paused():
+                    checker = held.enter_context(sandbox.checker())
                 deadline.count(checker)
                 program = {"prompt": prompt, "test": test, "entry_point": sample.entry_point}
                 checker.send(program, deadline)

@@ -19,9 +19,14 @@ def read_hub(name: str) -> Iterator[Numbered]:
     records say no split.
 
     Raises:
-        TaskError: it is not in the cache and cannot be loaded.
+        TaskError: it is not in the cache and cannot be loaded, or names a folder that is not there.
     """
-    path, config = _parts(name.removeprefix(PREFIX))
+    given = name.removeprefix(PREFIX)
+    folder = Path(given).expanduser()
+    if given.startswith(("/", ".", "~")) and not folder.is_dir():
+        # split at its slashes, `/home/…` would be the data set `/home`: every file of it is read
+        raise TaskError(f"The data set '{name}' cannot be loaded: there is no folder '{given}'.")
+    path, config = _parts(str(folder))
     found = _load(name, path, config)
     there = list(found)
     held_out = next((split for split in _HELD_OUT if split in found), None)

@@ -271,8 +271,11 @@ def test_a_data_set_of_a_folder_keeps_its_splits(tmp_path, monkeypatch):
     found = load_problems(f"hub:{tmp_path}", split="heldout", reading=NUMBERS)
     assert {p.question for p in found} == {"test 0", "test 1", "test 2"}
     assert len(load_problems(f"hub:{tmp_path}", split="train", reading=NUMBERS)) == 5
+    for missing in (f"{tmp_path}/missing/x/y", "./missing/x", "~/missing"):
+        with pytest.raises(TaskError, match=f"cannot be loaded: there is no folder '{missing}'"):
+            load_problems(f"hub:{missing}", split="train")
     with pytest.raises(TaskError, match=r"cannot be loaded .*hub:owner/name"):
-        load_problems(f"hub:{tmp_path / 'missing' / 'x' / 'y'}", split="train")
+        load_problems("hub:owner/missing", split="train")
 
 
 def test_a_family_of_reasoning_gym_is_graded_by_its_own_rule():
