@@ -86,6 +86,7 @@ class Terminal:
         self.process.send(line + "\r")
 
 
+@pytest.mark.long
 def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     chat = Terminal(folder, saved_model, 80)
     shown = chat.until("experts: solver, slow, late, bad, me", "spent 0 calls · thread")
@@ -160,6 +161,7 @@ def test_a_session_is_stopped_killed_resumed_and_rated(folder, saved_model):
     ]
 
 
+@pytest.mark.long
 def test_calls_are_approved_what_is_typed_ahead_is_kept_and_the_conversation_is_changed(
     folder, saved_model
 ):
@@ -240,6 +242,7 @@ def test_calls_are_approved_what_is_typed_ahead_is_kept_and_the_conversation_is_
     assert not any("notes.txt" in m["content"] for m in talk["messages"])
 
 
+@pytest.mark.long
 def test_with_forget_nothing_is_kept_and_nothing_is_continued(folder, saved_model):
     def run(*words):
         return subprocess.run(

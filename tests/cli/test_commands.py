@@ -149,6 +149,7 @@ def test_collect_look_train_and_evaluate(eapo, project):
     assert compared["benchmarks"] == after["paired"]
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_of_sampling_ends_in_130_and_the_same_command_goes_on(eapo, project):
     collect = ("collect", "--recipe", "small.yaml", "--store", "cut.db", "--json")
     command = [sys.executable, "-m", "eapo_agents.cli.main", *collect]
@@ -177,6 +178,7 @@ def test_ctrl_c_in_the_middle_of_sampling_ends_in_130_and_the_same_command_goes_
     assert eapo(*collect, "--run-id", "again")["rollouts"] == 24
 
 
+@pytest.mark.long
 def test_train_live_logs_its_rollouts_and_refuses_another_recipe_s_folder(eapo, project):
     train = ("train", "--recipe", "small.yaml", "--out", "live")
     trained = eapo(*train, "--json")

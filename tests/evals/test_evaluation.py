@@ -193,6 +193,7 @@ def keys_of(items):
         return Counter(f"{i['benchmark']} {i['condition']}" for i in map(json.loads, lines))
 
 
+@pytest.mark.long
 def test_a_recipes_task_and_a_benchmark_leave_the_same_folder(run, tmp_path, gsm8k):
     both = tmp_path / "both"
     asked = ("eval", "-b", "arithmetic,gsm8k", "--data", f"gsm8k={gsm8k}", "--limit", 3)

@@ -23,7 +23,7 @@ from eapo_agents.types import Sampling
 from graphs.collect import Collection, collect
 from graphs.consult import build_consult_graph
 
-NUM_PROBLEMS, NUM_ROLLOUTS = 300, 4
+NUM_PROBLEMS, NUM_ROLLOUTS = 150, 4
 
 
 def run(policy: PolicyChatModel, at: str) -> None:

@@ -15,7 +15,7 @@ from eapo_agents.store import TraceStore
 from graphs.collect import Collection, collect
 from graphs.consult import build_consult_graph
 
-NUM_TRAJECTORIES = 300 * 4
+NUM_TRAJECTORIES = 150 * 4
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -84,6 +84,7 @@ def whole(store: TraceStore) -> dict[int, object]:
     return found
 
 
+@pytest.mark.long
 def test_twenty_kills_lose_nothing_leave_nothing_half_and_repeat_nothing(make_collector, tmp_path):
     file, rng = tmp_path / "traces.db", random.Random(0)
     collector = make_collector()
@@ -115,6 +116,7 @@ def test_twenty_kills_lose_nothing_leave_nothing_half_and_repeat_nothing(make_co
         assert all(len(found) == 4 for found in store.have("run").values())
 
 
+@pytest.mark.long
 def test_two_processes_share_the_work_of_one_store(make_collector, tmp_path):
     collectors = [make_collector(), make_collector()]
     for collector in collectors:

@@ -23,6 +23,11 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_graph.py"
 WORDS = "The answer is that it is a number and you can see what it is: 0 1 2 3 4 5 6 i to of in for"
 
 
+@pytest.fixture(scope="session")
+def loaded_policy(loaded_shallow_policy):
+    return loaded_shallow_policy
+
+
 @pytest.fixture(scope="module")
 def example():
     return runpy.run_path(str(EXAMPLE))

@@ -93,7 +93,12 @@ async def test_a_later_turn_reuses_the_cache_and_gets_the_same_logprobs(engine, 
         assert torch.allclose(plain, torch.tensor(done.logprobs), atol=1e-3)
 
 
-async def test_many_long_prompts_are_fed_in_passes_and_get_the_same_logprobs(engine, renderer):
+async def test_many_long_prompts_are_fed_in_passes_and_get_the_same_logprobs(
+    loaded_shallow_policy, renderer
+):
+    engine = TransformersEngine(
+        loaded_shallow_policy.model, name="shallow", stop_ids=sorted(renderer.stop_ids)
+    )
     system = "<|im_start|>system\nSay what you think of these words.<|im_end|>\n<|im_start|>user\n"
     texts = [f"{system}{'sea wind ' * count}{count}" for count in (90, 3, 40, 3, 170, 90, 11, 60)]
     prompts = [renderer.tokenizer.encode(text) for text in texts]

@@ -47,7 +47,7 @@ def assert_all_there_once(store):
 
 def test_servers_that_die_cost_nothing(serve, recipe_file, tmp_path):
     """One of two is killed, and the other does the work; that too, and its successor does."""
-    first, second = serve.two("--recipe", str(recipe_file), "--dtype", "bfloat16")
+    first, second = serve.two("--recipe", str(recipe_file), "--dtype", "float32")
     store = tmp_path / "traces.db"
     process = collecting(recipe_file, store, first.url, second.url)
     wait_for_trajectories(store, 4)

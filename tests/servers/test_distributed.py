@@ -33,7 +33,7 @@ def step_once(folder: Path, num_processes: int) -> tuple[dict, dict[str, torch.T
     folder.mkdir()
     command = launch(num_processes) if num_processes > 1 else [sys.executable]
     command += [str(SCRIPT), str(folder)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     facts = json.loads((folder / "facts.json").read_text())
     assert facts["processes"] == num_processes
@@ -68,7 +68,7 @@ train: {{steps: 2, problems_per_step: 2, num_generations: 2, gradient_accumulati
     )
     command = [*launch(2), "-m", "eapo_agents.cli.main", "train", "--json"]
     command += ["--recipe", str(recipe), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     assert (told["steps"], told["rollouts"]) == (2, 16)

@@ -173,7 +173,7 @@ def test_a_training_run_is_paid_by_the_environment(tmp_path):
     command += ["--recipe", "cpu-smol+self-exploration"]
     for key, value in settings.items():
         command += ["--set", f"{key}={value}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line) for line in (out / "steps.jsonl").read_text().splitlines()]
     assert {"reward/right", "reward/brief"} <= set(steps[0])

@@ -49,10 +49,10 @@ def test_four_collectors_write_one_store_and_one_is_killed(database, saved_model
         time.sleep(0.2)
     running[0].kill()
     for process in running:
-        process.wait(240)
+        process.wait(900)
     # what the killed one had claimed is free again, since its process is gone
     last = collector(database, recipe)
-    _, errors = last.communicate(timeout=240)
+    _, errors = last.communicate(timeout=900)
     assert last.returncode == 0, errors
     with TraceStore.open(database) as store:
         found = [stored.trajectory for stored in store.trajectories("together")]

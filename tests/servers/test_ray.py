@@ -64,7 +64,7 @@ def all_there_once(database: str, run_id: str, count: int = 24) -> bool:
 
 def test_two_workers_collect_all_once(cluster, database, recipe):
     running = start(recipe, database, "ray", "--ray", "2", address=cluster)
-    told, errors = running.communicate(timeout=240)
+    told, errors = running.communicate(timeout=900)
     assert running.returncode == 0, errors
     facts = json.loads(told)
     assert (facts["run_now"], facts["rollouts"], facts["nodes"]) == (24, 24, 2)
@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_is_replaced(cluster, database, recipe):
     at_work = [p for p in psutil.process_iter(["name", "cmdline"]) if is_task(p)]
     assert at_work, "no task is running"
     os.kill(at_work[0].pid, signal.SIGKILL)
-    told, errors = running.communicate(timeout=240)
+    told, errors = running.communicate(timeout=900)
     assert running.returncode == 0, errors
     assert json.loads(told)["rollouts"] == 96
     assert all_there_once(database, "killed", 96)
@@ -107,6 +107,6 @@ def test_what_ray_cannot_do_is_one_sentence(cluster, database, recipe, tmp_path)
         ),
     }
     for sentence, running in refused.items():
-        _, errors = running.communicate(timeout=120)
+        _, errors = running.communicate(timeout=900)
         assert running.returncode == 2, errors
         assert sentence in errors.splitlines()[-1], errors

@@ -1,4 +1,4 @@
-"""A fresh, tiny model for methods of training, made once a session."""
+"""The small model's first layers, and a fresh, tiny model, each made once a session."""
 
 import signal
 from contextlib import nullcontext
@@ -21,6 +21,11 @@ SMALL = [
     "train.save_steps=1",
     "sampling.max_new_tokens=6",
 ]
+
+
+@pytest.fixture(scope="session")
+def loaded_policy(loaded_shallow_policy):
+    return loaded_shallow_policy
 
 
 @pytest.fixture(scope="session")

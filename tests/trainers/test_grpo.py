@@ -27,11 +27,6 @@ from trainers.sources import LoggedRollouts
 from trainers.trl_arguments import grpo_config
 
 
-@pytest.fixture(scope="session")
-def loaded_policy(loaded_shallow_policy):
-    return loaded_shallow_policy
-
-
 def make_trainer(agent, groups, folder, weight=0.0, **changes) -> EapoTrainer:
     recipe = agent.recipe
     return EapoTrainer(
