@@ -69,17 +69,18 @@ def test_solutions_and_help_that_is_not_asked_for_are_counted(settings, rollouts
     assert found.expert_calls_at_most == calls
 
 
-def test_an_adapter_has_the_weights_that_peft_gives_it(loaded_policy):
-    import copy
-
+def test_an_adapter_has_the_weights_that_peft_gives_it():
     from peft import LoraConfig, get_peft_model
 
-    model = copy.deepcopy(loaded_policy.model)
+    from eapo_agents.policy.models import load_policy
+
+    model = load_policy(EMBEDDED).model
+    num_parameters = sum(p.numel() for p in model.parameters())
     adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear"))
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     size = model_size(EMBEDDED)
     assert size.per_rank * 4 == trained
-    assert size.parameters == sum(p.numel() for p in loaded_policy.model.parameters())
+    assert size.parameters == num_parameters
 
 
 def test_a_model_of_unknown_size_is_refused():
