@@ -63,7 +63,7 @@ studio: studio-env
 	$(STUDIO_VENV)/bin/langgraph dev --no-browser
 
 demo: setup
-	$(BIN)/eapo demo --recipe cpu-smol --out runs/demo
+	$(BIN)/eapo demo --out runs/demo
 
 # The scale model's arms on five seeds: somewhat under two hours on two cores. Resumes.
 study: setup

@@ -145,6 +145,8 @@ class TrainSection(Settings):
     """G: rollouts per problem."""
     learning_rate: float = Field(1e-5, gt=0)
     """Peak learning rate."""
+    logged_learning_rate: float | None = Field(None, gt=0)
+    """Logged: the peak learning rate, where it is another than that of live training."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or falling to 0 by the last step."""
     warmup_steps: int = Field(0, ge=0)

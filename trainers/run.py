@@ -307,7 +307,7 @@ def _train(
     trainer = EapoTrainer(
         model=agent.model,
         tokenizer=agent.loaded.tokenizer,
-        args=grpo_config(recipe, folder, steps),
+        args=grpo_config(recipe, folder, steps, logged=isinstance(source, LoggedRollouts)),
         source=InterruptibleSource(source, interrupts),
         objective=objective_of(agent),
         # several passes over a log are one update's minibatches: the clip is around its own policy

@@ -28,7 +28,7 @@ def _leave_group_at_exit() -> None:
     atexit.register(PartialState().destroy_process_group)
 
 
-def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
+def grpo_config(recipe: Recipe, folder: Path, steps: int, *, logged: bool = False) -> GRPOConfig:
     """Return TRL's arguments for `steps` training steps. The loss is DAPO's, unless the recipe's
     `trl` block says otherwise.
 
@@ -46,6 +46,7 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
             "train.minibatches_per_step x train.gradient_accumulation_steps: change one of them."
         )
     on_cpu = recipe.policy.device == "cpu"
+    rate = settings.logged_learning_rate if logged else None
     ours: dict[str, object] = {
         "output_dir": str(folder),
         "max_steps": steps * settings.minibatches_per_step,
@@ -54,7 +55,7 @@ def grpo_config(recipe: Recipe, folder: Path, steps: int) -> GRPOConfig:
         "steps_per_generation": num_passes,
         "num_generations": settings.num_generations,
         "num_iterations": 1,
-        "learning_rate": settings.learning_rate,
+        "learning_rate": rate or settings.learning_rate,
         "lr_scheduler_type": "constant_with_warmup"
         if settings.lr_scheduler_type == "constant"
         else settings.lr_scheduler_type,

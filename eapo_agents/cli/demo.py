@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from eapo_agents.cli.options import (
-    DEFAULT_RECIPE,
     JsonOption,
     OutOption,
     RecipeOption,
@@ -17,10 +16,11 @@ from eapo_agents.cli.options import (
 )
 
 _OUT = Path("runs/demo")
+_RECIPE = "cpu-smol+short"
 
 
 def demo(
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    recipe: RecipeOption = _RECIPE,
     overrides: SetOption = [],  # noqa: B006  # Typer's way
     out: OutOption = _OUT,
     quick: Annotated[
@@ -38,7 +38,7 @@ def demo(
     from eapo_agents.cli.progress import TERMINAL
 
     if quick:
-        _quick(as_json, changed=recipe != DEFAULT_RECIPE or bool(overrides) or out != _OUT)
+        _quick(as_json, changed=recipe != _RECIPE or bool(overrides) or out != _OUT)
         return
     from eapo_agents.runs.demo import run_demo
 

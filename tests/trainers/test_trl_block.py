@@ -20,6 +20,14 @@ def test_fields_reach_trl_with_its_types(recipe, tmp_path):
     assert (args.loss_type, args.optim, args.adam_beta2, args.delta) == ("dr_grpo", "sgd", 0.95, 3)
 
 
+def test_a_log_may_be_trained_on_at_a_rate_of_its_own(recipe, tmp_path):
+    rates = {"learning_rate": 2e-4, "logged_learning_rate": 1e-3}
+    both = recipe.model_copy(update={"train": recipe.train.model_copy(update=rates)})
+    assert grpo_config(both, tmp_path, 1).learning_rate == 2e-4
+    assert grpo_config(both, tmp_path, 1, logged=True).learning_rate == 1e-3
+    assert grpo_config(recipe, tmp_path, 1, logged=True).learning_rate == 1e-5
+
+
 @pytest.mark.parametrize(
     ("block", "says"),
     [
