@@ -78,7 +78,7 @@ def test_a_killed_demo_resumes_and_reports_and_is_safe_to_run_again(start, tmp_p
     assert report["seconds"]["total"] > 0
     assert report["experts"]["calls"] > 0
     assert {"withheld"} <= report["experts"].keys()
-    assert report["recipe"] == "cpu-smol"
+    assert report["recipe"] == "cpu-smol-short"
     assert report["model"] == BEFORE
     live = [step for step in report["steps"] if step["phase"] == "train_live"]
     assert [step["step"] for step in live] == [1, 2]

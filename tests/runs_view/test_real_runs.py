@@ -385,7 +385,7 @@ def test_compare_lays_two_training_runs_side_by_side_and_says_how_their_recipes_
     other = tmp_path / "other"
     shutil.copytree(runs / "train", other)
     recipe = (other / "recipe.yaml").read_text()
-    (other / "recipe.yaml").write_text(recipe.replace("learning_rate: ", "learning_rate: 1"))
+    (other / "recipe.yaml").write_text(recipe.replace(" learning_rate: ", " learning_rate: 1"))
     found, page = compare(str(runs / "train"), str(other))
     keys = [one.key for one in found.recipes]
     assert "train.learning_rate" in keys
@@ -430,7 +430,7 @@ def test_compare_pairs_the_arms_of_two_studies_by_seed(runs, tmp_path):
         train,
         tmp_path / "other",
         {"eapo": [0.5, 0.5, 0.7, None]},
-        lambda text: text.replace("learning_rate: ", "learning_rate: 1"),
+        lambda text: text.replace(" learning_rate: ", " learning_rate: 1"),
     )
     found, page = compare(one, other)
     eapo, only = found.pairs
