@@ -25,7 +25,10 @@ def read_hub(name: str) -> Iterator[Numbered]:
     folder = Path(given).expanduser()
     if given.startswith(("/", ".", "~")) and not folder.is_dir():
         # split at its slashes, `/home/…` would be the data set `/home`: every file of it is read
-        raise TaskError(f"The data set '{name}' cannot be loaded: there is no folder '{given}'.")
+        raise TaskError(
+            f"The data set '{name}' cannot be loaded: there is no folder '{given}'. Name one that "
+            "is there, or hub:owner/name."
+        )
     path, config = _parts(str(folder))
     found = _load(name, path, config)
     there = list(found)
